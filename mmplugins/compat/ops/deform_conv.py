@@ -1,0 +1,317 @@
+"""Deformable convolution, v1 (Dai et al., 2017, https://arxiv.org/abs/1703.06211) and v2 with
+modulation (Zhu et al., 2018, https://arxiv.org/abs/1811.11168).
+
+Version 1 is version 2 without mask and bias; both share one forward and one backward function.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from .dispatch import extension_op, torchvision_kernel, widen
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Convolution settings, in the order in which torchvision's operators take them."""
+
+    stride_h: int
+    stride_w: int
+    pad_h: int
+    pad_w: int
+    dilation_h: int
+    dilation_w: int
+    groups: int
+    deform_groups: int
+
+    def __iter__(self):
+        return iter(vars(self).values())
+
+
+@extension_op
+def deform_conv_forward(
+    input: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    output: Tensor,
+    columns: Tensor,
+    ones: Tensor,
+    kW: int,
+    kH: int,
+    dW: int,
+    dH: int,
+    padW: int,
+    padH: int,
+    dilationW: int,
+    dilationH: int,
+    group: int,
+    deformable_group: int,
+    im2col_step: int,
+) -> None:
+    """Write the deformable convolution of ``input`` into ``output``.
+
+    Args:
+        input: Shape (N, C, H, W).
+        weight: Shape (O, C / group, kH, kW).
+        offset: Shape (N, deformable_group * 2 * kH * kW, Ho, Wo): (y, x) per kernel tap, in pixels.
+        output: Shape (N, O, Ho, Wo); overwritten.
+        columns: Scratch of the compiled op; unused, as ``ones`` and ``im2col_step``.
+        ones: Unused.
+        kW: Kernel width.
+        kH: Kernel height.
+        dW: Stride along x.
+        dH: Stride along y.
+        padW: Padding along x.
+        padH: Padding along y.
+        dilationW: Dilation along x.
+        dilationH: Dilation along y.
+        group: Convolution groups.
+        deformable_group: Groups of channels with offsets of their own.
+        im2col_step: Unused.
+    """
+    geometry = Geometry(dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
+    output.copy_(_forward(input, weight, offset, None, None, geometry))
+
+
+@extension_op
+def deform_conv_backward_input(
+    input: Tensor,
+    offset: Tensor,
+    gradOutput: Tensor,
+    gradInput: Tensor,
+    gradOffset: Tensor,
+    weight: Tensor,
+    columns: Tensor,
+    kW: int,
+    kH: int,
+    dW: int,
+    dH: int,
+    padW: int,
+    padH: int,
+    dilationW: int,
+    dilationH: int,
+    group: int,
+    deformable_group: int,
+    im2col_step: int,
+) -> None:
+    """Add the gradients by input and offset to ``gradInput`` and ``gradOffset``.
+
+    Shapes and settings as in :func:`deform_conv_forward`; ``gradOutput`` has the output's shape.
+    """
+    geometry = Geometry(dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
+    gradients = _backward(gradOutput, input, weight, offset, None, None, geometry)
+    gradInput += gradients[0]
+    gradOffset += gradients[2]
+
+
+@extension_op
+def deform_conv_backward_parameters(
+    input: Tensor,
+    offset: Tensor,
+    gradOutput: Tensor,
+    gradWeight: Tensor,
+    columns: Tensor,
+    ones: Tensor,
+    kW: int,
+    kH: int,
+    dW: int,
+    dH: int,
+    padW: int,
+    padH: int,
+    dilationW: int,
+    dilationH: int,
+    group: int,
+    deformable_group: int,
+    scale: float,
+    im2col_step: int,
+) -> None:
+    """Add ``scale`` times the gradient by the weight to ``gradWeight``.
+
+    Shapes and settings as in :func:`deform_conv_forward`; ``gradOutput`` has the output's shape.
+    """
+    geometry = Geometry(dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
+    # The weight's own gradient does not depend on the weight, which this op is not given.
+    weight = torch.zeros_like(gradWeight)
+    gradients = _backward(gradOutput, input, weight, offset, None, None, geometry)
+    gradWeight += scale * gradients[1]
+
+
+@extension_op
+def modulated_deform_conv_forward(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    ones: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    output: Tensor,
+    columns: Tensor,
+    kernel_h: int,
+    kernel_w: int,
+    stride_h: int,
+    stride_w: int,
+    pad_h: int,
+    pad_w: int,
+    dilation_h: int,
+    dilation_w: int,
+    group: int,
+    deformable_group: int,
+    with_bias: bool,
+) -> None:
+    """Write the modulated deformable convolution of ``input`` into ``output``.
+
+    Args:
+        input: Shape (N, C, H, W).
+        weight: Shape (O, C / group, kernel_h, kernel_w).
+        bias: Shape (O,), or no element without ``with_bias``.
+        ones: Scratch of the compiled op; unused, as ``columns``.
+        offset: Shape (N, deformable_group * 2 * kernel_h * kernel_w, Ho, Wo): (y, x) per tap.
+        mask: Shape (N, deformable_group * kernel_h * kernel_w, Ho, Wo): a factor per tap.
+        output: Shape (N, O, Ho, Wo); overwritten.
+        columns: Unused.
+        kernel_h: Kernel height.
+        kernel_w: Kernel width.
+        stride_h: Stride along y.
+        stride_w: Stride along x.
+        pad_h: Padding along y.
+        pad_w: Padding along x.
+        dilation_h: Dilation along y.
+        dilation_w: Dilation along x.
+        group: Convolution groups.
+        deformable_group: Groups of channels with offsets and masks of their own.
+        with_bias: Whether to add ``bias``.
+    """
+    settings = (stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group)
+    bias_or_none = bias if with_bias else None
+    output.copy_(_forward(input, weight, offset, mask, bias_or_none, Geometry(*settings)))
+
+
+@extension_op
+def modulated_deform_conv_backward(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    ones: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    columns: Tensor,
+    grad_input: Tensor,
+    grad_weight: Tensor,
+    grad_bias: Tensor,
+    grad_offset: Tensor,
+    grad_mask: Tensor,
+    grad_output: Tensor,
+    kernel_h: int,
+    kernel_w: int,
+    stride_h: int,
+    stride_w: int,
+    pad_h: int,
+    pad_w: int,
+    dilation_h: int,
+    dilation_w: int,
+    group: int,
+    deformable_group: int,
+    with_bias: bool,
+) -> None:
+    """Add the gradients by all inputs to the ``grad_*`` buffers, ``grad_output`` apart.
+
+    Shapes and settings as in :func:`modulated_deform_conv_forward`.
+    """
+    settings = (stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group)
+    bias_or_none = bias if with_bias else None
+    by_input, by_weight, by_offset, by_mask, by_bias = _backward(
+        grad_output, input, weight, offset, mask, bias_or_none, Geometry(*settings)
+    )
+    grad_input += by_input
+    grad_weight += by_weight
+    grad_offset += by_offset
+    grad_mask += by_mask
+    if with_bias:
+        grad_bias += by_bias
+
+
+def _prepare(
+    input: Tensor, weight: Tensor, offset: Tensor, mask: Tensor | None, bias: Tensor | None
+) -> tuple[tuple[Tensor, ...], bool]:
+    """One precision for all, and real tensors where torchvision takes no None."""
+    use_mask = mask is not None
+    if mask is None:
+        mask = input.new_zeros(input.size(0), 1)
+    if bias is None:
+        bias = input.new_zeros(weight.size(0))
+    return widen(input, weight, offset, mask, bias), use_mask
+
+
+def _forward(
+    input: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    mask: Tensor | None,
+    bias: Tensor | None,
+    geometry: Geometry,
+) -> Tensor:
+    tensors, use_mask = _prepare(input, weight, offset, mask, bias)
+    kernel = torchvision_kernel("deform_conv2d", input.device)
+    if kernel is not None:
+        return kernel(*tensors, *geometry, use_mask)
+    return _sample_and_multiply(*tensors, geometry, use_mask)
+
+
+def _backward(
+    grad_output: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    mask: Tensor | None,
+    bias: Tensor | None,
+    geometry: Geometry,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
+    """Gradients by input, weight, offset, mask and bias."""
+    tensors, use_mask = _prepare(input, weight, offset, mask, bias)
+    grad_output = grad_output.to(tensors[0].dtype)
+    kernel = torchvision_kernel("_deform_conv2d_backward", input.device)
+    if kernel is not None:
+        return kernel(grad_output.contiguous(), *tensors, *geometry, use_mask)
+    with torch.enable_grad():
+        leaves = [t.detach().requires_grad_() for t in tensors]
+        output = _sample_and_multiply(*leaves, geometry, use_mask)
+        return torch.autograd.grad(output, leaves, grad_output, allow_unused=not use_mask)
+
+
+def _sample_and_multiply(
+    input: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    bias: Tensor,
+    geometry: Geometry,
+    use_mask: bool,
+) -> Tensor:
+    """The definition: sample the input at every displaced tap, then multiply by the weight."""
+    n, channels, height, width = input.shape
+    kernel_h, kernel_w = weight.shape[2:]
+    out_h, out_w = offset.shape[2:]
+    taps, g = kernel_h * kernel_w, geometry
+
+    def steps(count: int, by: int, start: int = 0) -> Tensor:
+        return torch.arange(count, device=input.device, dtype=input.dtype) * by - start
+
+    tap_y = steps(kernel_h, g.dilation_h).repeat_interleave(kernel_w)[:, None, None]
+    tap_x = steps(kernel_w, g.dilation_w).repeat(kernel_h)[:, None, None]
+    moved = offset.view(n, g.deform_groups, taps, 2, out_h, out_w)
+    y = moved[:, :, :, 0] + tap_y + steps(out_h, g.stride_h, g.pad_h)[:, None]
+    x = moved[:, :, :, 1] + tap_x + steps(out_w, g.stride_w, g.pad_w)
+    # grid_sample wants -1..1 over the outer edges of the image.
+    grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
+    sampled = grid_sample(
+        input.view(n * g.deform_groups, -1, height, width),
+        grid.view(n * g.deform_groups, taps * out_h, out_w, 2),
+        align_corners=False,
+    ).view(n, g.deform_groups, -1, taps, out_h * out_w)
+    if use_mask:
+        sampled = sampled * mask.view(n, g.deform_groups, 1, taps, -1)
+    columns = sampled.reshape(n, g.groups, channels // g.groups * taps, -1)
+    kernels = weight.view(g.groups, weight.size(0) // g.groups, -1)
+    return (kernels @ columns).view(n, -1, out_h, out_w) + bias[:, None, None]

@@ -1,0 +1,172 @@
+"""Non-maximum suppression: plain, soft (Bodla et al., 2017, https://arxiv.org/abs/1704.04503)
+and with a record of what suppressed what.
+
+Equal scores are taken in the order of their indices, on every device and path.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .bbox import overlap_ratio
+from .dispatch import extension_op, torchvision_kernel, widen
+
+# Boxes compared at once with all that remain: with 10,000 boxes a temporary takes 5 MB.
+BLOCK = 128
+
+
+@extension_op
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
+    """Greedy non-maximum suppression.
+
+    Args:
+        boxes: Boxes of shape (N, 4), as (x1, y1, x2, y2); N may be 0.
+        scores: Scores of shape (N,).
+        iou_threshold: A box goes if it overlaps a better one by more than this. Boxes without area
+            overlap nothing.
+        offset: 0, or 1 where boxes count pixels: width = x2 - x1 + offset.
+
+    Returns:
+        Indices of the kept boxes, int64, best first, on the device of ``boxes``.
+    """
+    boxes, scores = widen(boxes, scores)
+    if offset:
+        boxes = boxes + boxes.new_tensor([0, 0, offset, offset])
+    # torchvision compares in double; rounding first keeps "equal to the threshold" what it is in
+    # the precision of the boxes, where compiled mmcv compares.
+    threshold = torch.tensor(iou_threshold, dtype=boxes.dtype).item()
+    kernel = torchvision_kernel("nms", boxes.device)
+    if kernel is not None:
+        return kernel(boxes, scores, threshold)
+    return _blockwise_nms(boxes, scores, threshold)
+
+
+def _blockwise_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Take the best boxes left, a block at a time: settle it, then thin out the rest with it."""
+    left = scores.sort(descending=True, stable=True).indices
+    kept = [left[:0]]
+    while left.numel():
+        block, left = left[:BLOCK], left[BLOCK:]
+        block = block[_settle(overlap_ratio(boxes[block][:, None], boxes[block]) > iou_threshold)]
+        kept.append(block)
+        overlapped = overlap_ratio(boxes[block][:, None], boxes[left]) > iou_threshold
+        left = left[~overlapped.any(0)]
+    return torch.cat(kept)
+
+
+def _settle(overlapped: Tensor) -> Tensor:
+    """Which of B boxes, best first, survive: those that no surviving better box overlaps.
+
+    Start from "all survive" and apply that sentence until nothing changes. After k rounds the first
+    k entries are final, and the fixed point is the greedy answer; real boxes need few rounds.
+
+    Args:
+        overlapped: Bool of shape (B, B).
+
+    Returns:
+        Bool of shape (B,).
+    """
+    by_better = overlapped.triu(1)
+    survives = by_better.new_ones(by_better.size(0))
+    while True:
+        again = ~(by_better & survives[:, None]).any(0)
+        if torch.equal(again, survives):
+            return survives
+        survives = again
+
+
+@extension_op
+def softnms(
+    boxes: Tensor,
+    scores: Tensor,
+    dets: Tensor,
+    iou_threshold: float,
+    sigma: float,
+    min_score: float,
+    method: int,
+    offset: int,
+) -> Tensor:
+    """Soft non-maximum suppression: overlapped boxes lose score instead of life.
+
+    Args:
+        boxes: Boxes of shape (N, 4), as (x1, y1, x2, y2).
+        scores: Scores of shape (N,).
+        dets: Output of shape (N, 5); the first K rows become the kept boxes with their new scores.
+        iou_threshold: Overlap from which methods 0 and 1 act.
+        sigma: Width of the Gaussian of method 2.
+        min_score: Boxes that fall below it are dropped.
+        method: 0 sets the score to zero, 1 multiplies it by 1 - IoU, 2 by exp(-IoU^2 / sigma).
+        offset: 0, or 1 where boxes count pixels: width = x2 - x1 + offset.
+
+    Returns:
+        Indices of the K kept boxes, int64, in the order of ``dets``, on the device of ``boxes``.
+
+    Equal scores follow compiled mmcv: a chosen box changes places with the first one left, and a
+    dropped one is replaced from the end. Numpy, as each step depends on the last one and torch's
+    cost per call is several times higher.
+    """
+    columns = np.stack([c.detach().cpu().numpy() for c in widen(*boxes.unbind(1), scores)])
+    x1, y1, x2, y2 = columns[:4]
+    areas = (x2 - x1 + offset) * (y2 - y1 + offset)
+    table = np.concatenate([columns, areas[None]])  # rows: x1 y1 x2 y2 score area
+    index = np.arange(table.shape[1])
+    position, count = 0, table.shape[1]
+    while position < count:
+        best = position + int(table[4, position:count].argmax())
+        table[:, [position, best]] = table[:, [best, position]]
+        index[[position, best]] = index[[best, position]]
+        rest, rest_index = table[:, position + 1 : count], index[position + 1 : count]
+        rest[4] *= _decay(_iou_with(table[:, position], rest, offset), method, iou_threshold, sigma)
+        position += 1
+        dropped = rest[4] < min_score
+        if dropped.any():
+            survivors = int((~dropped).sum())
+            holes = dropped[:survivors].nonzero()[0]
+            fillers = survivors + (~dropped[survivors:]).nonzero()[0][::-1]
+            rest[:, holes] = rest[:, fillers]
+            rest_index[holes] = rest_index[fillers]
+            count = position + survivors
+    dets[:count] = torch.from_numpy(table[:5, :count].T).to(dets)
+    return torch.from_numpy(index[:count]).to(boxes.device)
+
+
+@extension_op
+def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
+    """Non-maximum suppression that remembers which box suppressed which.
+
+    Args:
+        dets: Boxes with scores, shape (N, 5).
+        iou_threshold: A box joins the group of a better one that it overlaps by this or more.
+
+    Returns:
+        One list of indices per kept box: the box itself, then those it suppressed, best first.
+    """
+    table = widen(dets)[0].detach().cpu().numpy().T
+    x1, y1, x2, y2, scores = table
+    table = np.concatenate([table, ((x2 - x1) * (y2 - y1))[None]])
+    left = np.argsort(-scores, kind="stable")
+    groups = []
+    while left.size:
+        best, left = left[0], left[1:]
+        joins = _iou_with(table[:, best], table[:, left], offset=0) >= iou_threshold
+        groups.append([int(best), *left[joins].tolist()])
+        left = left[~joins]
+    return groups
+
+
+def _iou_with(box: np.ndarray, others: np.ndarray, offset: int) -> np.ndarray:
+    """Overlap of one box, (x1, y1, x2, y2, score, area), with N, shape (6, N); 0/0 is NaN."""
+    width = np.minimum(box[2], others[2]) - np.maximum(box[0], others[0]) + offset
+    height = np.minimum(box[3], others[3]) - np.maximum(box[1], others[1]) + offset
+    intersection = np.maximum(width, 0) * np.maximum(height, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return intersection / (box[5] + others[5] - intersection)
+
+
+def _decay(iou: np.ndarray, method: int, iou_threshold: float, sigma: float) -> np.ndarray:
+    """Factors for the scores of boxes with these overlaps, shape (N,)."""
+    if method == 2:
+        # The overlap of two boxes without area is NaN; compiled mmcv lets it eat the score.
+        return np.exp(-np.square(np.nan_to_num(iou)) / sigma)
+    penalty = np.ones_like(iou) if method == 0 else iou
+    return np.where(iou >= iou_threshold, 1 - penalty, 1).astype(iou.dtype)
