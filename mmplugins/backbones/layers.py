@@ -1,0 +1,174 @@
+"""Small layers that MetaFormer blocks are made of: norms, activations, scales, channel MLP.
+
+All of them take and return maps of shape ``[N, C, H, W]`` in either memory format, so that a
+block never has to care about layout. Pointwise layers are 1x1 convolutions for the same reason.
+
+Norms and activations are chosen in configs by name or by dict, for example ``norm='GN1'``,
+``norm=dict(type='LN', bias=False, eps=1e-6)`` or ``act=dict(type='StarReLU')``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+LayerSpec = str | Mapping[str, Any] | None
+"""A layer by name, by ``dict(type=name, **arguments)``, or ``None`` for no layer."""
+
+
+class GroupNorm1(nn.GroupNorm):
+    """Group normalisation with one group: statistics over C, H and W of each image.
+
+    This is the norm that PoolFormer's paper calls modified layer normalisation (MLN, section 4.5).
+
+    Args:
+        dim: Number of channels.
+        eps: Added to the variance. Defaults to 1e-5, the value of PoolFormer; the baselines of
+            the second paper use 1e-6.
+        bias: Whether a bias is learnt beside the weight. Defaults to True.
+    """
+
+    def __init__(self, dim: int, eps: float = 1e-5, bias: bool = True):
+        super().__init__(1, dim, eps=eps)
+        if not bias:
+            self.bias = None
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """Layer normalisation over the channels of a ``[N, C, H, W]`` map, at each position.
+
+    The result is channels-last in memory: the statistics run along channels, so this is the
+    layout in which neither this norm nor the convolution after it has to copy.
+
+    Args:
+        dim: Number of channels.
+        eps: Added to the variance. Defaults to 1e-6.
+        bias: Whether a bias is learnt beside the weight. Defaults to True.
+    """
+
+    def __init__(self, dim: int, eps: float = 1e-6, bias: bool = True):
+        super().__init__(dim, eps=eps, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``x [N, C, H, W]``; shape is kept."""
+        x = F.layer_norm(
+            x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps
+        )
+        return x.permute(0, 3, 1, 2)
+
+
+class StarReLU(nn.Module):
+    """``scale * relu(x)**2 + bias`` with one learnable scale and bias (MetaFormer Baselines).
+
+    The paper derives 0.8944 and -0.4472 for unit-Gaussian input; the released code starts at 1
+    and 0 and learns both, and so does this.
+    """
+
+    def __init__(self, scale: float = 1.0, bias: float = 0.0):
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((1,), scale))
+        self.bias = nn.Parameter(torch.full((1,), bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the activation to ``x`` of any shape."""
+        return self.scale * F.relu(x).square() + self.bias
+
+
+class SquaredReLU(nn.Module):
+    """``relu(x)**2`` (Primer, So et al. 2021)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the activation to ``x`` of any shape."""
+        return F.relu(x).square()
+
+
+class Scale(nn.Module):
+    """One learnable factor per channel: a layer scale on a branch, or a res scale on the shortcut.
+
+    Args:
+        dim: Number of channels.
+        init_value: Start value of every factor.
+    """
+
+    def __init__(self, dim: int, init_value: float):
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((dim,), float(init_value)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale ``x [N, C, H, W]`` by channel."""
+        return x * self.scale[:, None, None]
+
+
+class ChannelMLP(nn.Module):
+    """Two pointwise layers with an activation between them.
+
+    Args:
+        dim: Channels of input and output.
+        ratio: Hidden channels divided by ``dim``. Defaults to 4.
+        act: Activation. Defaults to GELU.
+        bias: Whether the pointwise layers have a bias. Defaults to True.
+    """
+
+    def __init__(self, dim: int, ratio: float = 4, act: LayerSpec = "GELU", bias: bool = True):
+        super().__init__()
+        hidden = int(dim * ratio)
+        self.fc1 = nn.Conv2d(dim, hidden, 1, bias=bias)
+        self.act = build_act(act)
+        self.fc2 = nn.Conv2d(hidden, dim, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix the channels of ``x [N, C, H, W]``; shape is kept."""
+        return self.fc2(self.act(self.fc1(x)))
+
+
+NORMS: dict[str, Callable[..., nn.Module]] = {
+    "GN1": GroupNorm1,
+    "LN": LayerNorm2d,
+    "BN": nn.BatchNorm2d,
+}
+ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
+    "GELU": nn.GELU,
+    "StarReLU": StarReLU,
+    "SquaredReLU": SquaredReLU,
+    "ReLU": nn.ReLU,
+    "SiLU": nn.SiLU,
+}
+
+
+def build_norm(spec: LayerSpec, dim: int) -> nn.Module:
+    """Build a norm over ``dim`` channels from its name or dict; ``None`` gives the identity.
+
+    Beside the names in :data:`NORMS`, any norm of the OpenMMLab registry serves (``SyncBN``...).
+
+    Raises:
+        ValueError: If the name is unknown; the message lists the known ones.
+    """
+    return _build(spec, NORMS, "norm", dim)
+
+
+def build_act(spec: LayerSpec) -> nn.Module:
+    """Build an activation from its name or dict; ``None`` gives the identity.
+
+    Raises:
+        ValueError: If the name is unknown; the message lists the known ones.
+    """
+    return _build(spec, ACTIVATIONS, "activation")
+
+
+def _build(spec: LayerSpec, table: Mapping[str, Callable], kind: str, *args: Any) -> nn.Module:
+    if spec is None:
+        return nn.Identity()
+    settings = {"type": spec} if isinstance(spec, str) else dict(spec)
+    name = settings.pop("type", None)
+    layer = table.get(name) or (MODELS.get(name) if isinstance(name, str) else None)
+    if layer is None:
+        near = difflib.get_close_matches(str(name), table, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"Unknown {kind} {name!r}: expected one of {', '.join(table)}.{hint}")
+    return layer(*args, **settings)

@@ -1,0 +1,276 @@
+"""The contract of every backbone of the suite: an image in, a pyramid of maps out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from .key_layouts import KeyLayout, to_native
+from .layers import LayerSpec, build_norm
+from .variants import Variant
+
+MIN_IMAGE_SIDE = 32
+"""Smallest height and width of an image, in pixels: one position at stride 32."""
+
+
+class PyramidBackbone(BaseModule):
+    """Base of all backbones: a stem, four stages, and an optional norm on each output.
+
+    ``forward`` takes images ``[N, in_channels, H, W]``, H and W of at least 32 and otherwise free,
+    and returns one map ``[N, out_channels[k], H / out_strides[k], W / out_strides[k]]`` for each
+    requested stage (sides are rounded as the convolutions of the family round them).
+
+    A subclass hands over its stem and, for each stage, a function that builds it. Stages above the
+    last requested one are never built, so that distributed training meets no unused parameter.
+
+    Args:
+        stem: Module from image to the input of stage 0.
+        stages: One builder per stage. A stage is a module with ``blocks``, an iterable module.
+        depths: Blocks in each stage, those not built included.
+        dims: Channels that each stage puts out.
+        strides: Pixels of the image per position, by stage. Defaults to (4, 8, 16, 32).
+        out_indices: Stages to put out, in ascending order, counted from 0; negatives count from
+            the end. Defaults to all four.
+        out_norm: Norm on each output, by name or dict, or None for the bare stage output.
+        frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the first k stages.
+            Frozen parts also stay in eval mode. Defaults to -1.
+        with_cp: Recompute blocks in the backward pass to save memory. Defaults to False.
+        init_cfg: OpenMMLab initialisation, for example
+            ``dict(type='Pretrained', checkpoint='...')``. Defaults to None.
+
+    Attributes:
+        out_channels: Channels of each output.
+        out_strides: Stride of each output.
+        feature_info: For each output ``dict(num_chs, reduction, module)``, as in timm.
+
+    Raises:
+        ValueError: For ``out_indices`` that are empty, out of range, repeated or not ascending,
+            and for ``frozen_stages`` outside -1..4.
+    """
+
+    variants: Mapping[str, Variant] = {}
+    """Published variants by ``arch``."""
+
+    layouts: tuple[KeyLayout, ...] = ()
+    """Foreign key layouts that ``load_state_dict`` understands, beside the native one."""
+
+    def __init__(
+        self,
+        stem: nn.Module,
+        stages: Sequence[Callable[[], nn.Module]],
+        depths: Sequence[int],
+        dims: Sequence[int],
+        *,
+        strides: Sequence[int] = (4, 8, 16, 32),
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        out_norm: LayerSpec = None,
+        frozen_stages: int = -1,
+        with_cp: bool = False,
+        init_cfg: dict | list[dict] | None = None,
+    ):
+        super().__init__(init_cfg)
+        self.out_indices = resolve_out_indices(out_indices, strides)
+        if not -1 <= frozen_stages <= len(strides):
+            raise ValueError(
+                f"frozen_stages={frozen_stages}: expected -1 (nothing), 0 (the stem) or up to "
+                f"{len(strides)} (the stem and that many stages)"
+            )
+        self.depths = tuple(depths)
+        self.frozen_stages = frozen_stages
+        self.with_cp = with_cp
+        self.out_channels = tuple(dims[i] for i in self.out_indices)
+        self.out_strides = tuple(strides[i] for i in self.out_indices)
+        self.feature_info = [
+            dict(num_chs=dims[i], reduction=strides[i], module=f"stages.{i}")
+            for i in self.out_indices
+        ]
+
+        self.stem = stem
+        self.stages = nn.ModuleList(build() for build in stages[: self.out_indices[-1] + 1])
+        self.out_norms = nn.ModuleDict(
+            {str(i): build_norm(out_norm, dims[i]) for i in self.out_indices}
+            if out_norm is not None
+            else {}
+        )
+        self._freeze()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute the pyramid of ``x [N, C, H, W]``; see the class for the shapes.
+
+        Raises:
+            ValueError: If ``x`` is not such a batch or a side is below 32 pixels.
+        """
+        if x.ndim != 4 or x.shape[-2] < MIN_IMAGE_SIDE or x.shape[-1] < MIN_IMAGE_SIDE:
+            raise ValueError(
+                f"Input of shape {tuple(x.shape)}: expected [N, C, H, W] with H and W of at least "
+                f"{MIN_IMAGE_SIDE} pixels; resize or pad the images"
+            )
+        maps = self.forward_stages(x)
+        if self.out_norms:
+            maps = [norm(x) for norm, x in zip(self.out_norms.values(), maps, strict=True)]
+        return tuple(maps)
+
+    def forward_stages(self, x: Tensor) -> list[Tensor]:
+        """Compute the maps of the requested stages, before any output norm."""
+        x = self.stem(x)
+        maps = []
+        for i, stage in enumerate(self.stages):
+            x = self.forward_stage(stage, x)
+            if i in self.out_indices:
+                maps.append(x)
+        return maps
+
+    def forward_stage(self, stage: nn.Module, x: Tensor) -> Tensor:
+        """Run one stage, recomputing its blocks in the backward pass if ``with_cp``."""
+        if not (self.with_cp and torch.is_grad_enabled()):
+            return stage(x)
+        for name, part in stage.named_children():
+            for block in part if name == "blocks" else [part]:
+                x = checkpoint(
+                    block,
+                    x,
+                    use_reentrant=False,
+                    context_fn=lambda block=block: (nullcontext(), _no_batch_norm_update(block)),
+                )
+        return x
+
+    def train(self, mode: bool = True) -> PyramidBackbone:
+        """Set training mode, in which frozen parts stay in eval mode; returns self."""
+        super().train(mode)
+        for part in self._frozen_parts():
+            part.eval()
+        return self
+
+    def switch_to_deploy(self) -> PyramidBackbone:
+        """Fold, in place, every part that has an exact shorter form at inference.
+
+        Each submodule that has a ``switch_to_deploy`` of its own is asked to fold; the outputs stay
+        the same up to rounding. Calling it again changes nothing.
+
+        Returns:
+            self.
+
+        Raises:
+            RuntimeError: In training mode, where the shorter form would be another model.
+        """
+        if self.training:
+            raise RuntimeError(
+                f"{type(self).__name__}.switch_to_deploy() in training mode: folding is for "
+                "inference; call eval() first"
+            )
+        self._fold()
+        return self
+
+    def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
+        """Depth of a parameter for layer-wise learning-rate decay.
+
+        This is ConvNeXt's published rule for dense tasks, for any depths: the blocks of stage 2
+        count in groups of three, every other stage is one layer, a downsampling belongs to the
+        layer after which its input is ready.
+
+        Args:
+            param_name: Name of a parameter, as in ``named_parameters()`` of the whole model.
+            prefix: What stands before the backbone's own names, for example ``'backbone.'``.
+
+        Returns:
+            The layer's depth, 0 for the stem, and the number of layers, the last of which holds
+            everything outside stem and stages.
+        """
+        groups = -(-self.depths[2] // 3)
+        last = 3 + groups
+        name = param_name.removeprefix(prefix)
+        if name.startswith("stem."):
+            return 0, last + 2
+        match = re.match(r"stages\.(\d+)\.(\w+)(?:\.(\d+))?", name)
+        if not param_name.startswith(prefix) or match is None:
+            return last + 1, last + 2
+        stage, part, block = int(match[1]), match[2], int(match[3] or 0)
+        if stage == 3:
+            return last, last + 2
+        depth = stage + 1
+        if stage == 2 and part == "blocks":
+            depth += block // 3
+        return depth, last + 2
+
+    def convert_state_dict(self, state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Bring a state dict of this family, in any known layout, to the names of this model.
+
+        Returns:
+            A new dict, or ``state_dict`` itself if there is nothing to change.
+        """
+        shapes = {key: value.shape for key, value in self.state_dict().items()}
+        return to_native(state_dict, self.layouts, self.depths, shapes)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Convert what stands below ``prefix``, then load; any loader comes through here."""
+        own = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
+        renamed = self.convert_state_dict(own)
+        if renamed is not own:
+            for key in own:
+                del state_dict[prefix + key]
+            state_dict.update({prefix + key: value for key, value in renamed.items()})
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _fold(self) -> None:
+        for module in list(self.modules()):
+            if module is not self and hasattr(module, "switch_to_deploy"):
+                module.switch_to_deploy()
+
+    def _frozen_parts(self) -> list[nn.Module]:
+        if self.frozen_stages < 0:
+            return []
+        return [self.stem, *self.stages[: self.frozen_stages]]
+
+    def _freeze(self) -> None:
+        for part in self._frozen_parts():
+            part.eval()
+            part.requires_grad_(False)
+
+
+def resolve_out_indices(out_indices: Sequence[int] | int, strides: Sequence[int]) -> tuple:
+    """Turn stage numbers, negatives allowed, into ascending numbers from 0.
+
+    Raises:
+        ValueError: If there are none, or one is out of range, repeated or out of order.
+    """
+    given = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
+    count = len(strides)
+    offer = ", ".join(f"{i} (stride {stride})" for i, stride in enumerate(strides))
+    if not given or any(not isinstance(i, int) or not -count <= i < count for i in given):
+        raise ValueError(
+            f"out_indices={out_indices!r}: expected one or more stages out of {offer}, "
+            f"or {-count} to -1 counted from the end"
+        )
+    resolved = tuple(i % count for i in given)
+    if list(resolved) != sorted(set(resolved)):
+        raise ValueError(
+            f"out_indices={out_indices!r}: stages must ascend and not repeat, as necks expect the "
+            f"finest map first; use {tuple(sorted(set(resolved)))}"
+        )
+    return resolved
+
+
+@contextmanager
+def _no_batch_norm_update(block: nn.Module):
+    """Keep batch norms from counting a batch twice when a block is recomputed.
+
+    They still track, with momentum 0, as the recomputation must save the same tensors for the
+    backward pass as the first computation did.
+    """
+    norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm, _, count in kept:
+        norm.momentum, norm.num_batches_tracked = 0.0, count.clone()
+    try:
+        yield
+    finally:
+        for norm, momentum, count in kept:
+            norm.momentum, norm.num_batches_tracked = momentum, count

@@ -1,0 +1,230 @@
+"""Any timm model as a pyramid backbone, by its timm name.
+
+A plain model, whose maps all have stride 16, gets the simple feature pyramid of Y. Li et al.,
+"Exploring Plain Vision Transformer Backbones for Object Detection", ECCV 2022, arXiv 2203.16527.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from .layers import LayerNorm2d, LayerSpec
+from .pyramid import PyramidBackbone, resolve_out_indices
+from .timm_inspection import STRIDES, as_pair, inspect_timm_model
+
+
+class SimpleFeaturePyramid(nn.Module):
+    """Maps of stride 4, 8, 16 and 32 from one of stride 16 (ViTDet, section 3).
+
+    Transposed convolutions lead up and max pooling leads down. The 1x1 and 3x3 convolutions that
+    follow in the paper are left to the neck.
+
+    Args:
+        dim: Channels of the map.
+        levels: Which of the four maps to make, by number from 0.
+
+    Attributes:
+        dims: Channels of all four.
+    """
+
+    def __init__(self, dim: int, levels: Sequence[int]):
+        super().__init__()
+        half, quarter = dim // 2, dim // 4
+        self.dims = (quarter, half, dim, dim)
+
+        def level(i: int) -> nn.Module:
+            if i == 0:
+                up = nn.ConvTranspose2d(dim, half, 2, 2), nn.ConvTranspose2d(half, quarter, 2, 2)
+                return nn.Sequential(up[0], LayerNorm2d(half), nn.GELU(), up[1])
+            if i == 1:
+                return nn.ConvTranspose2d(dim, half, 2, 2)
+            return nn.Identity() if i == 2 else nn.MaxPool2d(2, 2)
+
+        self.levels = nn.ModuleList(map(level, levels))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Make the levels from ``x [N, dim, H / 16, W / 16]``."""
+        return [level(x) for level in self.levels]
+
+
+@MODELS.register_module()
+class TimmBackbone(PyramidBackbone):
+    """A timm model as a pyramid backbone.
+
+    Stages are counted by stride: 4, 8, 16, 32 are stages 0 to 3. Maps come out as ``[N, C, H, W]``
+    whatever layout the model works in, without any norm but ``out_norm``. A transformer that can
+    be built for any image size is built so; a model that needs sides divisible by 32 gets its
+    images padded with zeros at the right and at the bottom, and its maps cover the padding too.
+
+    Args:
+        model_name: Name of the model in timm, with or without a weight tag and ``timm/`` in front:
+            ``'resnet50'``, ``'timm/resnet50.a1_in1k'``.
+        pretrained: Load timm's weights, from its cache or from the network. Defaults to False.
+        out_indices: As in :class:`PyramidBackbone`. Defaults to all four stages. What timm builds
+            above the last one, for a few families, has no gradient and is not trained.
+        out_norm: Norm on each output. Defaults to None.
+        frozen_stages: As in :class:`PyramidBackbone`. A stage is frozen with all that its map
+            depends on. In a plain model, stages are quarters of the blocks. Defaults to -1.
+        with_cp: Recompute in the backward pass, as far as timm offers it for the model; timm lets
+            batch norms count a recomputed batch twice. Defaults to False.
+        drop_path_rate: Drop path rate, for models that have one. Defaults to None, timm's own.
+        in_channels: Channels of the image. Defaults to 3.
+        init_cfg: OpenMMLab initialisation. Files may be in timm's names. Defaults to None.
+        **timm_kwargs: Further arguments of the timm model, such as ``img_size``.
+
+    Attributes:
+        body: timm's feature extractor.
+
+    Raises:
+        ValueError: If timm has no such model, the model takes no such argument, it lacks a
+            requested stride, or it takes one image size only and none is given as ``img_size``.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        pretrained: bool = False,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        out_norm: LayerSpec = None,
+        frozen_stages: int = -1,
+        with_cp: bool = False,
+        drop_path_rate: float | None = None,
+        in_channels: int = 3,
+        init_cfg: dict | list[dict] | None = None,
+        **timm_kwargs: Any,
+    ):
+        model_name = model_name.removeprefix("timm/")
+        out_indices = resolve_out_indices(out_indices, STRIDES)
+        settings = dict(in_chans=in_channels, **timm_kwargs)
+        if drop_path_rate is not None:
+            settings["drop_path_rate"] = drop_path_rate
+        found = inspect_timm_model(model_name, out_indices, settings)
+        if found.plain:
+            pyramid = SimpleFeaturePyramid(found.channels[-1], out_indices)
+            dims, modules = pyramid.dims, [f"pyramid.levels.{k}" for k in range(len(out_indices))]
+        else:
+            pyramid, places = None, dict(zip(found.taps, range(len(found.taps)), strict=True))
+            dims = [found.channels[places[i]] if i in places else 0 for i in range(len(STRIDES))]
+            modules = [f"body.{found.modules[places[i]]}" for i in out_indices]
+
+        super().__init__(
+            nn.Identity(),
+            (),
+            (),
+            dims,
+            strides=STRIDES,
+            out_indices=out_indices,
+            out_norm=out_norm,
+            frozen_stages=frozen_stages,
+            with_cp=with_cp,
+            init_cfg=init_cfg,
+        )
+        import timm
+
+        self.found = found
+        self.body = timm.create_model(model_name, pretrained=pretrained, **found.settings)
+        self.body.is_init = True  # or mmengine would call init_weights of timm models that have one
+        self.pyramid = pyramid
+        for info, module in zip(self.feature_info, modules, strict=True):
+            info["module"] = module
+        if with_cp:
+            _set_checkpointing(model_name, self.body)
+        self._freeze()
+
+    def forward_stages(self, x: Tensor) -> list[Tensor]:
+        """Compute the maps of the requested stages, before any output norm.
+
+        Raises:
+            ValueError: If the model takes one image size only and this is another.
+        """
+        found, size = self.found, tuple(x.shape[-2:])
+        if found.size_divisor is None:
+            fixed = as_pair(found.settings["img_size"])
+            if size != fixed:
+                raise ValueError(
+                    f"Images of {size}: this timm model takes its img_size={fixed} only; resize or "
+                    "pad the images to it"
+                )
+        else:
+            below, right = (-side % found.size_divisor for side in size)
+            if below or right:
+                x = F.pad(x, (0, right, 0, below))
+        maps = self.body(x)
+        if getattr(self.body, "output_fmt", None) == "NHWC":
+            maps = [x.permute(0, 3, 1, 2) for x in maps]
+        if self.pyramid is not None:
+            return self.pyramid(maps[-1])
+        return [x for x, stage in zip(maps, found.taps, strict=True) if stage in self.out_indices]
+
+    def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
+        """Depth of a parameter by timm's own grouping, or by stages where timm has none.
+
+        Args:
+            param_name: Name of a parameter, as in ``named_parameters()`` of the whole model.
+            prefix: What stands before the backbone's own names, for example ``'backbone.'``.
+
+        Returns:
+            The layer's depth, 0 for the stem, and the number of layers, the last of which holds
+            everything outside the timm model.
+        """
+        last = self.found.last_layer
+        if not param_name.startswith(f"{prefix}body."):
+            return last, last + 1
+        name = param_name.removeprefix(f"{prefix}body.")
+        return self.found.layer_of.get(name, last), last + 1
+
+    def convert_state_dict(self, state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Bring a state dict in timm's names to ours, leaving out what the features do not need."""
+        converted = {}
+        for key, value in super().convert_state_dict(state_dict).items():
+            own = self.found.own_names.get(key, key)
+            if own is not None:
+                converted[f"body.{own}" if key in self.found.own_names else key] = value
+        return converted
+
+    def _fold(self) -> None:
+        from timm.models import reparameterize_model
+
+        reparameterize_model(self.body, inplace=True)
+
+    def _frozen_parts(self) -> list[nn.Module]:
+        """The largest parts of the body that are frozen as a whole."""
+        parts = []
+
+        def collect(module: nn.Module, prefix: str) -> None:
+            names = [name for name, _ in module.named_parameters(prefix)]
+            if names and all(map(self._is_frozen, names)):
+                parts.append(module)
+            else:
+                for name, child in module.named_children():
+                    collect(child, f"{prefix}.{name}" if prefix else name)
+
+        if hasattr(self, "body"):  # PyramidBackbone asks before there is one
+            collect(self.body, "")
+        return parts
+
+    def _is_frozen(self, name: str) -> bool:
+        stage = self.found.stage_of.get(name)
+        return stage is not None and stage < self.frozen_stages
+
+    def _freeze(self) -> None:
+        super()._freeze()
+        if hasattr(self, "body"):
+            for name, parameter in self.body.named_parameters():
+                if self._is_frozen(name) or name not in self.found.stage_of:
+                    parameter.requires_grad_(False)
+
+
+def _set_checkpointing(name: str, body: nn.Module) -> None:
+    model = body if hasattr(body, "set_grad_checkpointing") else getattr(body, "model", body)
+    try:
+        model.set_grad_checkpointing(True)
+    except (AttributeError, AssertionError) as error:
+        raise ValueError(
+            f"with_cp=True: timm has no gradient checkpointing for {name!r}; use with_cp=False"
+        ) from error

@@ -1,0 +1,263 @@
+"""What a timm model is, found out before it is built.
+
+timm's models differ in how they are put together, so nothing here goes by the names of their
+parts. A copy without memory (on PyTorch's meta device) is asked instead: its ``feature_info`` tells
+strides and channels, a trial run tells which image sizes it takes, and autograd tells which
+parameters the map of each stage depends on.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+STRIDES = (4, 8, 16, 32)
+STEM = -1
+PLAIN_STRIDE = 16
+TRIAL_SIZE = (97, 131)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A timm model as a pyramid of stages 0 to 3, which are those of stride 4, 8, 16 and 32.
+
+    Attributes:
+        settings: Arguments of ``timm.create_model`` that build its feature extractor.
+        plain: Whether all maps have the same stride; stages are then quarters of the blocks.
+        taps: The stage that each map of the extractor ends, ``STEM`` for one before all stages.
+        channels: Channels of each of these maps.
+        modules: Path in the extractor of the module that puts out each of these maps.
+        size_divisor: What the sides of an image must be divisible by; None if the model takes no
+            other size than its ``img_size``.
+        stage_of: For each parameter of the extractor that any map depends on, the first stage
+            that does, or ``STEM``.
+        layer_of: Layer of each parameter of the extractor for layer-wise learning-rate decay.
+        last_layer: The layer of everything outside the extractor.
+        own_names: For each tensor of the extractor, and of the whole timm model, its name in the
+            extractor, or None.
+    """
+
+    settings: Mapping[str, Any]
+    plain: bool
+    taps: tuple[int, ...]
+    channels: tuple[int, ...]
+    modules: tuple[str, ...]
+    size_divisor: int | None
+    stage_of: Mapping[str, int]
+    layer_of: Mapping[str, int]
+    last_layer: int
+    own_names: Mapping[str, str | None]
+
+
+def inspect_timm_model(
+    model_name: str, out_indices: Sequence[int], settings: Mapping[str, Any]
+) -> Inspection:
+    """Inspect a timm model.
+
+    Args:
+        model_name: Name as timm has it, with or without the tag of its weights.
+        out_indices: Stages that are wanted, ascending.
+        settings: Arguments of ``timm.create_model``, ``in_chans`` among them.
+
+    Raises:
+        ValueError: If timm has no such model or tag, the model does not take the settings, it
+            lacks a wanted stride, or it takes one image size only and none is in the settings.
+    """
+    import timm  # here, because it takes seconds to import
+
+    _check_name(model_name)
+    with torch.device("meta"), torch.inference_mode(False), torch.enable_grad():
+        try:
+            whole = timm.create_model(model_name, **settings)
+        except TypeError as error:
+            raise ValueError(
+                f"timm model {model_name!r} does not take all of {sorted(settings)}: {error}"
+            ) from error
+        taps = _choose_taps(model_name, whole.feature_info, out_indices)
+        settings = _any_size(type(whole)) | dict(settings)
+        settings |= dict(features_only=True, out_indices=list(taps))
+        extractor = timm.create_model(model_name, **settings).eval()
+        maps, size_divisor = _trial_run(model_name, extractor, settings)
+        stage_of = _stages_by_dependence(extractor, maps, tuple(taps.values()))
+
+    infos = [whole.feature_info[tap] for tap in taps]
+    names = extractor.state_dict()
+    own_names = dict(zip(names, names, strict=True))
+    own_names |= {name: _find(name, names) for name in whole.state_dict()}
+    layers = _timm_layers(whole, own_names)
+    if STEM not in taps.values():
+        for name in _stem(infos[0]["module"], stage_of, layers):
+            stage_of[name] = STEM
+    if layers:
+        last_layer = max(layers.values())  # the classifier's, unless it has none of its own
+        last_layer += last_layer in map(layers.get, stage_of)
+    else:
+        layers = {name: stage + 1 for name, stage in stage_of.items()}
+        last_layer = len(STRIDES) + 1
+    modules = dict(extractor.named_modules())
+    return Inspection(
+        settings=settings,
+        plain=_is_plain(whole.feature_info),
+        taps=tuple(taps.values()),
+        channels=tuple(info["num_chs"] for info in infos),
+        modules=tuple(_find(info["module"], modules) or info["module"] for info in infos),
+        size_divisor=size_divisor,
+        stage_of=stage_of,
+        layer_of=layers,
+        last_layer=last_layer,
+        own_names=own_names,
+    )
+
+
+def as_pair(size: int | Sequence[int]) -> tuple[int, int]:
+    """Height and width from either or both."""
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def _check_name(name: str) -> None:
+    import timm
+
+    arch, _, tag = name.partition(".")
+    if not timm.is_model(arch):
+        near = difflib.get_close_matches(arch, timm.list_models(), n=3, cutoff=0.5)
+        raise ValueError(
+            f"timm {timm.__version__} has no model {name!r}. "
+            + (
+                f"Did you mean {' or '.join(map(repr, near))}?"
+                if near
+                else "See timm.list_models()"
+            )
+        )
+    tagged = timm.list_models(f"{arch}.*", pretrained=True) if tag else []
+    if tag and name not in tagged:
+        raise ValueError(
+            f"timm {timm.__version__} has no weights {name!r}: expected one of "
+            f"{', '.join([arch, *tagged])}"
+        )
+
+
+def _any_size(model: type) -> dict[str, bool]:
+    """Arguments that free a timm model from one image size, as far as it has them."""
+    known = inspect.signature(model.__init__).parameters
+    return {name: True for name in ("dynamic_img_size", "dynamic_img_pad") if name in known}
+
+
+def _is_plain(feature_info: Sequence[dict]) -> bool:
+    return len({info["reduction"] for info in feature_info}) == 1
+
+
+def _choose_taps(
+    name: str, feature_info: Sequence[dict], out_indices: Sequence[int]
+) -> dict[int, int]:
+    """The maps to take from a timm model, by timm's number: the stage of ours that each ends.
+
+    Maps of less than stride 4 end the stem. Of a plain model, the map after each quarter is taken.
+    """
+    strides = [info["reduction"] for info in feature_info]
+    if _is_plain(feature_info):
+        if strides[0] != PLAIN_STRIDE:
+            raise ValueError(
+                f"timm model {name!r} has maps of stride {strides[0]} only; its simple feature "
+                f"pyramid needs stride {PLAIN_STRIDE}. A vision transformer can be built with "
+                f"patch_size={PLAIN_STRIDE}; timm resamples its pretrained patch embedding"
+            )
+        return {max((i + 1) * len(strides) // 4, 1) - 1: i for i in range(4)}
+    if missing := [STRIDES[i] for i in out_indices if STRIDES[i] not in strides]:
+        have = tuple(i for i, stride in enumerate(STRIDES) if stride in strides)
+        raise ValueError(
+            f"timm model {name!r} lacks maps of stride {missing}: it has {strides}"
+            + (f"; use out_indices among {have}" if have else "")
+        )
+    stage_of = {stride: STEM for stride in strides if stride < STRIDES[0]}
+    stage_of |= {stride: i for i, stride in enumerate(STRIDES[: out_indices[-1] + 1])}
+    tap_of = {  # the last one of each stride, where it has a module (TResNet's first has none)
+        stride: tap for tap, stride in enumerate(strides) if feature_info[tap]["module"]
+    }
+    return {tap: stage_of[stride] for stride, tap in tap_of.items() if stride in stage_of}
+
+
+def _trial_run(
+    name: str, extractor: nn.Module, settings: Mapping[str, Any]
+) -> tuple[list[Tensor], int | None]:
+    """Run a copy without memory on odd sides, multiples of 32, or the size that it was built for.
+
+    Returns:
+        Its maps, and what sides must be divisible by, or None if it takes one size only.
+    """
+    sizes = {d: tuple(-(-side // d) * d for side in TRIAL_SIZE) for d in (1, STRIDES[-1])}
+    if "img_size" in settings:
+        sizes[None] = as_pair(settings["img_size"])
+    for divisor, size in sizes.items():
+        try:
+            return extractor(torch.zeros(1, settings["in_chans"], *size)), divisor
+        except Exception as error:  # whatever a timm model says to a size that it does not take
+            refusal = error
+    raise ValueError(
+        f"timm model {name!r} does not take images of any size (tried {list(sizes.values())}, "
+        f"last answer: {refusal}). If it has an argument img_size, pass the (H, W) to which your "
+        "pipeline pads"
+    ) from refusal
+
+
+def _stages_by_dependence(
+    extractor: nn.Module, maps: Sequence[Tensor], taps: Sequence[int]
+) -> dict[str, int]:
+    """For each parameter that any map depends on, the first stage whose map does.
+
+    The graph that autograd keeps of each map is followed back to the parameters.
+    """
+    name_of = {id(parameter): name for name, parameter in extractor.named_parameters()}
+    stage_of, seen = {}, {None}
+    for x, stage in zip(maps, taps, strict=True):
+        ahead = [x.grad_fn]
+        while ahead:
+            step = ahead.pop()
+            if step in seen:
+                continue
+            seen.add(step)
+            ahead += [source for source, _ in step.next_functions]
+            name = name_of.get(id(getattr(step, "variable", None)))
+            if name is not None:
+                stage_of[name] = stage
+    return stage_of
+
+
+def _aliases(name: str) -> tuple[str, ...]:
+    """What timm's feature extractors make of a name: flattened by one level, or below a wrapper."""
+    return name, name.replace(".", "_", 1), f"model.{name}", f"body.{name}"
+
+
+def _find(name: str, names: Mapping[str, Any]) -> str | None:
+    return next((alias for alias in _aliases(name) if alias in names), None)
+
+
+def _timm_layers(whole: nn.Module, own_names: Mapping[str, str | None]) -> dict[str, int]:
+    """Layer of each parameter, built or not, by timm's grouping; nothing if it has none."""
+    from timm.models import group_parameters
+
+    if not hasattr(whole, "group_matcher"):
+        return {}
+    layers = group_parameters(whole, whole.group_matcher(coarse=False), reverse=True)
+    return {own_names[name] or name: layer for name, layer in layers.items()}
+
+
+def _stem(first: str, stage_of: Mapping[str, int], layers: Mapping[str, int]) -> list[str]:
+    """What the first stage needs before its blocks: timm's first layer, or all outside of blocks.
+
+    Args:
+        first: Module that puts out the first map.
+        stage_of: Stage of each parameter.
+        layers: Layer of each parameter by timm's grouping, if it has one.
+    """
+    needed = [name for name, stage in stage_of.items() if stage == min(stage_of.values())]
+    if layers:
+        return [name for name in needed if layers.get(name) == 0]
+    blocks = first.rpartition(".")[0] or first
+    inside = tuple(f"{alias}{end}" for alias in _aliases(blocks) for end in "._")
+    return [name for name in needed if not name.startswith(inside)]

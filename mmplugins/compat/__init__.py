@@ -1,0 +1,13 @@
+"""What OpenMMLab needs to run on today's PyTorch: a stand-in for ``mmcv._ext`` and the mends.
+
+``install`` puts both in force, early or late, any number of times. It runs when mmplugins is
+imported, and through the start-up hook (``hook/mmplugins_hook.py``) in every process that
+imports mmengine or mmcv. This package imports only the standard library until OpenMMLab
+itself is loaded, and knows nothing of the rest of mmplugins.
+"""
+
+from .finder import install
+from .lines import require_one_line
+from .mends import in_force
+
+__all__ = ["in_force", "install", "require_one_line"]

@@ -1,0 +1,38 @@
+"""The mends: small repairs of OpenMMLab modules, one function each, one file per subject.
+
+Importing a file registers its mends. They are imported by name, never as ``from . import
+packages``: that form makes Python import ``mmplugins`` itself, which the start-up hook avoids.
+"""
+
+from .checkpoints import (
+    history_in_checkpoints,
+    no_fall_back_to_pickle,
+    weights_only_before_torch_2_6,
+    weights_only_from_the_net,
+)
+from .complexity import flops_of_given_inputs
+from .distributed import distributed_model_on_cpu, processes_on_cpu
+from .mend import TARGETS, apply_mends, in_force
+from .packages import (
+    ext_without_find_loader,
+    packages_by_module_name,
+    packages_without_pkg_resources,
+)
+from .precision import amp_on_cpu
+
+__all__ = [
+    "TARGETS",
+    "amp_on_cpu",
+    "apply_mends",
+    "distributed_model_on_cpu",
+    "ext_without_find_loader",
+    "flops_of_given_inputs",
+    "history_in_checkpoints",
+    "in_force",
+    "no_fall_back_to_pickle",
+    "packages_by_module_name",
+    "packages_without_pkg_resources",
+    "processes_on_cpu",
+    "weights_only_before_torch_2_6",
+    "weights_only_from_the_net",
+]

@@ -1,0 +1,16 @@
+"""What plugs into OpenMMLab's runner, and what the tools call."""
+
+from .launch import ConsoleRunner, build_runner, start_processes, test, train
+from .progress import ProgressHook
+from .settings import SettingError, load_config
+
+__all__ = [
+    "ConsoleRunner",
+    "ProgressHook",
+    "SettingError",
+    "build_runner",
+    "load_config",
+    "start_processes",
+    "test",
+    "train",
+]

@@ -1,0 +1,70 @@
+"""Training and testing a config."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import init_dist, is_distributed
+from mmengine.logging import MMLogger
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from .progress import ProgressHook, console_handlers
+
+
+@RUNNERS.register_module()
+class ConsoleRunner(Runner):
+    """A runner that logs all into the work dir's log file, and warnings only on the console.
+
+    OpenMMLab's runner prints the whole config and environment before anything happens. The
+    console belongs to :class:`ProgressHook`.
+    """
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """As in :class:`mmengine.runner.Runner`, with a quiet console."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in console_handlers(logger):
+            handler.setLevel(max(handler.level, logging.WARNING))
+        return logger
+
+
+def start_processes(cfg: Config) -> None:
+    """Join the other processes of ``cfg.launcher``, if it has one and that has not been done."""
+    if cfg.get("launcher", "none") != "none" and not is_distributed():
+        init_dist(cfg.launcher, **cfg.get("env_cfg", {}).get("dist_cfg", {}))
+
+
+def build_runner(cfg: Config) -> Runner:
+    """The runner of a config: its own ``runner_type``, else :class:`ConsoleRunner`."""
+    start_processes(cfg)
+    if "runner_type" in cfg:
+        return RUNNERS.build(cfg)
+    return ConsoleRunner.from_cfg(cfg)
+
+
+def train(cfg: Config) -> Runner:
+    """Train a config in its ``work_dir``; returns the runner afterwards."""
+    runner = build_runner(cfg)
+    try:
+        runner.train()
+    finally:
+        _leave_console(runner)
+    return runner
+
+
+def test(cfg: Config) -> tuple[Runner, dict[str, float]]:
+    """Test ``cfg.load_from``; returns the runner and its metrics, as the evaluators name them."""
+    runner = build_runner(cfg)
+    try:
+        return runner, runner.test()
+    finally:
+        _leave_console(runner)
+
+
+def _leave_console(runner: Runner) -> None:
+    """Give the console back also when training was interrupted or failed."""
+    for hook in runner.hooks:
+        if isinstance(hook, ProgressHook):
+            hook.close()

@@ -1,0 +1,193 @@
+"""What the flags of the tools change in a config: each flag is one function.
+
+The flags are those of mmdet's and mmseg's own tools, for configs of both.
+"""
+
+from __future__ import annotations
+
+import os
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+_SCOPES = {"mmdet": "detection", "mmseg": "segmentation"}
+
+
+class SettingError(ValueError):
+    """A flag that does not fit the config or the files that are there."""
+
+
+def load_config(path: str | os.PathLike, options: dict[str, Any] | None = None) -> Config:
+    """Read a config file and merge ``options`` (dotted names to values) into it.
+
+    Raises:
+        SettingError: If there is no such file.
+    """
+    if not Path(path).is_file():
+        raise SettingError(
+            f"config {str(path)!r} does not exist (looked for {Path(path).resolve()}): give the "
+            "path of a .py file, for example one below configs/"
+        )
+    cfg = Config.fromfile(path)
+    cfg.merge_from_dict(options or {})
+    return cfg
+
+
+def task_of(cfg: Config) -> str:
+    """``'detection'`` for a config of mmdet, ``'segmentation'`` for one of mmseg.
+
+    Raises:
+        SettingError: If neither the default scope nor the model's type says which it is.
+    """
+    prefix = str(cfg.get("model", {}).get("type", "")).split(".")[0]
+    for scope in (cfg.get("default_scope"), prefix):
+        if scope in _SCOPES:
+            return _SCOPES[scope]
+    raise SettingError(
+        f"default_scope={cfg.get('default_scope')!r} and a model of type "
+        f"{cfg.get('model', {}).get('type')!r} do not tell the task: set default_scope to 'mmdet' "
+        "or 'mmseg', for example by detection_runtime.py or segmentation_runtime.py in _base_"
+    )
+
+
+def set_work_dir(cfg: Config, work_dir: str | None, config_path: str | os.PathLike) -> None:
+    """Choose the work dir: the given one, else the config's, else ``work_dirs/<config name>``."""
+    cfg.work_dir = work_dir or cfg.get("work_dir") or f"work_dirs/{Path(config_path).stem}"
+
+
+def use_amp(cfg: Config) -> None:
+    """Train in mixed precision: float16 with loss scaling on a GPU, bfloat16 on a CPU.
+
+    Raises:
+        SettingError: If the config has an optimiser wrapper of another kind.
+    """
+    kind = cfg.optim_wrapper.get("type", "OptimWrapper")
+    if kind not in ("OptimWrapper", "AmpOptimWrapper"):
+        raise SettingError(
+            f"--amp cannot change optim_wrapper.type={kind!r}: expected 'OptimWrapper'; set the "
+            "precision in the config instead"
+        )
+    cfg.optim_wrapper.type = "AmpOptimWrapper"
+    cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
+
+
+def use_auto_scale_lr(cfg: Config) -> None:
+    """Scale the learning rate by the true batch size over ``auto_scale_lr.base_batch_size``.
+
+    Raises:
+        SettingError: If the config does not say for which batch size its rate is.
+    """
+    if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
+        raise SettingError(
+            "--auto-scale-lr needs the batch size that the learning rate belongs to: add "
+            "auto_scale_lr=dict(enable=False, base_batch_size=16) to the config"
+        )
+    cfg.auto_scale_lr.enable = True
+
+
+def use_resume(cfg: Config, resume: str) -> None:
+    """Go on with a training: ``'auto'`` from the work dir's last checkpoint, or from a file.
+
+    Raises:
+        SettingError: If the file does not exist.
+    """
+    cfg.resume = True
+    cfg.load_from = None if resume == "auto" else existing_checkpoint(resume)
+
+
+def existing_checkpoint(path: str) -> str:
+    """``path`` unchanged; whatever has a scheme (``https://``) is not looked at.
+
+    Raises:
+        SettingError: If it is a local path without a file.
+    """
+    if "://" not in path and not Path(path).is_file():
+        raise SettingError(
+            f"checkpoint {path!r} does not exist (looked for {Path(path).resolve()}): give a file "
+            "that training has written, for example work_dirs/<name>/epoch_12.pth"
+        )
+    return path
+
+
+def use_tta(cfg: Config) -> None:
+    """Test with augmentation: the config's ``tta_model`` and ``tta_pipeline``, else flips."""
+    task = task_of(cfg)
+    if "tta_model" not in cfg:
+        merge = dict(nms=dict(type="nms", iou_threshold=0.5), max_per_img=100)
+        cfg.tta_model = (
+            dict(type="DetTTAModel", tta_cfg=merge)
+            if task == "detection"
+            else dict(type="SegTTAModel")
+        )
+    dataset = cfg.test_dataloader.dataset
+    while "dataset" in dataset:
+        dataset = dataset.dataset
+    dataset.pipeline = cfg.get("tta_pipeline") or _flipped_too(dataset.pipeline)
+    cfg.model = ConfigDict(cfg.tta_model, module=cfg.model)
+
+
+def _flipped_too(pipeline: list[dict]) -> list[dict]:
+    """A test pipeline whose picture also comes mirrored; its annotations stay as they are."""
+    *steps, pack = deepcopy(list(pipeline))
+    if "meta_keys" in pack:
+        pack["meta_keys"] = tuple(dict.fromkeys([*pack["meta_keys"], "flip", "flip_direction"]))
+    views = [dict(type="RandomFlip", prob=prob, direction="horizontal") for prob in (0.0, 1.0)]
+    labels = [step for step in steps if step["type"] == "LoadAnnotations"]
+    branches = [views, *([label] for label in labels), [pack]]
+    rest = [step for step in steps if step not in labels]
+    return [*rest, dict(type="TestTimeAug", transforms=branches)]
+
+
+def draw_predictions(
+    cfg: Config, show: bool = False, show_dir: str | None = None, wait_time: float = 2.0
+) -> None:
+    """Draw test predictions, in a window for ``wait_time`` seconds each, or into a folder.
+
+    Raises:
+        SettingError: If the config has no visualization hook, or the folder holds files.
+    """
+    hook = cfg.get("default_hooks", {}).get("visualization")
+    if hook is None:
+        raise SettingError(
+            "--show and --show-dir need a visualization hook: add "
+            "default_hooks=dict(visualization=dict(type='DetVisualizationHook')) to the config "
+            "(SegVisualizationHook for mmseg)"
+        )
+    hook.draw = True
+    hook.interval = 1
+    if show:
+        hook.update(show=True, wait_time=wait_time)
+    if show_dir:
+        folder = Path(show_dir).resolve()  # mmdet would nest a relative one deeper each picture
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise SettingError(
+                f"--show-dir {show_dir!r} exists and is not empty, and nothing is overwritten: "
+                "give another folder, or remove it"
+            )
+        if task_of(cfg) == "detection":
+            hook.test_out_dir = str(folder)
+        else:
+            cfg.visualizer.save_dir = str(folder)
+
+
+def dump_predictions(cfg: Config, out: str) -> None:
+    """Keep test predictions: a ``.pkl`` of all (detection), a folder of maps (segmentation).
+
+    Raises:
+        SettingError: If the file or folder is there already, or has the wrong form.
+    """
+    task = task_of(cfg)
+    if Path(out).exists():
+        raise SettingError(
+            f"--out {out!r} exists, and nothing is overwritten: give another path, or remove it"
+        )
+    evaluators = cfg.test_evaluator
+    evaluators = list(evaluators) if isinstance(evaluators, list | tuple) else [evaluators]
+    if task == "segmentation":
+        cfg.test_evaluator = [dict(e, output_dir=out, keep_results=True) for e in evaluators]
+    elif out.endswith((".pkl", ".pickle")):
+        cfg.test_evaluator = [*evaluators, dict(type="DumpDetResults", out_file_path=out)]
+    else:
+        raise SettingError(f"--out {out!r}: expected a file name that ends in .pkl or .pickle")

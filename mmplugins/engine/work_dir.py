@@ -1,0 +1,73 @@
+"""A work dir holds one training. A second one goes elsewhere, goes on with it, or moves it aside.
+
+OpenMMLab writes ``epoch_1.pth`` over an older ``epoch_1.pth`` without a word.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+
+from .settings import SettingError
+
+
+def checkpoints_in(work_dir: str | os.PathLike) -> list[Path]:
+    """Checkpoints directly in a work dir, oldest first; none if there is no such folder."""
+    return sorted(Path(work_dir).glob("*.pth"), key=lambda path: path.stat().st_mtime)
+
+
+def last_checkpoint(work_dir: str | os.PathLike) -> Path:
+    """The checkpoint that mmengine's hook wrote last.
+
+    Raises:
+        FileNotFoundError: If the work dir holds none.
+    """
+    found = [path for path in checkpoints_in(work_dir) if not path.name.startswith("best_")]
+    if not found:
+        raise FileNotFoundError(f"{work_dir} holds no checkpoint: train first")
+    return found[-1]
+
+
+def refuse_used(work_dir: str | os.PathLike, resume: bool = False) -> None:
+    """Stop if a training would start anew over the checkpoints of an old one.
+
+    Args:
+        work_dir: Where the training is to go.
+        resume: Whether it goes on from the last checkpoint there, which mmengine finds by the
+            file ``last_checkpoint`` and, without that file, starts from nothing.
+
+    Raises:
+        SettingError: If the work dir holds checkpoints and they are not what it goes on from.
+    """
+    found = checkpoints_in(work_dir)
+    if not found or (resume and (Path(work_dir) / "last_checkpoint").is_file()):
+        return
+    if resume:
+        raise SettingError(
+            f"work dir {str(work_dir)!r} holds {len(found)} checkpoint(s), but no file "
+            f"last_checkpoint that says where to go on: name one, --resume {found[-1]}"
+        )
+    raise SettingError(
+        f"work dir {str(work_dir)!r} holds {len(found)} checkpoint(s) of an earlier training "
+        f"(last: {found[-1].name}), and nothing is overwritten: go on with it by --resume, "
+        "give another --work-dir, or move it aside by --overwrite"
+    )
+
+
+def move_aside(work_dir: str | os.PathLike) -> Path | None:
+    """Rename a work dir that is not empty to ``<name>.old-<date>-<time>``.
+
+    Returns:
+        Its new place, or None if there was nothing to move.
+    """
+    work_dir = Path(work_dir)
+    if not work_dir.is_dir() or not any(work_dir.iterdir()):
+        return None
+    stem = f"{work_dir.name}.old-{datetime.now():%Y%m%d-%H%M%S}"
+    aside, count = work_dir.with_name(stem), 1
+    while aside.exists():
+        count += 1
+        aside = work_dir.with_name(f"{stem}-{count}")
+    work_dir.rename(aside)
+    return aside

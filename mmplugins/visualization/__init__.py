@@ -1,0 +1,14 @@
+"""Results as pictures and tables: what a training found, how it went, what it is worth."""
+
+from .metrics_table import metrics_table
+from .prediction_sheet import Boxes, Example, detection_examples, prediction_sheet
+from .training_curves import training_curves
+
+__all__ = [
+    "Boxes",
+    "Example",
+    "detection_examples",
+    "metrics_table",
+    "prediction_sheet",
+    "training_curves",
+]

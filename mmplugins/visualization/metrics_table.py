@@ -1,0 +1,52 @@
+"""Test results as a table for the console."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from numbers import Real
+
+from rich.table import Table
+
+_COCO_KEY = re.compile(r"(?:(?P<set>.*)/)?(?P<what>\w+)_mAP(?:_(?P<cut>50|75|s|m|l))?$")
+_COCO_COLUMNS = {None: "AP", "50": "AP50", "75": "AP75", "s": "APs", "m": "APm", "l": "APl"}
+
+
+def metrics_table(metrics: Mapping[str, float], title: str | None = None) -> Table:
+    """COCO metrics as one row per kind of result, any others as one row per metric.
+
+    mmdet gives no metrics at all for a detector that finds nothing; the table then says so.
+
+    Args:
+        metrics: As mmengine's evaluators give them, for example ``{'coco/bbox_mAP': 0.362}``.
+        title: Heading of the table. Defaults to none.
+    """
+    coco: dict[str, dict[str, float]] = {}
+    others: dict[str, float] = {}
+    for name, value in metrics.items():
+        match = _COCO_KEY.match(name)
+        if match:
+            coco.setdefault(match["what"], {})[_COCO_COLUMNS[match["cut"]]] = value
+        elif isinstance(value, Real):
+            others[name] = value
+    table = Table(title=title)
+    if coco:
+        table.add_column("COCO")
+        for column in _COCO_COLUMNS.values():
+            table.add_column(column, justify="right")
+        for what, row in coco.items():
+            table.add_row(what, *(_figure(row.get(c)) for c in _COCO_COLUMNS.values()))
+    else:
+        table.add_column("metric")
+        table.add_column("value", justify="right")
+        for name, value in others.items():
+            table.add_row(name, f"{value:.4g}")
+        if not others:
+            table.add_row("none: nothing was found", "-")
+    return table
+
+
+def _figure(value: float | None) -> str:
+    """COCO's own three digits; a dash where there was nothing to measure (COCO writes -1)."""
+    return "-" if value is None or math.isnan(value) or value < 0 else f"{value:.3f}"

@@ -1,0 +1,97 @@
+"""How a training went: its loss and its validation metrics over the iterations."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from .figures import save_figure
+
+_HEADLINE = re.compile(r"(bbox|segm)_mAP(_50)?$|mIoU$")
+
+
+@dataclass
+class Curves:
+    """What mmengine's local visualisation backend has kept of a training.
+
+    Attributes:
+        loss: Pairs of iteration and smoothed training loss.
+        metrics: For each validation metric, pairs of iteration and value.
+    """
+
+    loss: list[tuple[int, float]] = field(default_factory=list)
+    metrics: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+
+
+def read_curves(work_dir: str | os.PathLike) -> Curves:
+    """Read all runs of a work dir, the first and those that resumed it, in the order of time.
+
+    Raises:
+        FileNotFoundError: If there is no ``*/vis_data/scalars.json`` with a training in it.
+    """
+    curves = Curves()
+    for path in sorted(Path(work_dir).glob("*/vis_data/scalars.json")):
+        iteration = 0
+        for line in path.read_text().splitlines():
+            record = json.loads(line)
+            if "loss" in record:
+                iteration = int(record["iter"])
+                _append(curves.loss, iteration, record["loss"])
+                continue
+            # Filed under the iteration or, by mmengine's default, under the epoch.
+            at = max(int(record.get("step", 0)), iteration)
+            for name, value in record.items():
+                if _HEADLINE.search(name):
+                    _append(curves.metrics.setdefault(name, []), at, value)
+    if not curves.loss:
+        raise FileNotFoundError(
+            f"no training log below {work_dir}: expected <time>/vis_data/scalars.json, which the "
+            "LocalVisBackend of the config's visualizer writes"
+        )
+    return curves
+
+
+def _append(points: list[tuple[int, float]], at: int, value: float) -> None:
+    """Add a point; a resumed run repeats what came after its checkpoint, and replaces it."""
+    while points and points[-1][0] >= at:
+        points.pop()
+    points.append((at, value))
+
+
+def training_curves(work_dir: str | os.PathLike, path: str | os.PathLike) -> Path:
+    """Plot the loss and the headline metrics (AP, AP50, mIoU) of a work dir as a PNG.
+
+    Args:
+        work_dir: Where the training was.
+        path: The picture to write.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        FileNotFoundError: If the work dir holds no training log.
+    """
+    curves = read_curves(work_dir)
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    loss_axes, metric_axes = figure.subplots(1, 2, sharex=True)
+    loss_axes.plot(*zip(*curves.loss, strict=True), color="tab:red")
+    loss_axes.set(title="Training loss", xlabel="iteration", ylim=(0, None))
+    for name, points in curves.metrics.items():
+        label = name.rsplit("/", 1)[-1].replace("_mAP_50", " AP50").replace("_mAP", " AP")
+        metric_axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=label)
+        at, value = points[-1]
+        metric_axes.annotate(
+            f"{value:.3g}", (at, value), (4, 4), textcoords="offset points", fontsize=9
+        )
+    metric_axes.set(title="Validation", xlabel="iteration", ylim=(0, None))
+    if curves.metrics:
+        metric_axes.legend(loc="upper left", frameon=False)
+    for axes in (loss_axes, metric_axes):
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    return save_figure(figure, path, dpi=130)

@@ -1,0 +1,50 @@
+"""Starting a run, and what is left on the console when it breaks."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from mmengine.config import Config
+from mmengine.dist import is_distributed
+
+from mmplugins.engine import ConsoleRunner, launch
+from mmplugins.engine.progress import ProgressHook
+
+
+class BrokenRunner:
+    """Breaks off in the middle, with its progress on the console."""
+
+    def __init__(self):
+        self.hooks = [SimpleNamespace(), ProgressHook()]
+        self.closed = 0
+        self.hooks[1].close = self.close
+
+    def close(self):
+        self.closed += 1
+
+    def train(self):
+        raise KeyboardInterrupt
+
+    test = train
+
+
+@pytest.mark.parametrize("start", [launch.train, launch.test])
+def test_console_is_given_back_when_a_run_breaks(monkeypatch, start):
+    runner = BrokenRunner()
+    monkeypatch.setattr(launch, "build_runner", lambda cfg: runner)
+    with pytest.raises(KeyboardInterrupt):
+        start(Config())
+    assert runner.closed == 1
+
+
+def test_one_process_joins_no_group():
+    launch.start_processes(Config(dict(launcher="none")))
+    assert not is_distributed()
+
+
+def test_own_runner_type_goes_first(monkeypatch):
+    monkeypatch.setattr(launch.RUNNERS, "build", lambda cfg: ("own", cfg.runner_type))
+    monkeypatch.setattr(ConsoleRunner, "from_cfg", lambda cfg: "console")
+    assert launch.build_runner(Config(dict(runner_type="Flexible"))) == ("own", "Flexible")
+    assert launch.build_runner(Config(dict(a=1))) == "console"

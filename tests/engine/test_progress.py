@@ -1,0 +1,162 @@
+"""The progress of a run, without a run."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from types import SimpleNamespace
+
+import pytest
+from mmengine.logging import HistoryBuffer
+from mmengine.registry import HOOKS
+from rich.console import Console
+
+from mmplugins.engine import progress
+from mmplugins.engine.progress import Bars, Lines, ProgressHook, Stretch
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """A clock that stands until it is set."""
+    time = SimpleNamespace(value=100.0)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: time.value)
+    return time
+
+
+def fake_runner(iters=4, epochs=2):
+    logger = logging.Logger("run")
+    logger.addHandler(logging.StreamHandler(sys.stdout))
+    logger.handlers[0].setLevel(logging.INFO)
+    losses = [9.0, *[1.0] * progress.LOSS_WINDOW]
+    scalars = {
+        "train/loss": HistoryBuffer(losses, [1] * len(losses)),
+        "train/lr": HistoryBuffer([0.01], [1]),
+    }
+    return SimpleNamespace(
+        iter=0,
+        epoch=0,
+        max_iters=iters,
+        max_epochs=epochs,
+        logger=logger,
+        message_hub=SimpleNamespace(log_scalars=scalars),
+        val_dataloader=range(3),
+        test_dataloader=range(3),
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3661, "1:01:01")]
+)
+def test_clock(seconds, text):
+    assert progress.clock(seconds) == text
+
+
+def test_time_left_is_by_the_mean_pace_of_this_run(now):
+    stretch = Stretch("train", total=110, start=10)  # resumed at 10
+    assert stretch.left is None and stretch.eta == "ETA -:--"
+    stretch.done = 30
+    now.value += 40  # 2 seconds a step
+    assert stretch.left == pytest.approx(160)
+    assert stretch.eta == "ETA 2:40"
+    stretch.done = 110
+    now.value += 200
+    assert stretch.eta == "in 4:00"
+
+
+def test_lines_come_now_and_then_and_at_the_end(now):
+    out = io.StringIO()
+    lines = Lines(Console(file=out, width=20))
+    stretch = Stretch("train", total=100)
+    for step in range(1, 101):
+        now.value += 1
+        stretch.done = step
+        lines.update(stretch, "loss [0.5]")
+    said = out.getvalue().splitlines()
+    assert len(said) == 100 // progress.LINE_SECONDS
+    assert said[0] == "train  20/100  20%  ETA 1:20  loss [0.5]"
+    assert said[-1] == "train  100/100  100%  in 1:40  loss [0.5]"
+
+
+def test_bars_show_count_time_and_note(now):
+    out = io.StringIO()
+    bars = Bars(Console(file=out, force_terminal=True, width=100, color_system=None))
+    stretch = Stretch("train", total=8)
+    bars.begin(stretch)
+    stretch.done = 2
+    now.value += 10
+    bars.update(stretch, "loss 0.5")
+    bars.say("validated [so]")
+    bars.close()
+    shown = out.getvalue()
+    assert "2/8 ETA 0:30 loss 0.5" in shown and "validated [so]" in shown
+    assert shown.rstrip().endswith("\x1b[?25h")  # the cursor is back
+
+
+def test_hook_is_registered():
+    assert isinstance(HOOKS.build(dict(type="ProgressHook")), ProgressHook)
+
+
+def test_hook_through_a_training(now, capsys):
+    hook, runner = ProgressHook(), fake_runner()
+    hook.before_train(runner)
+    assert runner.logger.handlers[0].level == logging.WARNING
+    for runner.iter in range(4):
+        runner.epoch = runner.iter // 2
+        now.value += 30
+        hook.after_train_iter(runner, runner.iter % 2)
+        if runner.iter % 2:
+            hook.before_val_epoch(runner)
+            for batch in range(3):
+                hook.after_val_iter(runner, batch)
+            hook.after_val_epoch(runner, {"coco/bbox_mAP": 0.25, "coco/copypaste": "0.25 0.5"})
+    hook.after_train(runner)
+    assert capsys.readouterr().out.splitlines() == [
+        "train  1/4  25%  ETA 1:30  epoch 1/2  loss 1.0000  lr 1.0e-02",
+        "train  2/4  50%  ETA 1:00  epoch 1/2  loss 1.0000  lr 1.0e-02",
+        "validate  3/3  100%  in 0:00",
+        "validated after 2/4: bbox_mAP 0.250",
+        "train  3/4  75%  ETA 0:30  epoch 2/2  loss 1.0000  lr 1.0e-02",
+        "train  4/4  100%  in 2:00  epoch 2/2  loss 1.0000  lr 1.0e-02",
+        "validate  3/3  100%  in 0:00",
+        "validated after 4/4: bbox_mAP 0.250",
+    ]
+    assert runner.logger.handlers[0].level == logging.INFO
+    hook.close()  # a second time changes nothing
+
+
+def test_hook_through_a_test(now, capsys):
+    hook, runner = ProgressHook(), fake_runner()
+    hook.before_test_epoch(runner)
+    for batch in range(3):
+        hook.after_test_iter(runner, batch)
+    hook.after_test_epoch(runner, {})
+    assert capsys.readouterr().out == "test  3/3  100%  in 0:00\n"
+    assert runner.logger.handlers[0].level == logging.INFO
+
+
+def test_warnings_appear_above_the_bar_and_the_stream_comes_back(monkeypatch):
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=90, color_system=None)
+    monkeypatch.setattr(progress, "Console", lambda: console)
+    hook, runner = ProgressHook(), fake_runner()
+    handler = runner.logger.handlers[0]
+    before = handler.stream
+    hook.before_train(runner)
+    runner.logger.info("a detail")
+    runner.logger.warning("look out")
+    assert "look out\n" in out.getvalue() and "a detail" not in out.getvalue()
+    hook.close()
+    assert handler.stream is before and handler.level == logging.INFO
+
+
+def test_other_processes_are_silent(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "is_main_process", lambda: False)
+    hook, runner = ProgressHook(), fake_runner()
+    hook.before_train(runner)
+    hook.after_train_iter(runner, 0)
+    hook.before_val_epoch(runner)
+    hook.after_val_iter(runner, 0)
+    hook.after_val_epoch(runner, {"a": 1.0})
+    hook.after_train(runner)
+    assert capsys.readouterr().out == ""

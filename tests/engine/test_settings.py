@@ -1,0 +1,154 @@
+"""Each flag of the tools, on configs of mmdet and mmseg."""
+
+from __future__ import annotations
+
+import pytest
+from mmengine.config import Config
+
+from mmplugins.engine import SettingError, settings
+
+LOAD = dict(type="LoadImageFromFile")
+LABELS = dict(type="LoadAnnotations", with_bbox=True)
+PACK = dict(type="PackDetInputs", meta_keys=("img_id", "ori_shape"))
+
+
+def detection_config(**changes) -> Config:
+    return Config(
+        dict(
+            default_scope="mmdet",
+            model=dict(type="RetinaNet"),
+            optim_wrapper=dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=0.1)),
+            default_hooks=dict(visualization=dict(type="DetVisualizationHook")),
+            visualizer=dict(type="DetLocalVisualizer"),
+            test_dataloader=dict(dataset=dict(type="CocoDataset", pipeline=[LOAD, LABELS, PACK])),
+            test_evaluator=dict(type="CocoMetric"),
+            **changes,
+        )
+    )
+
+
+def segmentation_config() -> Config:
+    cfg = detection_config()
+    cfg.default_scope = "mmseg"
+    cfg.test_evaluator = dict(type="IoUMetric")
+    return cfg
+
+
+def test_load_config_merges_options(tmp_path):
+    path = tmp_path / "c.py"
+    path.write_text("a = dict(b=1, c=2)\n")
+    assert settings.load_config(path, {"a.b": 7}).a == dict(b=7, c=2)
+    with pytest.raises(SettingError, match=r"nowhere\.py.*does not exist.*give the path"):
+        settings.load_config(tmp_path / "nowhere.py")
+
+
+@pytest.mark.parametrize(
+    ("cfg", "task"),
+    [
+        (dict(default_scope="mmdet", model=dict(type="X")), "detection"),
+        (dict(default_scope="mmseg", model=dict(type="X")), "segmentation"),
+        (dict(model=dict(type="mmseg.EncoderDecoder")), "segmentation"),
+        (dict(default_scope="mmengine", model=dict(type="mmdet.RetinaNet")), "detection"),
+    ],
+)
+def test_task_of(cfg, task):
+    assert settings.task_of(Config(cfg)) == task
+
+
+def test_task_of_unknown():
+    with pytest.raises(SettingError, match="'mmpose'.*set default_scope to 'mmdet' or 'mmseg'"):
+        settings.task_of(Config(dict(default_scope="mmpose", model=dict(type="TopDown"))))
+
+
+def test_work_dir_order():
+    cfg = Config(dict())
+    settings.set_work_dir(cfg, None, "configs/family/leaf.py")
+    assert cfg.work_dir == "work_dirs/leaf"
+    cfg.work_dir = "own"
+    settings.set_work_dir(cfg, None, "configs/family/leaf.py")
+    assert cfg.work_dir == "own"
+    settings.set_work_dir(cfg, "given", "configs/family/leaf.py")
+    assert cfg.work_dir == "given"
+
+
+def test_amp():
+    cfg = detection_config()
+    settings.use_amp(cfg)
+    assert (cfg.optim_wrapper.type, cfg.optim_wrapper.loss_scale) == ("AmpOptimWrapper", "dynamic")
+    cfg.optim_wrapper.type = "ApexOptimWrapper"
+    with pytest.raises(SettingError, match="'ApexOptimWrapper'.*expected 'OptimWrapper'"):
+        settings.use_amp(cfg)
+
+
+def test_auto_scale_lr():
+    cfg = detection_config(auto_scale_lr=dict(enable=False, base_batch_size=16))
+    settings.use_auto_scale_lr(cfg)
+    assert cfg.auto_scale_lr == dict(enable=True, base_batch_size=16)
+    with pytest.raises(SettingError, match="auto_scale_lr=dict"):
+        settings.use_auto_scale_lr(detection_config())
+
+
+def test_resume(tmp_path):
+    cfg = detection_config(load_from="other.pth")
+    settings.use_resume(cfg, "auto")
+    assert cfg.resume is True and cfg.load_from is None
+    file = tmp_path / "epoch_1.pth"
+    with pytest.raises(SettingError, match=r"epoch_1\.pth.*does not exist"):
+        settings.use_resume(cfg, str(file))
+    file.touch()
+    settings.use_resume(cfg, str(file))
+    assert cfg.load_from == str(file)
+    assert settings.existing_checkpoint("https://host/a.pth") == "https://host/a.pth"
+
+
+def test_tta_by_default_adds_the_mirrored_view():
+    cfg = detection_config()
+    settings.use_tta(cfg)
+    load, augment = cfg.test_dataloader.dataset.pipeline
+    views, labels, (pack,) = augment.transforms
+    assert load == LOAD and labels == [LABELS]
+    assert [view.prob for view in views] == [0.0, 1.0]  # the plain view first: its labels are kept
+    assert pack.meta_keys == ("img_id", "ori_shape", "flip", "flip_direction")
+    assert cfg.model.type == "DetTTAModel" and cfg.model.module.type == "RetinaNet"
+
+
+def test_tta_of_the_config_goes_first():
+    cfg = segmentation_config()
+    cfg.tta_model = dict(type="OwnTTA")
+    cfg.tta_pipeline = [dict(type="Own")]
+    cfg.test_dataloader.dataset = dict(type="RepeatDataset", dataset=cfg.test_dataloader.dataset)
+    settings.use_tta(cfg)
+    assert cfg.test_dataloader.dataset.dataset.pipeline == [dict(type="Own")]
+    assert cfg.model.type == "OwnTTA" and cfg.model.module.type == "RetinaNet"
+
+
+def test_draw_predictions(tmp_path):
+    folder = tmp_path / "drawn"
+    cfg, seg = detection_config(), segmentation_config()
+    settings.draw_predictions(cfg, show_dir=str(folder))
+    settings.draw_predictions(seg, show=True, show_dir=str(folder), wait_time=1.5)
+    assert cfg.default_hooks.visualization.test_out_dir == str(folder)
+    assert cfg.default_hooks.visualization.draw and "show" not in cfg.default_hooks.visualization
+    assert seg.visualizer.save_dir == str(folder)
+    assert seg.default_hooks.visualization.wait_time == 1.5
+    folder.mkdir()
+    (folder / "a.png").touch()
+    with pytest.raises(SettingError, match="not empty, and nothing is overwritten"):
+        settings.draw_predictions(cfg, show_dir=str(folder))
+    del cfg.default_hooks["visualization"]
+    with pytest.raises(SettingError, match="visualization hook"):
+        settings.draw_predictions(cfg, show=True)
+
+
+def test_dump_predictions(tmp_path):
+    cfg, seg = detection_config(), segmentation_config()
+    out = str(tmp_path / "all.pkl")
+    settings.dump_predictions(cfg, out)
+    assert cfg.test_evaluator[1] == dict(type="DumpDetResults", out_file_path=out)
+    settings.dump_predictions(seg, str(tmp_path / "maps"))
+    assert seg.test_evaluator[0].output_dir == str(tmp_path / "maps")
+    with pytest.raises(SettingError, match=r"'all\.txt'.*\.pkl"):
+        settings.dump_predictions(detection_config(), "all.txt")
+    (tmp_path / "all.pkl").touch()
+    with pytest.raises(SettingError, match="exists, and nothing is overwritten"):
+        settings.dump_predictions(detection_config(), out)

@@ -1,0 +1,140 @@
+"""What ends up in wheels and editable installs, and what is left after an uninstall."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from base64 import urlsafe_b64decode
+from pathlib import Path
+
+import pytest
+
+import mmplugins
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = ("setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md")
+FOLDERS = ("mmplugins", "hook", "configs", "tools")
+HOOK = {"mmplugins_hook.py", "mmplugins_hook.pth", "mmplugins_hook.start"}
+HAS_HOOK = "import sys; print(any(type(f).__name__ == 'Starter' for f in sys.meta_path))"
+
+
+def run(*command, **more):
+    """Run a command without this machine's start-up settings and return its output."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "MMPLUGINS_HOOK")}
+    done = subprocess.run(
+        [str(part) for part in command], env=environment, capture_output=True, text=True, **more
+    )
+    assert done.returncode == 0, f"{command} failed:\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """Copy what is built from, so that nothing is written into the repository."""
+    copy = tmp_path_factory.mktemp("checkout")
+    for name in SOURCES:
+        if (ROOT / name).exists():
+            shutil.copy2(ROOT / name, copy)
+    for name in FOLDERS:
+        if (ROOT / name).exists():
+            ignored = shutil.ignore_patterns("__pycache__", ".mim")
+            shutil.copytree(ROOT / name, copy / name, ignore=ignored)
+    # At least one file of each kind, whatever the repository holds.
+    (copy / "configs" / "_base_").mkdir(parents=True, exist_ok=True)
+    (copy / "configs" / "_base_" / "probe.py").write_text("probe = 1\n")
+    (copy / "tools").mkdir(exist_ok=True)
+    (copy / "tools" / "probe.sh").write_text("#!/bin/sh\n")
+    (copy / "model-index.yml").write_text("Import: []\n")
+    return copy
+
+
+def build(checkout, kind, folder):
+    code = f"from setuptools import build_meta; print(build_meta.build_{kind}({str(folder)!r}))"
+    return folder / run(sys.executable, "-c", code, cwd=checkout).split()[-1]
+
+
+@pytest.fixture(scope="module")
+def wheel(checkout, tmp_path_factory):
+    return build(checkout, "wheel", tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def editable(checkout, tmp_path_factory):
+    return build(checkout, "editable", tmp_path_factory.mktemp("editable"))
+
+
+def test_the_wheel_holds_package_mim_and_hook(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert names >= HOOK
+    assert {
+        "mmplugins/__init__.py",
+        "mmplugins/compat/ops/__init__.py",
+        "mmplugins/compat/mends/checkpoints.py",
+        "mmplugins/.mim/configs/_base_/probe.py",
+        "mmplugins/.mim/tools/probe.sh",
+        "mmplugins/.mim/model-index.yml",
+    } <= names
+    tops = {name.split("/")[0] for name in names}
+    assert tops == HOOK | {"mmplugins", f"mmplugins-{mmplugins.__version__}.dist-info"}
+    for name in HOOK:
+        assert zipfile.ZipFile(wheel).read(name) == (ROOT / "hook" / name).read_bytes()
+
+
+def test_start_up_files_call_the_same_function():
+    legacy = (ROOT / "hook" / "mmplugins_hook.pth").read_text().split()
+    assert legacy == ["import", "mmplugins_hook;", "mmplugins_hook.install()"]
+    assert (ROOT / "hook" / "mmplugins_hook.start").read_text() == "mmplugins_hook:install\n"
+
+
+def test_the_metadata_name_the_extras(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = archive.read(name).decode()
+    for extra in ("openmmlab", "onedl", "export", "test", "dev"):
+        assert f"Provides-Extra: {extra}\n" in metadata
+    assert f"Version: {mmplugins.__version__}\n" in metadata
+    assert "Requires-Python: >=3.10\n" in metadata
+
+
+def test_the_editable_wheel_holds_the_hook_and_a_true_record(editable):
+    with zipfile.ZipFile(editable) as archive:
+        names = archive.namelist()
+        assert set(names) >= HOOK and len(names) == len(set(names))
+        (record,) = (name for name in names if name.endswith(".dist-info/RECORD"))
+        rows = [line.rsplit(",", 2) for line in archive.read(record).decode().split()]
+        assert {row[0] for row in rows} == set(names)
+        for name, digest, size in rows:
+            if name != record:
+                data = archive.read(name)
+                kind, _, value = digest.partition("=")
+                assert hashlib.new(kind, data).digest() == urlsafe_b64decode(value + "==")
+                assert len(data) == int(size)
+
+
+def test_an_editable_install_links_mim(checkout, editable):
+    mim = checkout / "mmplugins" / ".mim"
+    assert (mim / "configs" / "_base_" / "probe.py").read_text() == "probe = 1\n"
+    (checkout / "configs" / "_base_" / "later.py").write_text("later = 1\n")
+    if (mim / "configs").is_symlink():  # where the system has no links, it is a copy
+        assert (mim / "configs" / "_base_" / "later.py").exists()
+
+
+@pytest.mark.parametrize("kind", ["wheel", "editable"])
+def test_install_activates_and_uninstall_removes_the_hook(kind, request, tmp_path):
+    venv.create(tmp_path, with_pip=False)
+    scripts = "Scripts" if os.name == "nt" else "bin"
+    python = tmp_path / scripts / "python"
+    pip = [sys.executable, "-m", "pip", "--python", python]
+    install = ["install", "--no-deps", "--no-index", "--no-compile", "--quiet"]
+    site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
+    (site / "another.py").touch()  # pip removes the folder with its last file
+    assert run(python, "-c", HAS_HOOK).strip() == "False"
+    run(*pip, *install, request.getfixturevalue(kind))
+    assert {path.name for path in site.iterdir()} >= HOOK
+    assert run(python, "-c", HAS_HOOK).strip() == "True"
+    run(*pip, "uninstall", "--yes", "--quiet", "mmplugins")
+    assert not [path.name for path in site.rglob("*") if "mmplugins" in path.name]
+    assert run(python, "-c", HAS_HOOK).strip() == "False"

@@ -1,0 +1,169 @@
+"""The tools on real files: train, refuse, go on, test, for both tasks."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import mmdet
+import pytest
+from mmengine.runner import CheckpointLoader
+
+from mmplugins.datasets import DataError
+from mmplugins.engine import SettingError
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*args: object, **kwargs) -> subprocess.CompletedProcess:
+    command = [sys.executable, *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **kwargs)
+
+
+def losses(work_dir: Path) -> list[float]:
+    """Logged losses of the newest run in a work dir."""
+    (*_, newest) = sorted(work_dir.glob("*/vis_data/scalars.json"))
+    records = [json.loads(line) for line in newest.read_text().splitlines()]
+    return [record["loss"] for record in records if "loss" in record]
+
+
+@pytest.fixture(scope="module")
+def trained(folder, detection) -> tuple[Path, str]:
+    """A work dir that ``tools/train.py`` has filled, and what it said."""
+    work_dir = folder / "trained"
+    done = run(ROOT / "tools/train.py", detection, "--work-dir", work_dir, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return work_dir, done.stdout
+
+
+def test_train(trained):
+    work_dir, said = trained
+    assert (work_dir / "epoch_1.pth").is_file()
+    assert len(losses(work_dir)) == 3 and all(loss > 0 for loss in losses(work_dir))
+    assert "train  3/3  100%" in said and "epoch_1.pth" in said
+    # The config and every detail are in the log file, and not on the console.
+    (log,) = work_dir.glob("*/*.log")
+    assert "auto_scale_lr = dict(" in log.read_text() and "auto_scale_lr" not in said
+
+
+def test_a_used_work_dir_is_refused(trained, detection, call):
+    work_dir, _ = trained
+    before = (work_dir / "epoch_1.pth").stat()
+    with pytest.raises(SettingError, match=r"epoch_1\.pth.*--resume"):
+        call("train", detection, "--work-dir", work_dir)
+    assert (work_dir / "epoch_1.pth").stat() == before
+
+
+def test_resume_goes_on(trained, detection, call):
+    work_dir, _ = trained
+    options = ("--cfg-options", "train_cfg.max_epochs=2")
+    call("train", detection, "--work-dir", work_dir, "--resume", *options)
+    assert len(losses(work_dir)) == 3  # the second epoch alone
+    meta = CheckpointLoader.load_checkpoint(str(work_dir / "epoch_2.pth"))["meta"]
+    assert (meta["epoch"], meta["iter"]) == (2, 6)
+
+
+def test_test_keeps_and_draws_predictions(trained, detection, call, tmp_path, capsys):
+    work_dir, _ = trained
+    out, drawn = tmp_path / "out.pkl", tmp_path / "drawn"
+    args = ("--work-dir", tmp_path / "work", "--out", out, "--show-dir", drawn, "--tta")
+    call("test", detection, work_dir / "epoch_1.pth", *args)
+    assert "AP50" in capsys.readouterr().out
+    assert len(pickle.loads(out.read_bytes())) == len(list(drawn.glob("*.jpg"))) == 4
+    (metrics,) = (tmp_path / "work").glob("*/*.json")
+    assert "coco/bbox_mAP" in json.loads(metrics.read_text())
+
+
+def test_overwrite_moves_aside_and_flags_reach_training(detection, call, folder, capsys):
+    work_dir = folder / "again"
+    work_dir.mkdir()
+    (work_dir / "epoch_9.pth").write_text("an older training")
+    call("train", detection, "--work-dir", work_dir, "--overwrite", "--amp", "--auto-scale-lr")
+    (aside,) = folder.glob("again.old-*")
+    assert (aside / "epoch_9.pth").read_text() == "an older training"
+    assert aside.name in capsys.readouterr().out
+    saved = CheckpointLoader.load_checkpoint(str(work_dir / "epoch_1.pth"), map_location="cpu")
+    assert saved["optimizer"]["param_groups"][0]["lr"] == pytest.approx(1e-3 * 2 / 16)
+    assert "loss_scaler" in saved["optimizer"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["model.bbox_head.num_classes=7"], "num_classes.*7.*5 classes"),
+        (["train_dataloader.dataset.ann_file=none.json"], r"none\.json"),
+    ],
+)
+def test_bad_data_stops_before_anything_is_written(detection, call, folder, options, message):
+    with pytest.raises(DataError, match=message):
+        call("train", detection, "--work-dir", folder / "never", "--cfg-options", *options)
+    assert not (folder / "never").exists()
+
+
+def test_an_error_is_one_line(detection, monkeypatch):
+    tool = str(ROOT / "tools/test.py")
+    monkeypatch.setattr(sys, "argv", [tool, str(detection), "absent.pth"])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(tool, run_name="__main__")
+    assert str(stopped.value).startswith("error: checkpoint 'absent.pth' does not exist")
+
+
+def test_segmentation(segmentation, call, folder, tmp_path, capsys):
+    work_dir = folder / "segmentation"
+    call("train", segmentation, "--work-dir", work_dir)
+    assert len(losses(work_dir)) == 2
+    maps, drawn = tmp_path / "maps", tmp_path / "drawn"
+    args = ("--work-dir", tmp_path / "work", "--out", maps, "--show-dir", drawn, "--tta")
+    capsys.readouterr()
+    call("test", segmentation, work_dir / "iter_2.pth", *args)
+    assert "mIoU" in capsys.readouterr().out
+    assert len(list(maps.glob("*.png"))) == 4
+    assert len(list(drawn.rglob("*.png"))) == 4
+
+
+def test_mmdets_own_tool_trains_the_same_config(detection, folder):
+    tool = Path(mmdet.__file__).parent / ".mim/tools/train.py"
+    done = run(tool, detection, "--work-dir", folder / "theirs", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert len(losses(folder / "theirs")) == 3
+    assert "train  3/3  100%" in done.stdout
+
+
+@pytest.mark.slow
+def test_two_processes(detection, folder):
+    work_dir = folder / "two"
+
+    def launch(task: str, *args: object) -> str:
+        done = subprocess.run(
+            ["bash", str(ROOT / f"tools/dist_{task}.sh"), *map(str, args)],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHON": sys.executable},
+            cwd=folder,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    launch("train", detection, 2, "--work-dir", work_dir)
+    assert len(losses(work_dir)) == 2  # 6 pictures, 2 processes of 2
+    said = launch("test", detection, work_dir / "epoch_1.pth", 2, "--work-dir", work_dir)
+    assert said.count("AP50") == 1  # one process speaks
+
+
+@pytest.mark.slow
+def test_demo_twice(detection, folder):
+    command = ("--config", detection, "--work-dir", folder / "demo", "--pictures", 3)
+    for _ in range(2):
+        done = run(ROOT / "tools/demo.py", *command, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        assert "AP50" in done.stdout
+        for name in ("predictions.png", "curves.png"):
+            assert str(folder / "demo" / name) in done.stdout
+            assert (folder / "demo" / name).stat().st_size > 10_000
+    assert len(list(folder.glob("demo.old-*"))) == 1

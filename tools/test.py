@@ -1,0 +1,66 @@
+"""Tests a checkpoint of an mmdet or mmseg config, with the flags of their own tools."""
+
+import argparse
+import os
+
+from mmengine.config import DictAction
+from mmengine.dist import is_main_process
+from rich.console import Console
+
+import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
+from mmplugins.datasets import DataError, check_data
+from mmplugins.engine import SettingError, settings, start_processes, test
+from mmplugins.visualization import metrics_table
+
+console = Console(soft_wrap=True, markup=False, highlight=False)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", help="config file")
+    parser.add_argument("checkpoint", help="checkpoint file or address")
+    parser.add_argument("--work-dir", help="where metrics go (work_dirs/<config name>)")
+    parser.add_argument("--out", help="keep predictions: a .pkl file (mmdet) or a folder (mmseg)")
+    parser.add_argument("--show", action="store_true", help="show predictions in a window")
+    parser.add_argument("--show-dir", help="draw predictions into this folder")
+    parser.add_argument("--wait-time", type=float, default=2, help="seconds per shown picture")
+    parser.add_argument("--tta", action="store_true", help="test with augmentation")
+    parser.add_argument(
+        "--cfg-options", nargs="+", action=DictAction, metavar="NAME=VALUE", help="config changes"
+    )
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument(
+        "--local_rank", "--local-rank", type=int, default=0, help="set by launchers"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    cfg = settings.load_config(args.config, args.cfg_options)
+    cfg.launcher = args.launcher
+    cfg.load_from = settings.existing_checkpoint(args.checkpoint)
+    settings.set_work_dir(cfg, args.work_dir, args.config)
+    if args.show or args.show_dir:
+        settings.draw_predictions(cfg, args.show, args.show_dir, args.wait_time)
+    if args.out:
+        settings.dump_predictions(cfg, args.out)
+    if args.tta:
+        settings.use_tta(cfg)
+
+    start_processes(cfg)
+    if is_main_process():
+        for finding in check_data(cfg, splits=("test",)):
+            console.print(f"data: {finding}")
+    runner, metrics = test(cfg)
+    if is_main_process():
+        console.print(metrics_table(metrics, title=os.path.basename(args.checkpoint)))
+        console.print(f"Metrics and log are in {runner.log_dir}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (DataError, SettingError) as error:
+        raise SystemExit(f"error: {error}") from None
