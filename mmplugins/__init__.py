@@ -7,6 +7,7 @@ from .version import __version__
 compat.require_one_line()
 compat.install()
 
-from . import backbones, checkpoint, engine  # noqa: E402, F401 - registers what configs name
+from . import checkpoint, engine  # noqa: E402, F401 - registers what configs name
+from .backbones import TOKEN_MIXERS, build_backbone, list_backbones  # noqa: E402
 
-__all__ = ["__version__"]
+__all__ = ["TOKEN_MIXERS", "__version__", "build_backbone", "list_backbones"]

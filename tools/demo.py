@@ -7,6 +7,7 @@ of it. An earlier demo is renamed, not overwritten.
 import argparse
 from pathlib import Path
 
+import torch
 from mmengine.config import DictAction
 from rich.console import Console
 
@@ -37,6 +38,8 @@ def main() -> None:
 
     cfg = settings.load_config(args.config, args.cfg_options)
     cfg.work_dir = str(folder)
+    if torch.cuda.is_available() or getattr(torch.cpu, "_is_avx512_bf16_supported", bool)():
+        settings.use_amp(cfg)  # only where the processor computes in half precision itself
     check_data(cfg)  # makes the data
     if aside := work_dir.move_aside(folder):
         console.print(f"The earlier demo is now in {aside}")

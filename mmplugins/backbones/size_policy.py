@@ -23,7 +23,14 @@ any time, and gradients reach them under both policies. Under ``torch.compile``,
 traces quickly with dynamic sizes; ``'window'`` is for static ones (with dynamic sizes the number of
 windows is symbolic, and tracing takes minutes).
 
-The default is ``'resample'``, after ``tools/size_policy_study.py``: @STUDY@
+The default is ``'resample'``, after ``tools/size_policy_study.py`` (small networks that segment
+drawn shapes, 3 seeds; mean gain over ``'window'`` and its deviation). On the same scene drawn at 2
+and 4 times the training size, without further training, sMLPNet gains 0.8 ± 0.4 and 1.3 ± 0.3
+points of mean IoU and random mixing 0.4 ± 0.0 and 0.7 ± 0.5, and features stay closer to those at
+the training size, trained or not (trained sMLPNet at 2 times: cosine 0.895 against 0.877). On
+pictures that show more scene at the same scale sMLPNet is level (-0.2 ± 0.2 and -0.1 ± 0.5), random
+mixing gains 0.4. After training at twice the size the two are level everywhere. The networks were
+small and briefly trained (mean IoU 43 and 32 at their own size): with a task at hand, try both.
 """
 
 from __future__ import annotations

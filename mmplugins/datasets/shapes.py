@@ -47,7 +47,7 @@ class ShapesSpec:
             begins with the pictures of a smaller one.
     """
 
-    image_size: int = 192
+    image_size: int = 128
     num_train: int = 1200
     num_val: int = 240
     seed: int = 0

@@ -1,8 +1,7 @@
 """Draws one picture of the shapes data set, with the outline of everything that shows in it.
 
-A class is a *form* filled with a *texture*. Two classes share the disc and two share the stripes,
-so neither form nor texture alone tells the classes apart; colours are drawn from the same
-distribution for all classes and for the background, so colour tells nothing at all.
+A class is a *form* filled with a *texture* of its own. Colours are drawn from the same distribution
+for all classes and for the background, so colour tells nothing at all.
 
 Forms are drawn at `SUPERSAMPLING` times the resolution and averaged down, which gives smooth edges
 and, from the same drawing, outlines with sub-pixel corners. Every length follows the image side.
@@ -15,8 +14,8 @@ import numpy as np
 from pycocotools import mask as mask_api
 
 SUPERSAMPLING = 4
-SIZE_RANGE = (0.125, 0.5)  # longest extent of an object over the image side: two octaves
-OBJECTS_RANGE = (2, 6)  # objects tried per image; a crowded image may end with fewer
+SIZE_RANGE = (0.175, 0.7)  # longest extent of an object over the image side: two octaves
+OBJECTS_RANGE = (2, 5)  # objects tried per image; a crowded image may end with fewer
 MIN_VISIBLE = 0.6  # every object shows at least this share of its full form
 _PLACEMENT_TRIES = 10
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, for RGB
@@ -34,9 +33,8 @@ class ShapeClass:
 
 CLASSES = (
     ShapeClass("striped_disc", "disc", "stripes", (230, 80, 60)),
-    ShapeClass("dotted_disc", "disc", "dots", (250, 190, 40)),
-    ShapeClass("striped_triangle", "triangle", "stripes", (60, 160, 235)),
     ShapeClass("checked_square", "square", "checks", (70, 190, 90)),
+    ShapeClass("dotted_triangle", "triangle", "dots", (60, 160, 235)),
     ShapeClass("shaded_ring", "ring", "shading", (180, 90, 220)),
 )
 
@@ -224,9 +222,9 @@ def _background(rng: np.random.Generator, side: int) -> np.ndarray:
     weight = np.clip(0.5 + clouds, 0, 1)[..., None]
     first, second = _colour(rng, luma), _colour(rng, luma + rng.uniform(-45, 45))
     canvas = first * weight + second * (1 - weight)
-    for _ in range(rng.integers(0, 4)):
+    for _ in range(rng.integers(0, 3)):
         _blob(rng, canvas, luma)
-    for _ in range(rng.integers(0, 4)):
+    for _ in range(rng.integers(0, 3)):
         _line(rng, canvas, luma)
     return canvas
 

@@ -49,7 +49,13 @@ def test_to_native():
 def test_native_weights_are_left_alone():
     weights = {"stem.weight": torch.ones(4, 3)}
     assert find_layout(weights, [TOY]) is None
-    assert to_native(weights, [TOY], (1,), {"stem.weight": torch.Size([4, 3, 1, 1])}) is weights
+    assert to_native(weights, [TOY], (1,), {"stem.weight": torch.Size([4, 3])}) is weights
+
+
+def test_native_names_with_linear_weights():
+    weights = {"stem.weight": torch.ones(4, 3)}
+    renamed = to_native(weights, [TOY], (1,), {"stem.weight": torch.Size([4, 3, 1, 1])})
+    assert renamed["stem.weight"].shape == (4, 3, 1, 1)
 
 
 def test_a_whole_model_gives_its_backbone():

@@ -35,7 +35,7 @@ SYMPTOMS = {
     "flops_of_given_inputs": "cannot be both set",
     "launcher": "NVIDIA|CUDA",
     "distributed_model": "device_ids",
-    "process_group_at_exit": "is left",
+    "process_group_at_exit": "the group is left",
 }
 # Only mmseg 1.2's tool passes both, so the mend stays out of the fork.
 MENDED = {name for name in SYMPTOMS if not (FORK and name == "flops_of_given_inputs")}

@@ -110,7 +110,7 @@ def head(kind, classes):
             rpn_head=dict(type="RPNHead"),
             roi_head=dict(
                 type="StandardRoIHead",
-                bbox_head=dict(type="Shared2FCBBoxHead", num_classes=5),
+                bbox_head=dict(type="Shared2FCBBoxHead", num_classes=4),
                 mask_head=dict(type="FCNMaskHead", num_classes=classes),
             ),
         ),
@@ -118,7 +118,7 @@ def head(kind, classes):
             type="CascadeRCNN",
             roi_head=dict(
                 type="CascadeRoIHead",
-                bbox_head=[dict(type="Shared2FCBBoxHead", num_classes=n) for n in (5, 5, classes)],
+                bbox_head=[dict(type="Shared2FCBBoxHead", num_classes=n) for n in (4, 4, classes)],
             ),
         ),
     )[kind]
@@ -133,17 +133,17 @@ def head(kind, classes):
     ],
 )
 def test_num_classes_of_heads(cfg, kind, path):
-    cfg.model = head(kind, 5)
+    cfg.model = head(kind, 4)
     assert check_data(cfg) == []
     cfg.model = head(kind, 80)
-    expected = f"{path}.num_classes: is 80, but train_dataloader.dataset has 5 classes (striped_di"
+    expected = f"{path}.num_classes: is 80, but train_dataloader.dataset has 4 classes (striped_di"
     with pytest.raises(DataError, match=re.escape(expected)) as error:
         check_data(cfg)
-    assert "set num_classes=5" in str(error.value)
+    assert "set num_classes=4" in str(error.value)
 
 
 def test_num_classes_left_at_its_default(cfg):
-    cfg.model = head("mask_rcnn", 5)
+    cfg.model = head("mask_rcnn", 4)
     del cfg.model.roi_head.mask_head["num_classes"]
     with pytest.raises(DataError, match=r"is 80 \(the default of FCNMaskHead\)"):
         check_data(cfg)
@@ -151,7 +151,7 @@ def test_num_classes_left_at_its_default(cfg):
 
 def test_num_classes_of_segmentation_heads(shapes_root, shapes_spec):
     cfg = shapes_config("semantic", shapes_root, shapes_spec)
-    good = dict(type="FPNHead", num_classes=5)
+    good = dict(type="FPNHead", num_classes=4)
     cfg.model = dict(type="EncoderDecoder", decode_head=good, auxiliary_head=[good])
     assert check_data(cfg) == []
     cfg.model.auxiliary_head = [dict(type="FCNHead", num_classes=150)]
@@ -207,7 +207,7 @@ def test_the_guide_to_your_own_data_is_true(shapes_root, tmp_path):
         r"_base_ = .*": f"_base_ = [{str(BASES / 'coco_detection.py')!r}, {str(model)!r}]",
         r"data/cells/": f"{shapes_root}/",
         r'\("RBC", "WBC", "Platelets"\)': repr(METAINFO["classes"]),
-        r"num_classes=3": "num_classes=5",
+        r"num_classes=3": "num_classes=4",
         r'img="train/"': 'img="images/training/"',
         r'img="val/"': 'img="images/validation/"',
     }

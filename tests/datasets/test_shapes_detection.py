@@ -37,10 +37,10 @@ def test_batches(tmp_path, shapes_spec, split, workers):
     assert len(loader.dataset) == shapes_spec[f"num_{split}"]
     assert loader.dataset.metainfo["classes"] == METAINFO["classes"]
     batch = next(iter(loader))
-    assert [tuple(image.shape) for image in batch["inputs"]] == [(3, 192, 192)] * 4
+    assert [tuple(image.shape) for image in batch["inputs"]] == [(3, 128, 128)] * 4
     for sample in batch["data_samples"]:
         boxes = sample.gt_instances.bboxes.tensor
-        assert len(boxes) and boxes.min() >= 0 and boxes.max() <= 192
+        assert len(boxes) and boxes.min() >= 0 and boxes.max() <= 128
         assert sample.gt_instances.labels.max() < len(METAINFO["classes"])
 
 

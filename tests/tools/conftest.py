@@ -31,7 +31,7 @@ _base_ = [
 model = dict(
     backbone=tiny,
     neck=dict(in_channels=[16, 24, 32], out_channels=16),
-    bbox_head=dict(num_classes=5, in_channels=16, feat_channels=16, stacked_convs=1),
+    bbox_head=dict(num_classes=4, in_channels=16, feat_channels=16, stacked_convs=1),
     test_cfg=dict(score_thr=0.001),  # a model that knows nothing must find something, too
 )
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json')
@@ -58,7 +58,7 @@ model = dict(
         in_index=3,
         channels=8,
         num_convs=1,
-        num_classes=5,
+        num_classes=4,
         loss_decode=dict(type='CrossEntropyLoss'),
     ),
     test_cfg=dict(mode='whole'),

@@ -4,18 +4,18 @@
 # another data_root, or remove the old folder: a folder made with other parameters is never reused.
 dataset_type = "mmplugins.datasets.shapes_detection.ShapesDetection"
 data_root = "data/shapes/"
-generate = dict(image_size=192, num_train=1200, num_val=240, seed=0)
+generate = dict(image_size=128, num_train=1200, num_val=240, seed=0)
 
 train_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
-    dict(type="Resize", scale=(192, 192), keep_ratio=True),
+    dict(type="Resize", scale=(128, 128), keep_ratio=True),
     dict(type="RandomFlip", prob=0.5, direction=["horizontal", "vertical"]),
     dict(type="PackDetInputs"),
 ]
 test_pipeline = [
     dict(type="LoadImageFromFile"),
-    dict(type="Resize", scale=(192, 192), keep_ratio=True),
+    dict(type="Resize", scale=(128, 128), keep_ratio=True),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
     dict(
         type="PackDetInputs",
@@ -24,8 +24,8 @@ test_pipeline = [
 ]
 
 train_dataloader = dict(
-    batch_size=16,
-    num_workers=2,
+    batch_size=4,
+    num_workers=1,
     persistent_workers=True,
     sampler=dict(type="DefaultSampler", shuffle=True),
     dataset=dict(
@@ -39,7 +39,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=16,
-    num_workers=2,
+    num_workers=1,
     persistent_workers=True,
     drop_last=False,
     sampler=dict(type="DefaultSampler", shuffle=False),

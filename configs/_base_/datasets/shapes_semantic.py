@@ -4,7 +4,7 @@
 # another data_root, or remove the old folder: a folder made with other parameters is never reused.
 dataset_type = "mmplugins.datasets.shapes_segmentation.ShapesSegmentation"
 data_root = "data/shapes/"
-generate = dict(image_size=192, num_train=1200, num_val=240, seed=0)
+generate = dict(image_size=128, num_train=1200, num_val=240, seed=0)
 
 train_pipeline = [
     dict(type="LoadImageFromFile"),

@@ -1,5 +1,7 @@
-# Minutes on two CPU cores, from random weights: 8 epochs over the 1,200 shapes, 600 steps of 16.
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=8, val_interval=2)
+# Minutes on two CPU cores, from random weights: 10 epochs over the 1,200 shapes, 3,000 steps of 4.
+# Small batches, since a short training from nothing wants steps more than smooth gradients.
+epochs = 10
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=epochs, val_interval=5)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 
@@ -8,11 +10,16 @@ param_scheduler = [
     dict(
         type="CosineAnnealingLR",
         begin=0,
-        end=8,
+        end=epochs,
         by_epoch=True,
         convert_to_iter_based=True,
         eta_min_ratio=0.01,
     ),
 ]
-optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05))
-auto_scale_lr = dict(enable=False, base_batch_size=16)
+optim_wrapper = dict(
+    type="OptimWrapper",
+    optimizer=dict(type="AdamW", lr=3e-3, weight_decay=0.05),
+    clip_grad=dict(max_norm=5.0),
+)
+auto_scale_lr = dict(enable=False, base_batch_size=4)
+custom_hooks = [dict(type="ChannelsLastHook")]

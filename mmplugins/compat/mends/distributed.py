@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import functools
+import gc
 import warnings
 from types import ModuleType
 
@@ -13,6 +14,9 @@ def _destroy_process_group() -> None:
     from torch import distributed
 
     if distributed.is_initialized():
+        # The runner and its hooks hold each other, and the runner the model, which holds the
+        # group: uncollected, they would keep gloo's threads alive after all.
+        gc.collect()
         distributed.destroy_process_group()
 
 

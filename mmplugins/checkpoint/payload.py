@@ -1,0 +1,143 @@
+"""From what a file holds to the weights in it: which dict, and under which prefix."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mmplugins.backbones.key_layouts import KeyLayout, find_layout
+
+from .reading import CheckpointError
+
+PAYLOADS = (
+    "state_dict_ema",
+    "model_ema",
+    "state_dict",
+    "model",
+    "model_state_dict",
+    "ema_state_dict",
+)
+"""Where training scripts put weights, the first that is there counts.
+
+timm and ConvNeXt save averaged weights beside the raw ones, and report the averaged. mmengine
+saves the averaged ones as ``state_dict`` (its ``ema_state_dict`` then holds the raw ones), so that
+name comes last.
+"""
+
+_WRAPPERS = re.compile(r"(^|\.)(?:module|_orig_mod)\.")  # DataParallel, EMA; torch.compile
+_FLAT_EMA = re.compile(r"ema_[^.]*$")  # mmcv 1.x kept averages as buffers with dots written _
+_BODY = re.compile(r"(stem|stages)\.")
+
+
+@dataclass
+class Weights:
+    """The weights of a file.
+
+    Attributes:
+        tensors: By key, without the names that wrappers put before them.
+        source: The file, for messages.
+        payload: Key of the file's dict that held them, or ``''`` for the file itself.
+        left_out: Keys of the same dict that hold no weights (counters, averages of mmcv 1.x).
+    """
+
+    tensors: dict[str, Tensor]
+    source: str
+    payload: str = ""
+    left_out: list[str] = field(default_factory=list)
+
+    def below(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose keys begin with ``prefix``, without it."""
+        return {k[len(prefix) :]: v for k, v in self.tensors.items() if k.startswith(prefix)}
+
+
+def find_weights(content: Mapping[str, Any], source: str | Path) -> Weights:
+    """Find the state dict in what a file holds.
+
+    Args:
+        content: As :func:`read_checkpoint` returns it.
+        source: The file, for messages.
+
+    Raises:
+        CheckpointError: If there is none; the message lists what is there instead.
+    """
+    payload, mapping = "", content
+    while True:
+        name = next((n for n in PAYLOADS if isinstance(mapping.get(n), Mapping)), None)
+        if name is None or any(isinstance(value, Tensor) for value in mapping.values()):
+            break
+        payload, mapping = f"{payload}.{name}".lstrip("."), mapping[name]
+    tensors, left_out = {}, []
+    for key, value in mapping.items():
+        if not isinstance(value, Tensor) or not isinstance(key, str) or _FLAT_EMA.match(key):
+            left_out.append(str(key))
+            continue
+        tensors[unwrapped(key)] = value
+    if payload.endswith("ema_state_dict") and "steps" in tensors:
+        left_out.append("steps")
+        del tensors["steps"]
+    if not tensors:
+        held = ", ".join(map(str, list(content)[:8])) or "nothing"
+        raise CheckpointError(
+            f"{source} holds no state dict: expected tensors by key, bare or under one of "
+            f"{', '.join(PAYLOADS)}; it holds {held}"
+        )
+    return Weights(tensors, str(source), payload, left_out)
+
+
+def unwrapped(key: str) -> str:
+    """Take the names of wrappers (``module.``, ``_orig_mod.``) out of a key."""
+    previous = None
+    while key != previous:
+        previous, key = key, _WRAPPERS.sub(r"\1", key)
+    return key
+
+
+def find_prefixes(keys: Iterable[str], layouts: Sequence[KeyLayout]) -> list[str]:
+    """Prefixes below which a backbone of one of the layouts, or of our own, stands.
+
+    Args:
+        keys: Keys of a state dict.
+        layouts: Foreign layouts to look for.
+
+    Returns:
+        The prefixes, the one with most keys first; ``''`` if the dict is the backbone's. What has
+        less than a third of the first one's keys is a namesake, not a backbone, and left out.
+    """
+    below: dict[str, list[str]] = {}
+    for key in keys:
+        prefix = ""
+        while True:
+            below.setdefault(prefix, []).append(key[len(prefix) :])
+            head, dot, _ = key[len(prefix) :].partition(".")
+            if not dot or prefix.count(".") >= 3:
+                break
+            prefix += head + dot
+    found = Counter({p: body_size(rest, layouts) for p, rest in below.items()})
+    most = max(found.values(), default=0)
+    return [prefix for prefix, size in found.most_common() if size and 3 * size >= most]
+
+
+def body_size(keys: Sequence[str], layouts: Sequence[KeyLayout]) -> int:
+    """How many keys name a part of a stem or stage, in our names or in one of the layouts."""
+    layout = find_layout(keys, layouts)
+    depths = (64,) * 4  # more blocks than any model has: only the beginnings of names count here
+    theirs = {theirs for _, theirs in layout.pairs(depths)} if layout else set()
+    native = sum(bool(_BODY.match(key)) for key in keys)
+    if not theirs:
+        # `stages.` alone is a word of many models; a body has a stem too.
+        return native if any(key.startswith("stem.") for key in keys) else 0
+    return max(native, sum(_begins_with(key, theirs) for key in keys))
+
+
+def _begins_with(key: str, prefixes: set[str]) -> bool:
+    while key:
+        if key in prefixes:
+            return True
+        key = key.rpartition(".")[0]
+    return False

@@ -1,0 +1,293 @@
+"""Reading weight files without running what may be hidden in them.
+
+A ``.pth`` file is a pickle, and a pickle is a program. Here a file is looked at first (is it
+weights at all, is it whole, does it claim more than it holds), then read by safetensors or by
+torch's weights-only reader, which knows tensors, plain containers and what mmengine's own
+checkpoints hold, and refuses the rest by name.
+"""
+
+from __future__ import annotations
+
+import pickle
+import pickletools
+import re
+import struct
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor
+
+from mmplugins.compat.mends.checkpoints import allowed
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Dtypes in which weights may come; on loading they become those of the model."""
+
+WHOLE_NUMBERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
+
+_LEGACY_HEAD = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
+"""torch's magic number as a pickle spells it, after the two bytes that name the protocol."""
+
+
+class CheckpointError(ValueError):
+    """A weight file that cannot be used; the message names it, the reason and the remedy."""
+
+
+class UnsafeCheckpointError(CheckpointError):
+    """A weight file that wants more than tensors and was therefore not opened."""
+
+
+def read_checkpoint(
+    path: str | Path, allow_unsafe: bool = False, map_location: Any = "cpu"
+) -> dict[str, Any]:
+    """Read a weight file, safetensors or PyTorch's, told apart by content and not by name.
+
+    Args:
+        path: A local file.
+        allow_unsafe: Unpickle whatever the file asks for, which runs code of its author's
+            choosing. Defaults to False.
+        map_location: Device of the tensors, as in ``torch.load``. Defaults to ``'cpu'``.
+
+    Returns:
+        What the file holds: a state dict, or a dict with one and other things beside it.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        UnsafeCheckpointError: If the file asks for a type outside the allow-list.
+        CheckpointError: If it is empty, truncated, no weight file, or declares more data than it
+            holds.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"{path} {what}: expected a weight file (.pth, .safetensors)")
+    kind = sniff(path)
+    if kind == "safetensors":
+        return _read_safetensors(path, map_location)
+    if kind == "zip":
+        _check_zip(path)
+    elif kind == "legacy":
+        _check_legacy(path)
+    content = _read_torch(path, allow_unsafe, map_location)
+    if not isinstance(content, Mapping):
+        raise CheckpointError(
+            f"{path} holds one {type(content).__name__}: expected a state dict, or a dict with "
+            "one. Save model.state_dict(), not the model itself"
+        )
+    return dict(content) if type(content) is not dict else content
+
+
+def sniff(path: Path) -> str:
+    """Tell from its first bytes what a file is: ``'safetensors'``, ``'zip'`` or ``'legacy'``.
+
+    Raises:
+        CheckpointError: If it is none of them; web pages and Git LFS pointers are named.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(512)
+    if not head:
+        raise CheckpointError(f"{path} is empty: copy or download it again")
+    if head.startswith(b"PK"):
+        return "zip"
+    if head[:1] == b"\x80" and head[2 : 2 + len(_LEGACY_HEAD)] == _LEGACY_HEAD:
+        return "legacy"
+    if len(head) > 8 and head[8:9] == b"{":
+        length = struct.unpack("<Q", head[:8])[0]
+        if length <= size - 8:
+            return "safetensors"
+        raise CheckpointError(
+            f"{path} is a safetensors file cut short or damaged: its header claims {length:,} "
+            f"bytes, the file has {size:,}. Copy or download it again"
+        )
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        raise CheckpointError(
+            f"{path} is a web page, not weights: the address it came from answered with a page "
+            "(a login, an error, an expired host). Open it to see which; download the file again "
+            "from another host"
+        )
+    if text.startswith(b"version https://git-lfs"):
+        raise CheckpointError(
+            f"{path} is a Git LFS pointer of {size} bytes, not the weights: run `git lfs pull`, or "
+            "download the file itself"
+        )
+    if head[:1] == b"\x80":
+        raise CheckpointError(
+            f"{path} is a pickle, but not one that torch.save wrote, or a file cut off after "
+            f"{size:,} bytes: expected weights saved by torch.save or safetensors"
+        )
+    raise CheckpointError(
+        f"{path} is no weight file (it begins with {head[:16]!r}): expected one written by "
+        "torch.save or safetensors"
+    )
+
+
+def check_tensors(state_dict: Mapping[str, Tensor], source: str | Path) -> None:
+    """Make sure that tensors are what weights can be.
+
+    Raises:
+        CheckpointError: If a tensor is not dense, has a dtype that weights do not come in, claims
+            more elements than it stores, or holds NaN or infinity; up to five keys are named.
+    """
+    problems: dict[str, list[str]] = {}
+    for key, value in state_dict.items():
+        problem = _problem(value)
+        if problem:
+            problems.setdefault(problem, []).append(key)
+    if problems:
+        raise CheckpointError(f"{source}: " + "; ".join(_name(*item) for item in problems.items()))
+
+
+def _problem(value: Tensor) -> str | None:
+    if value.is_quantized or value.layout is not torch.strided:
+        return "quantized or sparse tensors (expected dense ones: dequantize before saving)"
+    if value.dtype not in FLOATS + WHOLE_NUMBERS:
+        return (
+            f"tensors of {value.dtype} (expected float32, float16, bfloat16, float64 or whole "
+            "numbers: convert before saving)"
+        )
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        return "tensors that declare more elements than they store (damaged or hostile file)"
+    if value.is_floating_point() and not torch.isfinite(value).all():
+        return (
+            "NaN or infinite values (a diverged training or a damaged file: take an earlier "
+            "checkpoint)"
+        )
+    return None
+
+
+def _name(problem: str, keys: list[str]) -> str:
+    more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
+    return f"{problem} in {', '.join(keys[:5])}{more}"
+
+
+def _read_safetensors(path: Path, map_location: Any) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path, device=str(map_location or "cpu"))
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{path} is a safetensors file cut short or damaged ({error}). Copy or download it "
+            "again"
+        ) from error
+
+
+def _read_torch(path: Path, allow_unsafe: bool, map_location: Any) -> Any:
+    if allow_unsafe:
+        print_log(f"{path} is read without protection, as asked: code in it runs", "current", 30)
+    # At every call: a `safe_globals(...)` block of other code may have taken our entries away.
+    torch.serialization.add_safe_globals(list(allowed()))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on pickle protocols and archives; we raise instead
+            return torch.load(path, map_location=map_location, weights_only=not allow_unsafe)
+    except pickle.UnpicklingError as error:
+        raise _refusal(path, error) from error
+    except MemoryError as error:
+        raise CheckpointError(f"{path} asks for more memory than there is: not opened") from error
+    except Exception as error:  # the reader fails in many ways on bytes that make no sense
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else '-'}"
+        raise CheckpointError(
+            f"{path} is cut short or damaged ({reason}). Copy or download it again"
+        ) from error
+
+
+def _refusal(path: Path, error: Exception) -> CheckpointError:
+    wanted = re.findall(r"GLOBAL (\S+)", str(error))
+    asked = re.search(r"the file asks for [^\n]*|arrays of [^\n]*", str(error))
+    if not wanted and asked is None:
+        detail = str(error).strip().splitlines()
+        reason = next((line for line in detail if "nsupported" in line or "Can only" in line), "")
+        return UnsafeCheckpointError(
+            f"{path} is pickled in a way that weights never are"
+            f"{f' ({reason.strip()})' if reason else ''}: not opened. {_WAYS_OUT}"
+        )
+    what = wanted[0] if wanted else asked[0]
+    return UnsafeCheckpointError(
+        f"{path} wants more than tensors: {what}. Opening it could run code, so it stays closed. "
+        f"{_WAYS_OUT}"
+    )
+
+
+_WAYS_OUT = (
+    "Ask its author for a state dict or safetensors. Only if you trust the author as you trust "
+    "your own code: allow_unsafe=True, or `python tools/weights.py convert --allow-unsafe` once"
+)
+
+
+def _check_zip(path: Path) -> None:
+    """Refuse a torch archive that is cut short or would unpack to more than its own size."""
+    size = path.stat().st_size
+    try:
+        with zipfile.ZipFile(path) as archive:
+            declared = sum(entry.file_size for entry in archive.infolist())
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise CheckpointError(
+            f"{path} is cut short or damaged ({error}; it has {size:,} bytes). Copy or download it "
+            "again"
+        ) from error
+    if any("/code/" in name for name in names):
+        raise UnsafeCheckpointError(
+            f"{path} is a TorchScript program, not weights: save model.state_dict() instead"
+        )
+    if declared > size:
+        raise CheckpointError(
+            f"{path} declares {declared:,} bytes of content in a file of {size:,}: torch.save does "
+            "not compress, so this is a zip bomb or no weight file. Not opened"
+        )
+    if not any(name.endswith("data.pkl") for name in names):
+        raise CheckpointError(
+            f"{path} is a zip archive without weights (it holds {', '.join(names[:3])}...): unpack "
+            "it and give the weight file inside"
+        )
+
+
+def _check_legacy(path: Path) -> None:
+    """Refuse a file of torch < 1.6 whose tensors would be larger than the file."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        try:
+            for _ in range(3):  # magic number, protocol, machine
+                for _ in pickletools.genops(file):
+                    pass
+            declared = sum(dict(_declared_storages(file)).values())
+        except (ValueError, EOFError, IndexError, UnicodeDecodeError) as error:
+            raise CheckpointError(
+                f"{path} is cut short or damaged ({error}). Copy or download it again"
+            ) from error
+    if declared > size:
+        raise CheckpointError(
+            f"{path} declares tensors of {declared:,} elements in a file of {size:,} bytes: "
+            "damaged or hostile. Not opened"
+        )
+
+
+def _declared_storages(file: BinaryIO) -> Iterator[tuple[str, int]]:
+    """Key and number of elements of each storage that a pickle names, without unpickling it.
+
+    A storage is a tuple ('storage', type, key, device, elements, ...) before BINPERSID. Constants
+    may come straight or from the memo.
+    """
+    memo: dict[int, Any] = {}
+    constants: list[Any] = []
+    top: Any = None
+    for count, (op, arg, _) in enumerate(pickletools.genops(file)):
+        if op.name == "MARK":
+            constants = []
+        elif op.name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            memo[len(memo) if arg is None else arg] = top
+            continue
+        elif op.name == "BINPERSID":
+            key = "/".join(c for c in constants if isinstance(c, str)) or str(count)
+            yield key, max((c for c in constants if type(c) is int), default=0)
+        top = memo.get(arg) if op.name in ("BINGET", "LONG_BINGET") else arg
+        if isinstance(top, int | str) and op.name not in ("GLOBAL", "PROTO", "FRAME"):
+            constants.append(top)

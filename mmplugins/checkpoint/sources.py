@@ -1,0 +1,217 @@
+"""Where weights come from: one string for a file, an address or a published name.
+
+=========================  =========================================================================
+``path/to/file.pth``       a local file, also safetensors
+``https://...``            an address
+``metaformer://NAME``      published ImageNet weights of the families, see :mod:`.zoo`
+``timm://NAME[.TAG]``      timm's weights on the Hugging Face hub; the default tag without one
+=========================  =========================================================================
+
+All four serve wherever OpenMMLab takes a checkpoint (``init_cfg``, ``load_from``, ``--resume``,
+the tools), because they are registered with mmengine's ``CheckpointLoader``; so are local files and
+addresses, which are thereby read by :func:`read_checkpoint`.
+
+A file is looked for in the folders that the environment variable ``MMPLUGINS_WEIGHTS`` names, in
+torch's own cache (``$TORCH_HOME/hub/checkpoints``), in that of the Hugging Face hub, and only then
+on the net, host after host. With ``HF_HUB_OFFLINE=1`` the net is left alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+from mmengine.runner.checkpoint import CheckpointLoader
+
+from mmplugins.backbones.key_layouts import WHOLE_MODEL
+
+from .download import DownloadError, download
+from .payload import find_weights
+from .reading import CheckpointError, read_checkpoint
+from .zoo import Source, find_published, from_url
+
+FOLDERS_VARIABLE = "MMPLUGINS_WEIGHTS"
+_HUB = re.compile(r"https://huggingface\.co/(?P<repo>[^/]+/[^/]+)/resolve/[^/]+/(?P<file>.+)")
+_SCHEME = re.compile(r"[\w.+-]+:(\w+:)?//")
+
+
+def load_source(
+    source: str | Path, allow_unsafe: bool = False, map_location: Any = "cpu"
+) -> dict[str, Any]:
+    """Fetch a source if need be and read it.
+
+    Args:
+        source: Any form of the table above, or another scheme of mmengine's, which then loads it.
+        allow_unsafe: As in :func:`read_checkpoint`. Defaults to False.
+        map_location: As in :func:`read_checkpoint`. Defaults to ``'cpu'``.
+    """
+    name = str(source)
+    ours = ("timm://", "metaformer://", "http://", "https://")
+    if _SCHEME.match(name) and not name.startswith(ours):
+        return CheckpointLoader.load_checkpoint(name, map_location, logger="silent")
+    return read_checkpoint(resolve(source), allow_unsafe, map_location)
+
+
+def resolve(source: str | Path) -> Path:
+    """The local file of a source, downloaded if it is not there yet.
+
+    Args:
+        source: Any form of the table above.
+
+    Raises:
+        ValueError: If a published name is unknown.
+        DownloadError: If no host gave the file, or the net is off limits; the message says which
+            hosts were tried and how to place the file by hand.
+    """
+    name = str(source)
+    if name.startswith("metaformer://"):
+        return fetch(name, find_published(name.removeprefix("metaformer://")).sources)
+    if name.startswith("timm://"):
+        return fetch(name, timm_sources(name.removeprefix("timm://")))
+    if name.startswith(("http://", "https://")):
+        return fetch(name, (from_url(name),))
+    return Path(source).expanduser()
+
+
+def timm_sources(name: str) -> tuple[Source, ...]:
+    """Addresses of timm's pretrained weights.
+
+    Args:
+        name: A timm model, with or without a tag: ``'caformer_s18.sail_in22k'``.
+
+    Raises:
+        ValueError: If timm has no such model or tag, or no weights for it.
+    """
+    import timm
+
+    model, _, tag = name.partition(".")
+    if not timm.is_model(model):
+        near = difflib.get_close_matches(model, timm.list_models(), n=3, cutoff=0.6)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(f"timm {timm.__version__} has no model {model!r}.{hint}")
+    tags = [full.partition(".")[2] for full in timm.list_pretrained(model)]
+    if not tags or (tag and tag not in tags):
+        offer = f"tags are {', '.join(tags)}" if tags else "it has none at all"
+        raise ValueError(f"timm {timm.__version__} has no weights {name!r}: {offer}")
+    config = timm.get_pretrained_cfg(name)
+    sources = []
+    if config.hf_hub_id:
+        full = f"{config.architecture}.{config.tag}" if config.tag else config.architecture
+        repo = config.hf_hub_id.rstrip("/")
+        repo = f"{repo}/{full}" if "/" not in repo else repo
+        files = [config.hf_hub_filename] if config.hf_hub_filename else []
+        for file in files or ("model.safetensors", "pytorch_model.bin"):
+            kept = f"timm_{full}{Path(file).suffix}"
+            sources.append(Source(f"https://huggingface.co/{repo}/resolve/main/{file}", kept))
+    if config.url:
+        sources.append(from_url(config.url))
+    return tuple(sources)
+
+
+def fetch(name: str, sources: Sequence[Source], progress: bool = True) -> Path:
+    """The file of the first source that is kept somewhere, or else that can be downloaded.
+
+    Args:
+        name: What the user asked for, for messages.
+        sources: Addresses of equal worth, tried in order.
+        progress: Show a bar. Defaults to True.
+
+    Raises:
+        DownloadError: If none can be had.
+    """
+    for source in sources:
+        found = kept_file(source)
+        if found is not None:
+            return found
+    if is_offline():
+        tried = ["the net was not asked, because HF_HUB_OFFLINE is set"]
+    else:
+        tried = []
+        for source in sources:
+            try:
+                return download(_address(source), cache_folder() / source.file, source.sha256)
+            except CheckpointError as error:
+                tried.append(f"{urlsplit(source.url).hostname}: {error}")
+    raise DownloadError(
+        f"{name} could not be had:\n  " + "\n  ".join(tried) + "\n"
+        "To place it by hand, bring one of these files\n  "
+        + "\n  ".join(f"{s.url}  as  {s.file}" for s in sources)
+        + f"\nto {cache_folder()}, or to a folder of your own that {FOLDERS_VARIABLE} names."
+    )
+
+
+def kept_file(source: Source) -> Path | None:
+    """Where a file is already: offline folders, torch's cache, the hub's cache; or None."""
+    for folder in [*offline_folders(), cache_folder()]:
+        if (folder / source.file).is_file():
+            return folder / source.file
+    hub = _HUB.match(source.url)
+    if hub:
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(hub["repo"], hub["file"])
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def cache_folder() -> Path:
+    """Where downloads go: the folder of torch's and mmengine's own."""
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def offline_folders() -> list[Path]:
+    """Folders with files placed by hand, from ``MMPLUGINS_WEIGHTS`` (separated as in PATH)."""
+    value = os.environ.get(FOLDERS_VARIABLE, "")
+    return [Path(folder).expanduser() for folder in value.split(os.pathsep) if folder]
+
+
+def is_offline() -> bool:
+    """Whether ``HF_HUB_OFFLINE`` forbids the net."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def _address(source: Source) -> str:
+    """The address, on the mirror that ``HF_ENDPOINT`` names if it is on the hub."""
+    if not _HUB.match(source.url):
+        return source.url
+    from huggingface_hub import constants
+
+    return constants.ENDPOINT + source.url.removeprefix("https://huggingface.co")
+
+
+@CheckpointLoader.register_scheme(prefixes="timm://")
+def load_from_timm(filename: str, map_location: Any = None) -> dict[str, Any]:
+    """Loader of mmengine's for timm's weights."""
+    return load_source(filename, map_location=map_location)
+
+
+@CheckpointLoader.register_scheme(prefixes="metaformer://")
+def load_from_metaformer(filename: str, map_location: Any = None) -> dict[str, Any]:
+    """Loader of mmengine's for published names.
+
+    The weights come below ``backbone.``, where a detector or segmentor has its backbone, so that
+    ``load_from`` finds them too; a bare backbone of the suite takes that name off.
+    """
+    weights = find_weights(load_source(filename, map_location=map_location), filename)
+    tensors = weights.below(WHOLE_MODEL) or weights.tensors
+    return dict(state_dict={WHOLE_MODEL + key: value for key, value in tensors.items()})
+
+
+# mmengine has loaders for these two; ours also take safetensors, resume, and explain themselves.
+@CheckpointLoader.register_scheme(prefixes=("http://", "https://"), force=True)
+def load_from_address(filename: str, map_location: Any = None) -> dict[str, Any]:
+    """Loader of mmengine's for addresses."""
+    return load_source(filename, map_location=map_location)
+
+
+@CheckpointLoader.register_scheme(prefixes="", force=True)
+def load_from_file(filename: str, map_location: Any = None) -> dict[str, Any]:
+    """Loader of mmengine's for local files."""
+    return load_source(filename, map_location=map_location)
