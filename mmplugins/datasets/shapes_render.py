@@ -14,9 +14,9 @@ import numpy as np
 from pycocotools import mask as mask_api
 
 SUPERSAMPLING = 4
-SIZE_RANGE = (0.175, 0.7)  # longest extent of an object over the image side: two octaves
+SIZE_RANGE = (0.16, 0.64)  # longest extent of an object over the image side: two octaves
 OBJECTS_RANGE = (2, 5)  # objects tried per image; a crowded image may end with fewer
-MIN_VISIBLE = 0.6  # every object shows at least this share of its full form
+MIN_VISIBLE = 0.75  # every object shows at least this share of its full form
 _PLACEMENT_TRIES = 10
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, for RGB
 

@@ -1,5 +1,4 @@
-# Minutes on two CPU cores, from random weights: 10 epochs over the 1,200 shapes, 3,000 steps of 4.
-# Small batches, since a short training from nothing wants steps more than smooth gradients.
+# Minutes on two CPU cores, from random weights: 10 epochs over the 1,200 shapes, 1,500 steps of 8.
 epochs = 10
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=epochs, val_interval=5)
 val_cfg = dict(type="ValLoop")
@@ -18,8 +17,9 @@ param_scheduler = [
 ]
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=3e-3, weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=4e-3, weight_decay=0.05, fused=True),
     clip_grad=dict(max_norm=5.0),
 )
-auto_scale_lr = dict(enable=False, base_batch_size=4)
+auto_scale_lr = dict(enable=False, base_batch_size=8)
 custom_hooks = [dict(type="ChannelsLastHook")]
+randomness = dict(seed=0)

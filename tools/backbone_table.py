@@ -1,0 +1,50 @@
+"""Writes the table of backbones into README.md: parameters counted here, the rest as published."""
+
+import argparse
+import re
+from pathlib import Path
+
+import torch
+
+from mmplugins.backbones.catalog import families
+
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- backbones: begin -->", "<!-- backbones: end -->"
+NOTE = (
+    "Backbone parameters are counted by `tools/backbone_table.py`, without classifier and output "
+    "norms, fixed random matrices included. Parameters of the whole classifier, MACs and accuracy "
+    "at 224x224 (ImageNet-1K, top-1) are the papers'."
+)
+
+
+def rows() -> list[str]:
+    """One Markdown row per published variant."""
+    lines = [
+        "| name | backbone params, M | classifier params, M | MACs, G | top-1, % |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for family, cls in families().items():
+        for arch, variant in cls.variants.items():
+            with torch.device("meta"):
+                backbone = cls(arch, out_norm=None)
+            count = sum(p.numel() for p in backbone.parameters()) / 1e6
+            published = (variant.params, variant.macs, variant.top1)
+            cells = ["-" if value is None else f"{value:g}" for value in published]
+            lines.append(f"| `{family}_{arch}` | {count:.2f} | {' | '.join(cells)} |")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="only say whether it is up to date")
+    check = parser.parse_args().check
+    text = README.read_text()
+    block = "\n".join([BEGIN, NOTE, "", *rows(), END])
+    new = re.sub(f"{BEGIN}.*?{END}", lambda _: block, text, flags=re.S)
+    if check:
+        raise SystemExit(0 if new == text else "README.md: run tools/backbone_table.py")
+    README.write_text(new)
+
+
+if __name__ == "__main__":
+    main()
