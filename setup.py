@@ -106,7 +106,7 @@ setup(
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",
-        "timm>=1.0.9",
+        "timm>=1.0.31",
         "numpy>=1.26",
         "safetensors>=0.4.3",
         "rich>=13.4",
@@ -133,7 +133,7 @@ setup(
             "onedl-mmsegmentation>=1.4.2,<1.5",
         ],
         "export": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.1"],
-        "test": ["pytest>=8", "pytest-xdist>=3.5"],
+        "test": ["pytest>=8", "pytest-xdist>=3.5", "setuptools>=70.1"],
         "dev": ["ruff>=0.9", "pre-commit>=3.5"],
     },
     cmdclass={"build_py": BuildPackage, "editable_wheel": EditableWheel},

@@ -16,7 +16,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
+from mmengine.utils import digit_version
 from torch import Tensor, nn
+
+CONTIGUOUS_GROUP_NORM = digit_version(torch.__version__) < digit_version("2.14")
+"""On torch 2.4.0 the backward pass of group norm crashes on a channels-last input without gradient
+(CPU); 2.14.1 is known to be free of that, what lies between is not known."""
 
 LayerSpec = str | Mapping[str, Any] | None
 """A layer by name, by ``dict(type=name, **arguments)``, or ``None`` for no layer."""
@@ -38,6 +43,12 @@ class GroupNorm1(nn.GroupNorm):
         super().__init__(1, dim, eps=eps)
         if not bias:
             self.bias = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``x [N, C, H, W]``; shape is kept."""
+        if CONTIGUOUS_GROUP_NORM and torch.is_grad_enabled() and not x.requires_grad:
+            x = x.contiguous()
+        return super().forward(x)
 
 
 class LayerNorm2d(nn.LayerNorm):

@@ -48,10 +48,13 @@ def test_the_hook_loads_compat_alone(fake_mmcv):
 
 
 def test_start_up_loads_nothing(tmp_path):
-    code = "import json, sys; print(json.dumps(sorted(sys.modules)))"
-    bare = json.loads(run_python(tmp_path, "-c", code, hook=False))
-    with_hook = json.loads(run_python(tmp_path, "-c", code, hook=True))
-    assert set(with_hook) - set(bare) == {"mmplugins_hook"}
+    """Without `site` (-S), where an installed hook would already have run in both."""
+    bare = "import json, os, sys\n"
+    show = "print(json.dumps(sorted(sys.modules)))"
+    without = json.loads(run_python(tmp_path, "-S", "-c", bare + show, hook=False))
+    with_hook = bare + "import mmplugins_hook; mmplugins_hook.install()\n" + show
+    loaded = json.loads(run_python(tmp_path, "-S", "-c", with_hook, hook=True))
+    assert set(loaded) - set(without) == {"mmplugins_hook"}
 
 
 def test_the_hook_can_be_switched_off(fake_mmcv):

@@ -77,19 +77,19 @@ def test_map_of_another_size(shapes_copy):
 
 def test_values_outside_the_classes(shapes_copy):
     pixels = np.zeros((96, 96), np.uint8)
-    pixels[:2] = [[5], [255]]
+    pixels[:2] = [[4], [255]]
     write_map(shapes_copy, pixels)
     assert check_data(config(shapes_copy)) == []
-    pixels[2] = 6
+    pixels[2] = 5
     write_map(shapes_copy, pixels)
     with pytest.raises(
-        DataError, match=r"train_00001.png holds 6, expected 0 for .*1..5 for the 5"
+        DataError, match=r"train_00001.png holds 5, expected 0 for .*1..4 for the 4"
     ):
         check_data(config(shapes_copy))
 
 
 def test_forgotten_reduce_zero_label(shapes_root):
-    expected = r"holds 5, expected 0..4 for the 5 classes.*set reduce_zero_label=True"
+    expected = r"holds 4, expected 0..3 for the 4 classes.*set reduce_zero_label=True"
     with pytest.raises(DataError, match=expected):
         check_data(config(shapes_root, reduce_zero_label=False))
 

@@ -95,7 +95,7 @@ def test_overwrite_moves_aside_and_flags_reach_training(detection, call, folder,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["model.bbox_head.num_classes=7"], "num_classes.*7.*5 classes"),
+        (["model.bbox_head.num_classes=7"], "num_classes.*7.*4 classes"),
         (["train_dataloader.dataset.ann_file=none.json"], r"none\.json"),
     ],
 )
