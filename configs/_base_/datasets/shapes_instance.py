@@ -1,64 +1,13 @@
 # The embedded shapes data, boxes and masks: made in data_root when first used, then reused.
-#
-# To change the pictures, change `generate` in both loaders (the loaders share one folder) and give
-# another data_root, or remove the old folder: a folder made with other parameters is never reused.
-dataset_type = "mmplugins.datasets.shapes_detection.ShapesDetection"
-data_root = "data/shapes/"
-generate = dict(image_size=128, num_train=1200, num_val=240, seed=0)
+_base_ = "shapes_detection.py"
 
-train_pipeline = [
-    dict(type="LoadImageFromFile"),
-    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
-    dict(type="Resize", scale=(128, 128), keep_ratio=True),
-    dict(type="RandomFlip", prob=0.5, direction=["horizontal", "vertical"]),
-    dict(type="PackDetInputs"),
-]
-test_pipeline = [
-    dict(type="LoadImageFromFile"),
-    dict(type="Resize", scale=(128, 128), keep_ratio=True),
-    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
-    dict(
-        type="PackDetInputs",
-        meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
-    ),
-]
+train_pipeline = _base_.train_pipeline
+train_pipeline[1].update(with_mask=True)
+test_pipeline = _base_.test_pipeline
+test_pipeline[2].update(with_mask=True)
 
-train_dataloader = dict(
-    batch_size=8,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=True),
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        generate=generate,
-        ann_file="annotations/instances_train.json",
-        data_prefix=dict(img="images/training/"),
-        pipeline=train_pipeline,
-    ),
-)
-val_dataloader = dict(
-    batch_size=16,
-    num_workers=1,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        generate=generate,
-        ann_file="annotations/instances_val.json",
-        data_prefix=dict(img="images/validation/"),
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
-)
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
-
-# Built after its data loader, so the file is there when it is read.
-val_evaluator = dict(
-    type="CocoMetric",
-    ann_file=data_root + "annotations/instances_val.json",
-    metric=["bbox", "segm"],
-)
+val_evaluator = dict(metric=["bbox", "segm"])
 test_evaluator = val_evaluator
