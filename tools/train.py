@@ -9,7 +9,14 @@ from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.datasets import DataError, check_data
-from mmplugins.engine import SettingError, settings, start_processes, train, work_dir
+from mmplugins.engine import (
+    SettingError,
+    check_model,
+    settings,
+    start_processes,
+    train,
+    work_dir,
+)
 
 console = Console(soft_wrap=True, markup=False, highlight=False)
 
@@ -66,6 +73,7 @@ def main() -> None:
             work_dir.refuse_used(cfg.work_dir, cfg.get("resume", False))
         for finding in check_data(cfg):
             console.print(f"data: {finding}")
+        check_model(cfg)
         if args.overwrite and (aside := work_dir.move_aside(cfg.work_dir)):
             console.print(f"The earlier training is now in {aside}")
         console.print(f"Training {args.config}; logs and checkpoints go to {cfg.work_dir}")

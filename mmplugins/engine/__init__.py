@@ -1,6 +1,6 @@
 """What plugs into OpenMMLab's runner, and what the tools call."""
 
-from .launch import ConsoleRunner, build_runner, start_processes, test, train
+from .launch import ConsoleRunner, build_runner, check_model, start_processes, test, train
 from .memory_format import ChannelsLastHook
 from .progress import ProgressHook
 from .settings import SettingError, load_config
@@ -11,6 +11,7 @@ __all__ = [
     "ProgressHook",
     "SettingError",
     "build_runner",
+    "check_model",
     "load_config",
     "start_processes",
     "test",

@@ -8,10 +8,11 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dist import init_dist, is_distributed
 from mmengine.logging import MMLogger
-from mmengine.registry import RUNNERS
+from mmengine.registry import MODELS, RUNNERS
 from mmengine.runner import Runner
 
 from .progress import ProgressHook, console_handlers
+from .settings import SettingError
 
 
 @RUNNERS.register_module()
@@ -42,6 +43,19 @@ def build_runner(cfg: Config) -> Runner:
     if "runner_type" in cfg:
         return RUNNERS.build(cfg)
     return ConsoleRunner.from_cfg(cfg)
+
+
+def check_model(cfg: Config) -> None:
+    """Build the model once and let it go, so that mistakes in it show before anything is written.
+
+    Raises:
+        SettingError: If a part is not registered or refuses its arguments.
+    """
+    with MODELS.switch_scope_and_registry(cfg.get("default_scope")) as models:
+        try:
+            models.build(cfg.model)
+        except (KeyError, ValueError) as error:
+            raise SettingError(f"model: {error.args[0] if error.args else error}") from error
 
 
 def train(cfg: Config) -> Runner:

@@ -105,6 +105,20 @@ def test_bad_data_stops_before_anything_is_written(detection, call, folder, opti
     assert not (folder / "never").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["model.backbone.arch=s99"], "Unknown arch 's99' of PoolFormer"),
+        (["model.backbone.out_indices=(1,4)"], r"out_indices=.*expected one or more stages"),
+        (["model.backbone.type=PoolFormr"], "PoolFormr is not in the"),
+    ],
+)
+def test_a_bad_model_stops_before_anything_is_written(detection, call, folder, options, message):
+    with pytest.raises(SettingError, match=message):
+        call("train", detection, "--work-dir", folder / "never", "--cfg-options", *options)
+    assert not (folder / "never").exists()
+
+
 def test_an_error_is_one_line(detection, monkeypatch):
     tool = str(ROOT / "tools/test.py")
     monkeypatch.setattr(sys, "argv", [tool, str(detection), "absent.pth"])
