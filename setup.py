@@ -112,6 +112,7 @@ setup(
         "rich>=13.4",
         "matplotlib>=3.8",
         "pillow>=10.0",
+        "filelock>=3.13",
         "pycocotools>=2.0.8",
         "faster-coco-eval>=1.6.5",
     ],
