@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
 
-def make(*args: str) -> str:
-    done = subprocess.run(["make", *args], cwd=ROOT, capture_output=True, text=True, check=True)
-    return done.stdout
+@pytest.fixture
+def make(tmp_path):
+    """Run make as in a fresh checkout, whatever make this test itself was started by."""
+    for name in ("Makefile", "setup.py"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
+    fresh = {k: v for k, v in os.environ.items() if k not in ("LINE", "PYTHON", "VIRTUAL_ENV")}
+    fresh = {k: v for k, v in fresh.items() if not k.startswith("MAKE") and k != "MFLAGS"}
+
+    def run(*args: str) -> str:
+        command = ["make", *args]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=fresh, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    return run
 
 
-def test_help_is_the_default_and_lists_the_commands():
+def test_help_is_the_default_and_lists_the_commands(make):
     said = make()
     for target in ("demo", "test", "lint", "clean"):
         assert f"make {target} " in said
 
 
-def test_lint_needs_ruff_alone(tmp_path):
-    plan = make("--dry-run", "lint", f"VIRTUAL_ENV={tmp_path}")
+def test_lint_needs_ruff_alone(make):
+    plan = make("--dry-run", "lint")
     (install,) = [line for line in plan.splitlines() if "pip install" in line]
     assert install.split()[-3:] == ["--constraint", "requirements/openmmlab.lock.txt", "ruff"]
 
 
-def test_a_line_has_its_own_environment_and_lock():
-    plan = make("--dry-run", "test", "LINE=onedl", "VIRTUAL_ENV=")
+def test_a_line_has_its_own_environment_and_lock(make):
+    plan = make("--dry-run", "test", "LINE=onedl")
     assert "-m venv .venv-onedl" in plan
     assert "--constraint requirements/onedl.lock.txt" in plan and '".[onedl,test]"' in plan
