@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 from mmengine.registry import MODELS
 
 from .pyramid import PyramidBackbone
+from .suggestions import did_you_mean
 
 TIMM_PREFIX = "timm/"
 
@@ -41,8 +41,7 @@ def backbone_config(name: str) -> dict[str, Any]:
         arch = name.removeprefix(f"{family}_")
         if arch != name and arch in cls.variants:
             return dict(type=cls.__name__, arch=arch)
-    near = difflib.get_close_matches(name.lower(), list_backbones(), n=3, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    hint = did_you_mean(name, list_backbones(), count=3)
     raise ValueError(
         f"Unknown backbone {name!r}: expected a name of mmplugins.list_backbones() or "
         f"'timm/<model name>'.{hint}"

@@ -9,7 +9,6 @@ Norms and activations are chosen in configs by name or by dict, for example ``no
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +17,8 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from mmengine.utils import digit_version
 from torch import Tensor, nn
+
+from .suggestions import did_you_mean
 
 CONTIGUOUS_GROUP_NORM = digit_version(torch.__version__) < digit_version("2.14")
 """On torch 2.4.0 the backward pass of group norm crashes on a channels-last input without gradient
@@ -179,7 +180,6 @@ def _build(spec: LayerSpec, table: Mapping[str, Callable], kind: str, *args: Any
     name = settings.pop("type", None)
     layer = table.get(name) or (MODELS.get(name) if isinstance(name, str) else None)
     if layer is None:
-        near = difflib.get_close_matches(str(name), table, n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, table)
         raise ValueError(f"Unknown {kind} {name!r}: expected one of {', '.join(table)}.{hint}")
     return layer(*args, **settings)

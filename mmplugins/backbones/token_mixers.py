@@ -15,7 +15,6 @@ The constructor receives the number of channels as ``dim`` and whatever else the
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +23,7 @@ from mmengine.registry import Registry
 from torch import Tensor, nn
 
 from .layers import LayerSpec, build_act
+from .suggestions import did_you_mean
 
 TOKEN_MIXERS = Registry("token mixer", scope="mmplugins")
 """Token mixers by class name."""
@@ -40,8 +40,7 @@ def build_token_mixer(spec: str | Mapping[str, Any], dim: int) -> nn.Module:
     mixer = TOKEN_MIXERS.get(name) if isinstance(name, str) else name
     if mixer is None:
         known = sorted(TOKEN_MIXERS.module_dict)
-        near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, known)
         raise ValueError(
             f"Unknown token mixer {name!r}: registered are {', '.join(known)}.{hint} "
             "Register your own with @TOKEN_MIXERS.register_module() in a module that the config "

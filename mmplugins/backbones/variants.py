@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from .suggestions import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,7 @@ def resolve_variant(
     if isinstance(arch, str):
         if arch in variants:
             return variants[arch]
-        near = difflib.get_close_matches(arch.lower(), variants, n=1, cutoff=0.3)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(arch, variants)
         raise ValueError(
             f"Unknown arch {arch!r} of {family}: expected one of {', '.join(variants)}, "
             f"or a dict with depths and dims.{hint}"
