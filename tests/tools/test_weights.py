@@ -86,7 +86,7 @@ def test_show_against_another_backbone_fails(run, s12):
     assert status == 1
     assert "wrong variant: the file holds poolformer_s12" in said
     status, said = run("show", "w.pth", "--backbone", "poolfomer_s24")
-    assert status == 1 and "Did you mean poolformer_s24" in said
+    assert status == 1 and "Did you mean 'poolformer_s24'" in said
 
 
 def test_convert_there_and_back(run, s12):
