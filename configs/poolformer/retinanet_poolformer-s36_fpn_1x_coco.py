@@ -1,5 +1,4 @@
-# PoolFormer-S36 in RetinaNet, 1x: the recipe of the authors' released config. 39.5 AP published.
-_base_ = "retinanet_poolformer-s12_fpn_1x_coco.py"
+# PoolFormer-S36 in RetinaNet, 1x: the authors' released config. 39.5 AP in their paper (Table 3).
+_base_ = "../retinanet/retinanet_1x_coco.py"
 
-weights = "https://github.com/sail-sg/poolformer/releases/download/v1.0/poolformer_s36.pth.tar"
-model = dict(backbone=dict(arch="s36", init_cfg=dict(checkpoint=weights)))
+model = dict(backbone=dict(arch="s36", init_cfg=dict(checkpoint="metaformer://poolformer_s36")))

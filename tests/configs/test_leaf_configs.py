@@ -1,105 +1,124 @@
-"""Every leaf config loads, is short, and builds its model."""
+"""Every config loads, is short, and says what it is made of."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import mmdet
 import pytest
-import torch
-from mmengine.config import Config
-from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
-
-CONFIGS = Path(__file__).parents[2] / "configs"
-LEAVES = sorted(
-    path.relative_to(CONFIGS).as_posix()
-    for path in CONFIGS.glob("*/*.py")
-    if path.parent.name != "_base_"
+from config_tree import (
+    ALL,
+    CONFIGS,
+    FILES,
+    LEAVES,
+    OWN,
+    RECIPES,
+    ROOT,
+    backbone_name,
+    entries,
+    outline,
+    read,
 )
-COCO = "poolformer/retinanet_poolformer-{}_fpn_1x_coco.py"
-MM_BASE = Path(mmdet.__file__).parent / ".mim/configs/_base_"
+from mmengine.registry import DATASETS, HOOKS, METRICS, OPTIM_WRAPPERS
+
+from mmplugins.checkpoint.zoo import find_published
+from mmplugins.engine.fitting import check_fit
 
 
-def build(cfg: Config) -> BaseModel:
-    """The model without weights and without memory."""
-    cfg.model.backbone.pop("init_cfg", None)
-    with MODELS.switch_scope_and_registry(cfg.default_scope) as models, torch.device("meta"):
-        return models.build(cfg.model)
+def test_every_recipe_is_there():
+    assert set(RECIPES) <= set(FILES)
 
 
-def test_there_are_leaves():
-    assert COCO.format("s12") in LEAVES
-
-
-@pytest.mark.parametrize("leaf", LEAVES)
-def test_leaf(leaf):
-    text = (CONFIGS / leaf).read_text().splitlines()
+@pytest.mark.parametrize("name", ALL)
+def test_config(name):
+    text = (CONFIGS / name).read_text().splitlines()
     assert len(text) <= 25
     assert text[0].startswith("# "), "the first line says what it is and what it follows"
-    cfg = Config.fromfile(CONFIGS / leaf)
+    cfg = read(name)
     assert cfg.custom_imports == dict(imports=["mmplugins"], allow_failed_imports=False)
     scope = cfg.default_scope
-    for registry, name in (
+    for registry, kind in (
         (DATASETS, cfg.train_dataloader.dataset.type),
         (DATASETS, cfg.test_dataloader.dataset.type),
         (METRICS, cfg.test_evaluator.type),
+        (OPTIM_WRAPPERS, cfg.optim_wrapper.type),
         *((HOOKS, hook.type) for hook in cfg.default_hooks.values()),
+        *((HOOKS, hook.type) for hook in cfg.get("custom_hooks", [])),
     ):
         with registry.switch_scope_and_registry(scope) as scoped:
-            assert scoped.get(name) is not None, name
-    assert sum(p.numel() for p in build(cfg).parameters()) > 0
+            assert scoped.get(kind) is not None, kind
 
 
-@pytest.mark.parametrize(
-    ("arch", "parameters"), [("s12", 21_653_044), ("s24", 31_126_836), ("s36", 40_600_628)]
-)
-def test_retinanet_poolformer_parameters(arch, parameters):
-    """PoolFormer's Table 3 prints 21.7, 31.1 and 40.6 M; stride 4 has no norm, as in their runs."""
-    model = build(Config.fromfile(CONFIGS / COCO.format(arch)))
-    assert sum(p.numel() for p in model.parameters()) == parameters
-    assert all(p.requires_grad for p in model.parameters())
+@pytest.mark.parametrize("name", OWN)
+def test_weights_are_the_backbones_own(name):
+    cfg = read(name)
+    init = cfg.model.backbone.get("init_cfg")
+    if name.endswith("_shapes.py"):
+        assert init is None
+        return
+    assert init.type == "Pretrained"
+    scheme, _, weights = init.checkpoint.partition("://")
+    assert scheme == "metaformer"
+    assert find_published(weights).backbone == backbone_name(cfg)
+    slug = name.partition("_")[2].partition("_")[0]  # <head>_<backbone>_...
+    assert slug.replace("-", "_") == weights
 
 
-@pytest.mark.parametrize("arch", ["s12", "s24", "s36"])
-def test_retinanet_poolformer_recipe(arch):
-    """The figures of the authors' released config."""
-    cfg = Config.fromfile(CONFIGS / COCO.format(arch))
-    assert cfg.optim_wrapper == dict(
-        type="OptimWrapper", optimizer=dict(type="AdamW", lr=1e-4, weight_decay=1e-4)
-    )
-    warm_up, steps = cfg.param_scheduler
-    assert (warm_up.start_factor, warm_up.end, warm_up.by_epoch) == (0.001, 500, False)
-    assert (steps.milestones, steps.gamma, cfg.train_cfg.max_epochs) == ([8, 11], 0.1, 12)
-    assert cfg.auto_scale_lr.base_batch_size == 8 * cfg.train_dataloader.batch_size == 16
-    assert cfg.model.data_preprocessor.pad_size_divisor == 32
-    backbone = dict(cfg.model.backbone)
-    assert backbone.pop("init_cfg").checkpoint.endswith(f"/v1.0/poolformer_{arch}.pth.tar")
-    assert backbone == dict(type="PoolFormer", arch=arch, out_indices=(1, 2, 3))
+@pytest.mark.parametrize("name", LEAVES)
+def test_nothing_is_frozen_that_should_learn(name):
+    """Fixed are RandFormer's matrices, and in mmdet's ResNets the stem and the first stage."""
+    fixed = {n for n, p in outline(name).named_parameters() if not p.requires_grad}
+    if name.startswith("randformer/"):
+        assert fixed and all(n.endswith("random_matrix") for n in fixed)
+    elif name.startswith("resnet/") and "semantic" not in name:
+        assert {n.split(".")[1] for n in fixed} == {"conv1", "bn1", "layer1"}
+    else:
+        assert not fixed
 
 
-def test_retinanet_is_mmdets():
-    """Head, losses, assignment and test settings are those of the reference model."""
-    ours = Config.fromfile(CONFIGS / "_base_/models/retinanet.py").model
-    theirs = Config.fromfile(MM_BASE / "models/retinanet_r50_fpn.py").model
-    for part in ("data_preprocessor", "bbox_head", "train_cfg", "test_cfg"):
-        assert ours[part] == theirs[part], part
-    # They leave stride 4 out in the neck (start_level=1), we in the backbone (out_indices).
-    neck = {k: v for k, v in theirs.neck.items() if k not in ("in_channels", "start_level")}
-    assert ours.neck == neck and theirs.neck.start_level == ours.backbone.out_indices[0]
+@pytest.mark.parametrize("name", (*OWN, *RECIPES))
+def test_channels_fit(name):
+    """Neck, or heads on the backbone, take what the backbone puts out."""
+    cfg, backbone = read(name), outline(name).backbone
+    channels = list(backbone.out_channels)
+    assert list(backbone.out_strides) == [4, 8, 16, 32][-len(channels) :]
+    if "neck" in cfg.model:
+        assert cfg.model.neck.in_channels == channels
+    else:
+        assert cfg.model.decode_head.in_channels == channels
+        assert cfg.model.auxiliary_head.in_channels == channels[2]
 
 
-def test_every_parameter_of_the_demo_gets_a_gradient():
-    """Distributed training stops at a parameter without one."""
-    from mmdet.structures import DetDataSample
-    from mmengine.structures import InstanceData
+@pytest.mark.parametrize("name", sorted(set(LEAVES) - set(OWN)))
+def test_channels_of_other_backbones_fit(name):
+    """The same for mmdet's and mmseg's own backbones, which have to run to show their maps."""
+    check_fit(read(name))
 
-    cfg = Config.fromfile(CONFIGS / "poolformer/retinanet_poolformer-s12_fpn_shapes.py")
-    with MODELS.switch_scope_and_registry("mmdet") as models:
-        model = models.build(cfg.model).train()
-    box = InstanceData(bboxes=torch.tensor([[8.0, 8, 40, 40]]), labels=torch.tensor([1]))
-    sample = DetDataSample(gt_instances=box, metainfo=dict(img_shape=(64, 64)))
-    sample.set_metainfo(dict(pad_shape=(64, 64), batch_input_shape=(64, 64)))
-    losses = model(torch.randn(1, 3, 64, 64), [sample], mode="loss")
-    model.parse_losses(losses)[0].backward()
-    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+
+@pytest.mark.parametrize("name", OWN)
+def test_output_norms_are_the_familys(name):
+    """GroupNorm where PoolFormer's dense code has it, LayerNorm elsewhere, on every output."""
+    backbone = outline(name).backbone
+    assert list(map(int, backbone.out_norms)) == list(backbone.out_indices)
+    kinds = {type(norm).__name__ for norm in backbone.out_norms.values()}
+    group = name.startswith(("poolformer/", "riformer/")) and "ppaa" not in name
+    assert len(kinds) == 1 and ("Group" in kinds.pop()) == group
+
+
+def test_every_family_has_every_task():
+    for folder in {name.partition("/")[0] for name in LEAVES}:
+        heads = {n.partition("/")[2].partition("_")[0] for n in LEAVES if n.startswith(folder)}
+        assert heads >= {"retinanet", "mask-rcnn", "semantic-fpn"}, folder
+
+
+def test_published_results_stand_in_the_first_comment():
+    """What a leaf says of published results is what the metafile says."""
+    for name, entry in entries().items():
+        lines = (CONFIGS / name).read_text().partition("_base_")[0].splitlines()
+        comment = " ".join(line.removeprefix("# ") for line in lines)
+        for result in entry.get("Results", []):
+            for value in result["Metrics"].values():
+                assert f"{value:.1f}" in comment, name
+
+
+def test_index_of_configs_names_every_recipe():
+    text = (ROOT / "configs/README.md").read_text()
+    assert all(f"({name})" in text for name in RECIPES)
+    assert all(f"({name.partition('/')[0]})" in text for name in LEAVES)

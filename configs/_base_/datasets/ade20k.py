@@ -30,7 +30,11 @@ tta_pipeline = [
     dict(
         type="TestTimeAug",
         transforms=[
-            [dict(type="Resize", scale_factor=r, keep_ratio=True) for r in img_ratios],
+            [
+                dict(type="Resize", scale=(int(2048 * r), int(512 * r)), keep_ratio=True)
+                for r in img_ratios
+            ],
+            [dict(type="ResizeToMultiple", size_divisor=32)],
             [
                 dict(type="RandomFlip", prob=0.0, direction="horizontal"),
                 dict(type="RandomFlip", prob=1.0, direction="horizontal"),
@@ -70,5 +74,5 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(type="IoUMetric", iou_metrics=["mIoU"])
+val_evaluator = dict(type="mmplugins.evaluation.iou.PerClassIoUMetric", iou_metrics=["mIoU"])
 test_evaluator = val_evaluator

@@ -57,7 +57,7 @@ test_dataloader = val_dataloader
 
 # Built after its data loader, so the file is there when it is read.
 val_evaluator = dict(
-    type="CocoMetric",
+    type="mmplugins.evaluation.coco.FastCocoMetric",
     ann_file=data_root + "annotations/instances_val.json",
     metric="bbox",
 )

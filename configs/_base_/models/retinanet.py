@@ -1,6 +1,6 @@
 # RetinaNet (Lin et al., ICCV 2017, arXiv 1708.02002) with the settings of mmdet's reference model.
 #
-# A leaf adds the backbone's type and the neck's in_channels. The backbone puts out strides 8, 16
+# A recipe adds the backbone's type and the neck's in_channels. The backbone puts out strides 8, 16
 # and 32 only: RetinaNet does not use stride 4, and what is not asked for is not built.
 model = dict(
     type="RetinaNet",

@@ -1,0 +1,18 @@
+# PVT-Tiny in Mask R-CNN, 1x: the authors' released config. 36.7 box and 35.1 mask AP in their paper
+# (Table 4).
+#
+# The backbone is mmdet's, which has no norm on its outputs.
+_base_ = "../mask_rcnn/mask-rcnn_1x_coco.py"
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type="PyramidVisionTransformer",
+        num_layers=[2, 2, 2, 2],
+        out_indices=(0, 1, 2, 3),
+        init_cfg=dict(
+            type="Pretrained",
+            checkpoint="https://github.com/whai362/PVT/releases/download/v2/pvt_tiny.pth",
+        ),
+    ),
+)

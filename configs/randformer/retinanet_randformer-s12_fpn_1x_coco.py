@@ -1,0 +1,11 @@
+# RandFormer-S12 in RetinaNet, 1x.
+#
+# No dense results were published: PoolFormer's recipe. On each output a LayerNorm, as before the
+# family's classifier. The fixed random matrices are resampled to each map.
+_base_ = "../retinanet/retinanet_1x_coco.py"
+
+model = dict(
+    backbone=dict(
+        type="RandFormer", arch="s12", init_cfg=dict(checkpoint="metaformer://randformer_s12")
+    )
+)

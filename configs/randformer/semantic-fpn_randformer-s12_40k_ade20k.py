@@ -1,0 +1,11 @@
+# RandFormer-S12 in Semantic FPN on ADE20K, 40k.
+#
+# No dense results were published: PoolFormer's recipe. On each output a LayerNorm, as before the
+# family's classifier. The fixed random matrices are resampled to each map.
+_base_ = "../semantic_fpn/semantic-fpn_40k_ade20k.py"
+
+model = dict(
+    backbone=dict(
+        type="RandFormer", arch="s12", init_cfg=dict(checkpoint="metaformer://randformer_s12")
+    )
+)
