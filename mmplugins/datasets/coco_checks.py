@@ -2,11 +2,13 @@
 
 import difflib
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .coco_mask_checks import check_masks
 from .findings import DataError, Finding, few
 from .pictures import MIN_SIDE, check_present, check_sides, read_all, sample, walk_transforms
 
@@ -188,23 +190,39 @@ def _check_annotations(
     if train and not annotations:
         raise DataError(where, f"{path} has no annotation of {few(classes)}: nothing to train on")
     sizes = {image["id"]: (image["width"], image["height"]) for image in data["images"]}
-    empty, outside = [], []
+    empty, outside, corners = [], [], 0
     for ann in annotations:
         box = ann["bbox"]
-        if len(box) != 4 or not all(isinstance(v, int | float) for v in box):
+        if len(box) != 4 or not all(isinstance(v, int | float) and math.isfinite(v) for v in box):
             raise DataError(
                 where,
                 f"{path}: annotation {ann['id']} has bbox {box!r}, expected [x, y, width, height] "
                 "in pixels: export the file as COCO instances",
             )
+        if ann.get("iscrowd", 0) not in (0, 1):
+            raise DataError(
+                where,
+                f"{path}: annotation {ann['id']} has iscrowd {ann['iscrowd']!r}, expected 0 or 1 "
+                "(whatever else is not empty would be left out in silence): write 0 or 1",
+            )
         x, y, w, h = box
         width, height = sizes[ann["image_id"]]
         beyond = max(-x, -y, x + w - width, y + h - height)
+        corners += x < w <= width and y < h <= height
         if w < 1 or h < 1 or ann["area"] <= 0 or beyond >= max(w, h):
             empty.append(ann["id"])
         elif beyond > 1:
             outside.append(ann["id"])
     findings = []
+    if corners == len(annotations) and len(empty) + len(outside) > corners / 4:
+        empty, outside = [], []
+        findings.append(
+            Finding(
+                where,
+                f"the boxes of {path} look like x1, y1, x2, y2 (annotation {ann['id']}: {box}), "
+                "but COCO's are x, y, width, height: convert them",
+            )
+        )
     if empty:
         findings.append(
             Finding(
@@ -221,6 +239,16 @@ def _check_annotations(
                 f"{few(outside)}",
             )
         )
+    used = {ann["category_id"] for ann in annotations}
+    idle = [c["name"] for c in data["categories"] if c["id"] in wanted - used]
+    if train and idle:
+        findings.append(
+            Finding(
+                where,
+                f"{path} has no annotation of {few(idle)}, which so cannot be learnt: take the "
+                "class out of metainfo.classes, or annotate some",
+            )
+        )
     bare = [ann["id"] for ann in annotations if not ann.get("segmentation")] if with_mask else []
     if bare and len(bare) == len(annotations):
         raise DataError(
@@ -232,6 +260,8 @@ def _check_annotations(
         findings.append(
             Finding(where, f"{len(bare)} annotations of {path} have no mask: ids {few(bare)}")
         )
+    if with_mask:
+        findings += check_masks(where, path, annotations, sizes)
     return findings
 
 

@@ -59,6 +59,8 @@ def check_data(
                 classes = _classes(where, dataset, _registered("DATASETS", dataset, scope, where))
                 _check_heads(cfg.get("model"), "model", classes, where, scope)
         findings += _check_evaluator(cfg.get(f"{split}_evaluator"), split, ann_files)
+    if "train" in splits:
+        check_alike(cfg, [split for split in splits if split != "train"])
     return list(dict.fromkeys(findings))
 
 
@@ -141,6 +143,49 @@ def _classes(where: str, dataset: Any, cls: Any) -> tuple[str, ...]:
             where, "no class names: give metainfo=dict(classes=('first', 'second', ...))"
         )
     return tuple(classes)
+
+
+def check_alike(cfg: Mapping[str, Any], splits: Sequence[str] = ("val", "test")) -> None:
+    """Checks that other splits number their classes as training does.
+
+    Args:
+        cfg: A whole config.
+        splits: Which splits to compare with training; absent ones are passed over.
+
+    Raises:
+        DataError: Class names or their order differ, or how label maps are to be read.
+    """
+    scope = cfg.get("default_scope") or "mmengine"
+    loaders = {split: cfg.get(f"{split}_dataloader") for split in ("train", *splits)}
+    entries = [
+        (where, dataset, _registered("DATASETS", dataset, scope, where))
+        for split, loader in loaders.items()
+        if loader
+        for where, dataset, _ in _leaves(loader["dataset"], f"{split}_dataloader.dataset")
+    ]
+    if not loaders["train"]:
+        return
+    (where, dataset, cls), *others = entries
+    own = _classes(where, dataset, cls)
+    for place, other, kind in others:
+        its = _classes(place, other, kind)
+        if its != own:
+            raise DataError(
+                place,
+                f"has the classes {few(its)}, but {where} has {few(own)}: give both the same "
+                f"metainfo=dict(classes={own!r})",
+            )
+        if not (is_segmentation(cls) and is_segmentation(kind)):
+            continue
+        for name in ("reduce_zero_label", "ignore_index"):
+            mine = dataset.get(name, default_of(cls, name))
+            value = other.get(name, default_of(kind, name))
+            if mine != value:
+                raise DataError(
+                    place,
+                    f"has {name}={value}, but {where} has {name}={mine}, so one value in the maps "
+                    "means two things: give both the same",
+                )
 
 
 def _check_scales(where: str, pipeline: list) -> None:

@@ -26,10 +26,14 @@ class DataError(ValueError):
     Args:
         where: The config entry it concerns.
         message: What is wrong and what to do.
+
+    Attributes:
+        where: The config entry it concerns.
     """
 
     def __init__(self, where: str, message: str) -> None:
         super().__init__(f"{where}: {message}")
+        self.where = where
 
 
 def few(names: Sequence, limit: int = 5) -> str:

@@ -1,0 +1,118 @@
+"""A tiny real batch of a data loader's pictures, small enough for a CPU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+from mmengine.registry import DATASETS, FUNCTIONS
+from torch.utils.data import Dataset
+
+from .inspection import Inspection, listed, walk
+from .names import accepted_arguments
+
+MAX_PIXELS = 320 * 320
+"""Pictures of more pixels are made smaller for the trial, by smaller sizes in the pipeline."""
+
+_TRIED = 8  # pictures run through the pipeline, of which two with objects make the batch
+_SIZES = {"scale", "scales", "crop_size", "img_scale", "size"}
+_STEP = 32
+
+
+class Trial:
+    """Some pictures of one data loader, as its pipeline makes them.
+
+    Args:
+        inspection: The config.
+        split: ``'train'`` or ``'val'``.
+
+    Attributes:
+        dataset: The data set, at full sizes.
+        samples: What the pipeline made of some pictures, at full sizes.
+        pixels: Pixels of the largest of them.
+        factor: By which sizes are multiplied in :meth:`batch`, at most 1.
+    """
+
+    def __init__(self, inspection: Inspection, split: str):
+        self.loader = inspection.cfg[f"{split}_dataloader"]
+        self.dataset = build_dataset(self.loader.dataset)
+        count = min(_TRIED, len(self.dataset))
+        self.chosen = np.linspace(0, len(self.dataset) - 1, count).round().astype(int).tolist()
+        self.samples = [self.dataset[k] for k in self.chosen]
+        self.pixels = max((pixels_of(sample) for sample in self.samples), default=0)
+        moved = any("border" in v for _, v in walk(self.loader) if isinstance(v, Mapping))
+        small = moved or self.pixels <= MAX_PIXELS
+        self.factor = 1.0 if small else math.sqrt(MAX_PIXELS / self.pixels)
+
+    def batch(self, count: int) -> Any:
+        """A collated batch of up to ``count`` small pictures, those with objects first."""
+        samples = self.samples
+        if self.factor < 1:
+            dataset = build_dataset(smaller(self.loader.dataset, self.factor))
+            samples = [dataset[k] for k in self.chosen]
+        samples = sorted(samples, key=lambda sample: not has_objects(sample))[:count]
+        collate = self.loader.get("collate_fn") or dict(type="pseudo_collate")
+        collate = {k: v for k, v in collate.items()}
+        function = collate.pop("type")
+        function = FUNCTIONS.get(function) if isinstance(function, str) else function
+        return function(samples, **collate)
+
+
+def build_dataset(cfg: Mapping) -> Dataset:
+    """A data set with its annotations read; they stay Python objects, as no worker shares them."""
+    dataset = DATASETS.build(_unserialised(deepcopy(cfg)))
+    if hasattr(dataset, "full_init"):
+        dataset.full_init()
+    return dataset
+
+
+def _unserialised(cfg: Any) -> Any:
+    # Serialising costs time, and fails on an empty data set with words that do not help.
+    for inner in [*listed(cfg.get("datasets")), *listed(cfg.get("dataset"))]:
+        _unserialised(inner)
+    cls = DATASETS.get(cfg["type"]) if isinstance(cfg["type"], str) else cfg["type"]
+    if "serialize_data" in accepted_arguments(cls)[0]:
+        cfg["serialize_data"] = False
+    return cfg
+
+
+def smaller(cfg: Any, factor: float) -> Any:
+    """A copy in which every size in pixels is multiplied, and rounded to a multiple of 32."""
+    if isinstance(cfg, Mapping):
+        return {
+            key: _scaled(value, factor) if key in _SIZES else smaller(value, factor)
+            for key, value in cfg.items()
+        }
+    if isinstance(cfg, list | tuple):
+        return type(cfg)(smaller(item, factor) for item in cfg)
+    return cfg
+
+
+def _scaled(value: Any, factor: float) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_scaled(item, factor) for item in value)
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return max(_STEP, round(value * factor / _STEP) * _STEP)
+    return value
+
+
+def pixels_of(sample: Any) -> int:
+    """Height times width of what a pipeline puts out, 0 if that is no packed sample."""
+    if not is_packed(sample):
+        return 0
+    return max(math.prod(tensor.shape[-2:]) for tensor in listed(sample["inputs"]))
+
+
+def is_packed(sample: Any) -> bool:
+    return isinstance(sample, Mapping) and {"inputs", "data_samples"} <= set(sample)
+
+
+def has_objects(sample: Any) -> bool:
+    """Whether a packed sample has something to learn: a box, or a labelled pixel."""
+    annotated = sample["data_samples"]
+    if "gt_instances" in annotated:
+        return len(annotated.gt_instances) > 0
+    return "gt_sem_seg" in annotated

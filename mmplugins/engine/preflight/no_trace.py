@@ -1,0 +1,54 @@
+"""Doing things without a trace: random state, OpenMMLab's globals and the console stay as found."""
+
+from __future__ import annotations
+
+import io
+import random
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+
+import numpy as np
+import torch
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
+
+_GLOBALS = (MMLogger, MessageHub, Visualizer, DefaultScope)
+_LOGGER = "mmplugins.preflight"
+
+
+@contextmanager
+def no_trace(scope: str) -> Iterator[None]:
+    """Run the block in a scope of OpenMMLab, in silence, and put global state back afterwards.
+
+    Put back are the random generators of Python, numpy and torch (GPUs included), the gradient
+    mode, and the instances that OpenMMLab keeps by name: loggers, message hubs, visualizers and
+    default scopes. Memory of GPUs that is free again is given back. What the block prints or logs
+    is dropped; exceptions pass through.
+
+    Args:
+        scope: Default scope of the block, for example ``'mmdet'``.
+    """
+    kept = [(cls, cls._instance_dict.copy()) for cls in _GLOBALS]
+    python, generator = random.getstate(), np.random.get_state()
+    # A GPU that nobody has used yet has no state to keep, and need not be woken for it.
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    try:
+        with (
+            torch.random.fork_rng(devices),
+            torch.enable_grad(),
+            redirect_stdout(io.StringIO()),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            MMLogger.get_instance(_LOGGER, log_level="CRITICAL")
+            with DefaultScope.overwrite_default_scope(scope):
+                yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(generator)
+        for cls, instances in kept:
+            cls._instance_dict = instances
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()

@@ -1,0 +1,68 @@
+"""What a check says, and the table of all checks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+Status = Literal["ok", "warning", "failure", "not run"]
+
+_STYLES = {"ok": "green", "warning": "yellow", "failure": "bold red", "not run": "dim"}
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One line of the table.
+
+    Attributes:
+        name: The check, for example ``'feature maps'``. A check that finds several things gives
+            several results of its name.
+        status: ``'failure'`` cannot be trained with, ``'warning'`` can but is hardly meant,
+            ``'not run'`` needs something that has failed or is not there.
+        message: What was found; for failures and warnings the value, what was expected, and the
+            remedy.
+    """
+
+    name: str
+    status: Status
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.status}: {self.name}: {self.message}"
+
+
+def failures(results: Sequence[CheckResult]) -> list[CheckResult]:
+    """Those that stop a training."""
+    return [result for result in results if result.status == "failure"]
+
+
+def table_of(results: Sequence[CheckResult]) -> Table:
+    """All results for rich, in the order in which they were checked."""
+    table = Table(box=SIMPLE_HEAD, title="Checks before training", title_justify="left")
+    table.add_column("check", no_wrap=True)
+    table.add_column("result", no_wrap=True)
+    table.add_column("what was found", overflow="fold")
+    for result in results:
+        style = _STYLES[result.status]
+        # As text: messages hold brackets, which rich would take for markup.
+        message = Text(result.message, style="dim" if result.status == "not run" else "")
+        table.add_row(result.name, Text(result.status, style=style), message)
+    return table
+
+
+def summary(results: Sequence[CheckResult]) -> str:
+    """``12 ok, 1 warning, 2 failures``, in words for the line below the table."""
+    counts = Counter(result.status for result in results)
+    parts = [f"{counts['ok']} ok"]
+    for status, plural in (("warning", "warnings"), ("failure", "failures")):
+        if counts[status]:
+            parts.append(f"{counts[status]} {plural if counts[status] > 1 else status}")
+    if counts["not run"]:
+        parts.append(f"{counts['not run']} not run")
+    return ", ".join(parts)
