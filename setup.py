@@ -133,8 +133,10 @@ setup(
             "onedl-mmdetection>=3.5.1,<3.6",
             "onedl-mmsegmentation>=1.4.2,<1.5",
         ],
+        # vis_backends=[..., dict(type="TensorboardVisBackend")]
+        "tensorboard": ["tensorboard>=2.14"],
         "export": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.1"],
-        "test": ["pytest>=8", "pytest-xdist>=3.5", "setuptools>=70.1"],
+        "test": ["pytest>=8", "pytest-xdist>=3.5", "setuptools>=70.1", "tensorboard>=2.14"],
         "dev": ["ruff>=0.9", "pre-commit>=3.5"],
     },
     cmdclass={"build_py": BuildPackage, "editable_wheel": EditableWheel},

@@ -9,9 +9,15 @@ default_hooks = dict(
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type="ParamSchedulerHook"),
     checkpoint=dict(type="CheckpointHook", interval=1),
+    # --resume ends in the same weights, bit for bit on a CPU, as an uninterrupted training.
+    exact_resume=dict(type="ExactResumeHook"),
+    # What load_from and --resume load is reported; what does not fit is an error.
+    load_report=dict(type="LoadReportHook"),
     sampler_seed=dict(type="DistSamplerSeedHook"),
     # The console shows progress and results; the log file in the work dir has every line.
     progress=dict(type="ProgressHook"),
+    # results.md, results.json and curves.png in the work dir at the end.
+    results=dict(type="ResultsHook"),
 )
 
 env_cfg = dict(

@@ -8,10 +8,16 @@ from .converting import Conversion, convert
 from .identity import Identity, identify
 from .loading import PretrainedWithReport, check_weights, load_weights
 from .payload import Weights, find_weights
-from .reading import CheckpointError, UnsafeCheckpointError, check_tensors, read_checkpoint
+from .reading import (
+    CheckpointError,
+    UnsafeCheckpointError,
+    check_checksums,
+    check_tensors,
+    read_checkpoint,
+)
 from .report import MatchReport, MismatchError
 from .sources import load_source, resolve
-from .writing import save_weights
+from .writing import WriteError, save_weights, write_whole
 from .zoo import PublishedWeights, published
 
 __all__ = [
@@ -24,6 +30,8 @@ __all__ = [
     "PublishedWeights",
     "UnsafeCheckpointError",
     "Weights",
+    "WriteError",
+    "check_checksums",
     "check_tensors",
     "check_weights",
     "convert",
@@ -35,4 +43,5 @@ __all__ = [
     "read_checkpoint",
     "resolve",
     "save_weights",
+    "write_whole",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +13,69 @@ import torch
 from torch import Tensor
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".tar")
+
+PARTIAL = ".partial"
+"""Ending of files that are being written; what is left of them belongs to a run that was killed."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class WriteError(OSError):
+    """A file that could not be written; nothing half is left, and what was there before stays."""
+
+
+def write_whole(path: str | Path, data: bytes | str) -> Path:
+    """Write a file so that, whatever happens, it is there whole or as it was before.
+
+    The data go to a hidden file beside it, are forced to the disk, and take the name last.
+
+    Args:
+        path: Where to; an existing file is replaced, folders are made.
+        data: Its content; text is written as UTF-8.
+
+    Returns:
+        The path.
+
+    Raises:
+        WriteError: If it cannot be written; a full disk is named as such.
+    """
+    path = Path(path)
+    data = data.encode() if isinstance(data, str) else data
+    aside = path.with_name(f".{path.name}{PARTIAL}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        if error.errno in _FULL:
+            free = shutil.disk_usage(path.parent).free
+            raise WriteError(
+                error.errno,
+                f"{path} was not written, the disk or quota is full: it needs "
+                f"{len(data) / 2**20:.1f} MB, {free / 2**20:.1f} MB are free. Free some space "
+                "(checkpoints: default_hooks.checkpoint.max_keep_ckpts=2), or write elsewhere",
+            ) from error
+        raise WriteError(error.errno, f"{path} was not written: {error}") from error
+    return path
+
+
+def _sync_folder(folder: Path) -> None:
+    """Force the names in a folder to the disk, on systems where folders can be opened."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows
+        return
+    try:
+        os.fsync(handle)
+    except OSError:  # file systems that cannot
+        pass
+    finally:
+        os.close(handle)
 
 
 def save_weights(

@@ -12,6 +12,7 @@ import time
 from numbers import Real
 from typing import Any
 
+import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -19,6 +20,11 @@ from mmengine.runner import Runner
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.text import Text
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 LINE_SECONDS = 20.0
 """Time between two lines where there is no terminal."""
@@ -185,7 +191,7 @@ class ProgressHook(Hook):
     ) -> None:
         if self._display:
             self._main.done = runner.iter + 1
-            self._display.update(self._main, _training_note(runner))
+            self._display.update(self._main, _training_note(runner, self._main))
 
     def after_train(self, runner: Runner) -> None:
         self.close()
@@ -252,16 +258,38 @@ class ProgressHook(Hook):
             self._display.update(self._inner, "")
 
 
-def _training_note(runner: Runner) -> str:
+def _training_note(runner: Runner, stretch: Stretch) -> str:
+    """Epoch, speed, memory, losses (the sum, and its parts if there are some) and rate."""
     scalars = runner.message_hub.log_scalars
     parts = []
     if runner.max_epochs > 1:
         parts.append(f"epoch {runner.epoch + 1}/{runner.max_epochs}")
-    if "train/loss" in scalars:
-        parts.append(f"loss {scalars['train/loss'].mean(LOSS_WINDOW):.4f}")
+    if stretch.elapsed > 0:
+        parts.append(f"{(stretch.done - stretch.start) / stretch.elapsed:.2f} it/s")
+    parts.append(f"{_memory():.1f} GB")
+    losses = {
+        name.removeprefix("train/"): buffer.mean(LOSS_WINDOW)
+        for name, buffer in scalars.items()
+        if name.startswith("train/") and name.rpartition("/")[2].rpartition(".")[2][:4] == "loss"
+    }
+    if "loss" in losses:
+        parts.append(f"loss {losses.pop('loss'):.4f}")
+        if len(losses) > 1:
+            shown = [f"{name.replace('loss_', '')} {value:.3f}" for name, value in losses.items()]
+            parts.append(f"({', '.join(shown)})")
     if "train/lr" in scalars:
         parts.append(f"lr {scalars['train/lr'].current():.1e}")
     return "  ".join(parts)
+
+
+def _memory() -> float:
+    """Most memory taken so far, in GB (2**30 bytes): the GPU's, or this process's without one."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    if resource is None:
+        return float("nan")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def _in_words(metrics: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """Results as pictures and tables: what a training found, how it went, what it is worth."""
 
-from .metrics_table import metrics_table
+from .metrics_table import metrics_table, per_class_table
 from .prediction_sheet import Boxes, Example, detection_examples, prediction_sheet
 from .training_curves import training_curves
 
@@ -9,6 +9,7 @@ __all__ = [
     "Example",
     "detection_examples",
     "metrics_table",
+    "per_class_table",
     "prediction_sheet",
     "training_curves",
 ]

@@ -47,6 +47,23 @@ def metrics_table(metrics: Mapping[str, float], title: str | None = None) -> Tab
     return table
 
 
+def per_class_table(rows: Mapping[str, Mapping[str, float]], title: str | None = None) -> Table:
+    """One row per class, one column per metric.
+
+    Args:
+        rows: Metrics by class and name, for example ``{'dog': {'AP': 0.41, 'AP50': 0.6}}``.
+        title: Heading of the table. Defaults to none.
+    """
+    table = Table(title=title)
+    table.add_column("class")
+    columns = list(next(iter(rows.values()), {}))
+    for column in columns:
+        table.add_column(column, justify="right")
+    for name, row in rows.items():
+        table.add_row(name, *(_figure(row[column]) for column in columns))
+    return table
+
+
 def _figure(value: float | None) -> str:
     """COCO's own three digits; a dash where there was nothing to measure (COCO writes -1)."""
     return "-" if value is None or math.isnan(value) or value < 0 else f"{value:.3f}"

@@ -31,6 +31,9 @@ def fake_runner(iters=4, epochs=2):
     losses = [9.0, *[1.0] * progress.LOSS_WINDOW]
     scalars = {
         "train/loss": HistoryBuffer(losses, [1] * len(losses)),
+        "train/loss_cls": HistoryBuffer([0.75], [1]),
+        "train/loss_bbox": HistoryBuffer([0.25], [1]),
+        "train/acc": HistoryBuffer([50.0], [1]),
         "train/lr": HistoryBuffer([0.01], [1]),
     }
     return SimpleNamespace(
@@ -97,7 +100,8 @@ def test_hook_is_registered():
     assert isinstance(HOOKS.build(dict(type="ProgressHook")), ProgressHook)
 
 
-def test_hook_through_a_training(now, capsys):
+def test_hook_through_a_training(now, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "_memory", lambda: 1.5)
     hook, runner = ProgressHook(), fake_runner()
     hook.before_train(runner)
     assert runner.logger.handlers[0].level == logging.WARNING
@@ -111,13 +115,14 @@ def test_hook_through_a_training(now, capsys):
                 hook.after_val_iter(runner, batch)
             hook.after_val_epoch(runner, {"coco/bbox_mAP": 0.25, "coco/copypaste": "0.25 0.5"})
     hook.after_train(runner)
+    note = "0.03 it/s  1.5 GB  loss 1.0000  (cls 0.750, bbox 0.250)  lr 1.0e-02"
     assert capsys.readouterr().out.splitlines() == [
-        "train  1/4  25%  ETA 1:30  epoch 1/2  loss 1.0000  lr 1.0e-02",
-        "train  2/4  50%  ETA 1:00  epoch 1/2  loss 1.0000  lr 1.0e-02",
+        f"train  1/4  25%  ETA 1:30  epoch 1/2  {note}",
+        f"train  2/4  50%  ETA 1:00  epoch 1/2  {note}",
         "validate  3/3  100%  in 0:00",
         "validated after 2/4: bbox_mAP 0.250",
-        "train  3/4  75%  ETA 0:30  epoch 2/2  loss 1.0000  lr 1.0e-02",
-        "train  4/4  100%  in 2:00  epoch 2/2  loss 1.0000  lr 1.0e-02",
+        f"train  3/4  75%  ETA 0:30  epoch 2/2  {note}",
+        f"train  4/4  100%  in 2:00  epoch 2/2  {note}",
         "validate  3/3  100%  in 0:00",
         "validated after 4/4: bbox_mAP 0.250",
     ]
@@ -160,3 +165,9 @@ def test_other_processes_are_silent(monkeypatch, capsys):
     hook.after_val_epoch(runner, {"a": 1.0})
     hook.after_train(runner)
     assert capsys.readouterr().out == ""
+
+
+def test_memory_is_that_of_this_process(monkeypatch):
+    monkeypatch.setattr(progress.torch.cuda, "is_available", lambda: False)
+    ballast = bytearray(b"x") * 200 * 2**20
+    assert 0.2 < progress._memory() < 64 and len(ballast)

@@ -1,0 +1,1 @@
+import mmplugins  # noqa: F401 - before anything of OpenMMLab
