@@ -1,0 +1,191 @@
+"""The same network, with the same weights, as other code bases run it."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmplugins.backbones.catalog import list_backbones
+from mmplugins.backbones.key_layouts import WHOLE_MODEL, from_native
+
+from .rows import MMPRETRAIN, TIMM, Row, unique, with_options
+from .subjects import Subject, build_model
+
+PEER_FORMS = ("plain", "channels_last", "compile", "compile,channels_last")
+"""Forms in which a peer runs."""
+
+TOLERANCE = 1e-4
+"""Largest difference of a peer's maps, relative to their largest value, in float32."""
+
+MMPRETRAIN_FAMILIES = {
+    "poolformer": ("PoolFormer", (0, 2, 4, 6)),
+    "riformer": ("RIFormer", (0, 2, 4, 6)),
+    "convnext": ("ConvNeXt", (0, 1, 2, 3)),
+}
+"""Families that mmpretrain has: class there, and its numbers of the four stages."""
+
+
+def peer_names(name: str) -> list[str]:
+    """Names under which other code bases, as far as they are installed, have a backbone."""
+    family, _, arch = name.rpartition("_")
+    peers = []
+    import timm
+
+    if timm.is_model(name):
+        peers.append(TIMM + name)
+    if family in MMPRETRAIN_FAMILIES and importlib.util.find_spec("mmpretrain"):
+        peers.append(MMPRETRAIN + name)
+    return peers
+
+
+def with_peers(rows: list[Row]) -> list[Row]:
+    """The rows, followed by their peers in all forms, in the dtype of the row."""
+    added = []
+    for row in rows:
+        if row.whole or row.name.startswith((TIMM, MMPRETRAIN)):
+            continue
+        dtype = ",".join(option for option in ("bf16", "fp16") if getattr(row, option))
+        added += [
+            with_options(with_options(Row(peer), dtype), form)
+            for peer in peer_names(row.name)
+            for form in PEER_FORMS
+        ]
+    return unique([*rows, *added])
+
+
+def origin(row: Row) -> str:
+    """Our name of the backbone that a row is or is a peer of."""
+    return row.name.removeprefix(TIMM).removeprefix(MMPRETRAIN)
+
+
+def random_weights(name: str) -> dict[str, Tensor]:
+    """Weights for one of our backbones, without output norms, in which every part matters.
+
+    A fresh layer scale of 1e-5 would hide all branches, so that any two networks would agree.
+    """
+    generator = torch.Generator().manual_seed(0)
+    model = build_model(Row(name), dict(out_norm=None))
+    for key, value in model.state_dict().items():
+        if not value.is_floating_point():
+            continue
+        if key.endswith("running_var") or value.ndim <= 1:
+            value.uniform_(0.5, 1.5, generator=generator)
+        elif "scale" in key or "gamma" in key:
+            value.uniform_(0.2, 0.6, generator=generator)
+    return dict(model.state_dict())
+
+
+def peer_weights(row: Row, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our weights by the names, and in the shapes, of a peer.
+
+    Raises:
+        ValueError: If a tensor has no place there.
+    """
+    wanted = build_model(row).state_dict()
+    ours = build_model(Row(origin(row)), dict(out_norm=None))
+    before = "body." if row.name.startswith(TIMM) else ""
+    named = [
+        {before + key.removeprefix(WHOLE_MODEL): value for key, value in theirs.items()}
+        for layout in ours.layouts
+        for theirs in [from_native(dict(weights), layout, ours.depths)]
+    ]
+    best = min(named, key=lambda theirs: len(set(theirs) ^ set(wanted)))
+    missing = sorted(set(best) ^ set(wanted))
+    if missing:
+        raise ValueError(f"{row.name}: keys without a counterpart: {', '.join(missing[:4])}")
+    return {key: value.reshape(wanted[key].shape) for key, value in best.items()}
+
+
+def build_mmpretrain(name: str) -> nn.Module:
+    """A backbone of mmpretrain, with its four maps and without output norms.
+
+    Args:
+        name: Our name of it, for example ``'poolformer_s12'``.
+
+    Raises:
+        ValueError: If mmpretrain is not installed or does not have it.
+    """
+    family, _, arch = name.rpartition("_")
+    if family not in MMPRETRAIN_FAMILIES:
+        raise ValueError(
+            f"mmpretrain has no {name!r}: expected a name of {', '.join(MMPRETRAIN_FAMILIES)}"
+        )
+    if not importlib.util.find_spec("mmpretrain"):
+        raise ValueError(f"{MMPRETRAIN}{name}: mmpretrain is not installed")
+    from mmpretrain.models import backbones
+
+    cls, stages = MMPRETRAIN_FAMILIES[family]
+    settings = dict(gap_before_final_norm=False) if family == "convnext" else {}
+    if family != "convnext":
+        settings["frozen_stages"] = -1
+    model = getattr(backbones, cls)(arch=arch, out_indices=stages, **settings)
+    for child in list(model._modules):
+        if child.startswith("norm"):
+            setattr(model, child, nn.Identity())
+    return model
+
+
+def check_equal(subject: Subject, maps: tuple[Tensor, ...], images: Tensor) -> None:
+    """Check that a peer computes the same maps.
+
+    Raises:
+        ValueError: If they differ by more than :data:`TOLERANCE` of the largest value.
+    """
+    theirs = subject.infer(images)
+    if len(theirs) != len(maps):
+        raise ValueError(f"{subject.row.label}: {len(theirs)} maps, expected {len(maps)}")
+    for stage, (ours, other) in enumerate(zip(maps, theirs, strict=True)):
+        if ours.shape != other.shape:
+            raise ValueError(f"stage {stage}: {tuple(other.shape)}, ours {tuple(ours.shape)}")
+        difference = ((ours - other).abs().max() / ours.abs().max()).item()
+        if not difference <= TOLERANCE:
+            raise ValueError(
+                f"{subject.row.label} is not the same function: stage {stage + 1} differs by "
+                f"{difference:.1e} of the largest value, more than {TOLERANCE}"
+            )
+
+
+class Peers:
+    """Weights that rows share, and the proof that equal weights give equal maps."""
+
+    size = (96, 64)
+    """Size of the images of the proof."""
+
+    def __init__(self):
+        self._weights: dict[str, dict[str, Tensor]] = {}
+        self._proven: dict[str, dict[str, Tensor]] = {}
+
+    def settings_of(self, row: Row) -> tuple[dict[str, Tensor] | None, dict[str, Any]]:
+        """Weights and further arguments of a row, or ``(None, {})`` if it has nothing to share.
+
+        Raises:
+            ValueError: If a peer's maps are not ours.
+        """
+        name = origin(row)
+        if row.whole or name not in list_backbones():
+            return None, {}
+        if name not in self._weights:
+            self._weights[name] = random_weights(name)
+        weights = self._weights[name]
+        if name == row.name:
+            return weights, dict(out_norm=None)
+        if row.name not in self._proven:
+            theirs = peer_weights(row, weights)
+            ours = Subject(Row(name), weights=weights, out_norm=None)
+            images = ours.images(self.size, 2)
+            check_equal(Subject(Row(row.name), weights=theirs), ours.infer(images), images)
+            self._proven[row.name] = theirs
+        return self._proven[row.name], {}
+
+
+def family_of(subject: Subject) -> str:
+    """Family of a row's backbone, in lower case, for colours and groups."""
+    name = subject.row.backbone or subject.row.name
+    if name.startswith(TIMM):
+        return re.match(r"[a-z]+(?:v\d)?", name.removeprefix(TIMM))[0]
+    return type(subject.backbone).__name__.lower()

@@ -1,0 +1,185 @@
+"""What a file of results comes to: one plain structure that all tables and plots are made from.
+
+``make_report`` returns JSON-able data::
+
+    schema, stamp, settings            as in the file of results
+    cases   [[height, width], batch], in order of pixels
+    rows    one per row, in the order of the file:
+      row                label, e.g. 'caformer_s18:deploy'
+      name, backbone, family, options, dtype, whole, parameters
+      failure            why the row could not be built, or null
+      cases              one per size and batch, in order of pixels:
+        size, batch
+        macs             {total, by_part, pooling} of one pass over the whole batch, or null
+        inference        times or null
+        training         times or null; parts forward, backward, optimizer
+        floor            times or null
+        stages           times or null; parts by stage
+        above_floor      {ratio, low, high, rounds, verdict}: inference / floor, or null
+        images_per_second  batch / median time of inference, or null
+        memory           {'inference': {peak, saved, method}, 'training': ...}, those that there are
+        rank             {'inference': {'place': 1, 'tied': false}, 'training': ...}
+        failures         {what: reason}
+    pairs   [{what, size, batch, row, other, ratio, low, high, rounds, verdict}] for every two rows,
+            ``ratio`` being time of ``row`` / time of ``other`` and ``verdict`` what ``row`` is
+    growth  [{row, batch, exponent, low, high, sizes, rounds}], from inference at 3 sizes or more
+
+*times* are ``{rounds, best, median, p10, p90, parts: {name: median}}`` in seconds per call. Memory
+is in bytes, MACs are multiply-accumulates.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from itertools import combinations
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+from .comparison import Comparison, compare, rank
+from .growth import fit_growth
+from .results import SCHEMA, Results
+from .speed import Key, Sample
+
+TIMED = ("inference", "training", "floor", "stages")
+RANKED = ("inference", "training")
+
+
+def make_report(results: Results) -> dict[str, Any]:
+    """Evaluate results, see the module for the structure."""
+    about = [*results.times, *results.macs, *results.memory, *results.failures]
+    cases = sorted(
+        {(key.size, key.batch) for key in about if key.batch},
+        key=lambda case: (case[0][0] * case[0][1], case),
+    )
+    ranks, pairs = {}, []
+    for size, batch in cases:
+        for what in RANKED:
+            times = _totals(results, what, size, batch)
+            ranks[what, size, batch] = rank(times)
+            pairs += _pairs(times, dict(what=what, size=list(size), batch=batch))
+    labels = [*results.rows, *(k.row for k in results.failures if k.row not in results.rows)]
+    return dict(
+        schema=SCHEMA,
+        stamp=results.stamp,
+        settings=results.settings,
+        cases=[[list(size), batch] for size, batch in cases],
+        rows=[
+            dict(
+                row=label,
+                **results.rows.get(label, {}),
+                failure=results.failures.get(Key(label, "row", (0, 0), 0)),
+                cases=[_case(results, label, size, batch, ranks) for size, batch in cases],
+            )
+            for label in dict.fromkeys(labels)
+        ],
+        pairs=pairs,
+        growth=_growth(results),
+    )
+
+
+def _case(results: Results, label: str, size: tuple, batch: int, ranks: Mapping) -> dict[str, Any]:
+    def key(what: str) -> Key:
+        return Key(label, what, size, batch)
+
+    inference, floor = (
+        {r: sample.total for r, sample in results.times.get(key(what), {}).items()}
+        for what in ("inference", "floor")
+    )
+    places = {what: ranks[what, size, batch].get(label) for what in RANKED}
+    return dict(
+        size=list(size),
+        batch=batch,
+        macs=results.macs.get(key("macs")),
+        **{what: summarize(results.times.get(key(what), {})) for what in TIMED},
+        above_floor=_plain(compare(inference, floor)),
+        images_per_second=batch / median(inference.values()) if inference else None,
+        memory={what: results.memory[key(what)] for what in RANKED if key(what) in results.memory},
+        rank={what: dict(place=place[0], tied=place[1]) for what, place in places.items() if place},
+        failures={
+            k.what: reason
+            for k, reason in results.failures.items()
+            if (k.row, k.size, k.batch) == (label, size, batch)
+        },
+    )
+
+
+def summarize(samples: Mapping[int, Sample]) -> dict[str, Any] | None:
+    """Spread of samples by round, in seconds; None if there are none."""
+    if not samples:
+        return None
+    totals = sorted(sample.total for sample in samples.values())
+    deciles = quantiles(totals, n=10, method="inclusive") if len(totals) > 1 else totals * 9
+    parts = dict.fromkeys(name for sample in samples.values() for name in sample.seconds)
+    return dict(
+        rounds=len(totals),
+        best=totals[0],
+        median=median(totals),
+        p10=deciles[0],
+        p90=deciles[-1],
+        parts={
+            name: median(sample.seconds.get(name, 0.0) for sample in samples.values())
+            for name in parts
+        },
+    )
+
+
+def _totals(results: Results, what: str, size: tuple, batch: int) -> dict[str, dict[int, float]]:
+    keys = [Key(row, what, size, batch) for row in results.rows]
+    return {
+        key.row: {r: sample.total for r, sample in samples.items()}
+        for key in keys
+        if (samples := results.times.get(key))
+    }
+
+
+def _pairs(times: Mapping[str, Mapping[int, float]], case: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        dict(case, row=row, other=other, **_plain(found))
+        for row, other in combinations(times, 2)
+        if (found := compare(times[row], times[other])) is not None
+    ]
+
+
+def _plain(comparison: Comparison | None) -> dict[str, Any] | None:
+    if comparison is None:
+        return None
+    high = comparison.high if comparison.high != float("inf") else None
+    return dict(asdict(comparison), high=high, verdict=comparison.verdict)
+
+
+def _growth(results: Results) -> list[dict[str, Any]]:
+    by_row: dict[tuple[str, int], dict[int, dict[int, float]]] = {}
+    for key, samples in results.times.items():
+        if key.what == "inference":
+            sizes = by_row.setdefault((key.row, key.batch), {})
+            pixels = key.size[0] * key.size[1]
+            sizes[pixels] = {r: sample.total for r, sample in samples.items()}
+    fits = []
+    for (row, batch), sizes in by_row.items():
+        growth = fit_growth(sizes)
+        if growth is not None:
+            bounds = {
+                k: v if abs(v) != float("inf") else None
+                for k, v in asdict(growth).items()
+                if k != "sizes"
+            }
+            fits.append(dict(row=row, batch=batch, **bounds, sizes=list(growth.sizes)))
+    return fits
+
+
+def write_report(report: dict[str, Any], path: str | Path) -> None:
+    """Write a report as JSON, aside first; an older one of the same name is replaced."""
+    write_aside(path, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_aside(path: str | Path, text: str) -> None:
+    """Write a text file aside and rename it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.part")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)

@@ -1,0 +1,98 @@
+"""On what, with which versions and when something was measured."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmplugins.version import __version__
+
+PACKAGES = (
+    "torch", "torchvision", "timm", "numpy", "mmengine", "mmcv-lite", "mmcv", "mmdet",
+    "mmsegmentation", "mmpretrain", "onedl-mmengine", "onedl-mmcv", "onedl-mmdetection",
+    "onedl-mmsegmentation", "onedl-mmpretrain", "triton",
+)  # fmt: skip
+"""Packages whose versions matter."""
+
+
+def make_stamp(device: str | torch.device) -> dict[str, Any]:
+    """Describe the machine, the versions and the moment.
+
+    Args:
+        device: Where the rows run.
+
+    Returns:
+        Plain data: ``processor``, ``cores`` (those this program may use), ``threads``,
+        ``memory_gib``, ``device``, ``gpu`` (None on a CPU), ``cuda``, ``system``, ``python``,
+        ``mmplugins``, ``packages``, ``date`` (UTC, to the second).
+    """
+    device = torch.device(device)
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return dict(
+        processor=processor_name(),
+        cores=usable_cores(),
+        threads=torch.get_num_threads(),
+        memory_gib=_memory_gib(),
+        device=device.type,
+        gpu=gpu,
+        cuda=torch.version.cuda if gpu else None,
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        mmplugins=__version__,
+        packages=_versions(),
+        date=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S"),
+    )
+
+
+def differences(stamp: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """What differs between two stamps apart from the date, one line each."""
+    return [
+        f"{key}: {stamp.get(key)!r}, now {other.get(key)!r}"
+        for key in sorted({*stamp, *other} - {"date"})
+        if stamp.get(key) != other.get(key)
+    ]
+
+
+def summary(stamp: dict[str, Any]) -> str:
+    """One line: machine, threads, version of torch, day."""
+    where = stamp["gpu"] or f"{stamp['processor']}, {stamp['threads']} threads"
+    return f"{where}, torch {stamp['packages'].get('torch', '?')}, {stamp['date'][:10]}"
+
+
+def processor_name() -> str:
+    """Name of the processor as its maker writes it."""
+    table = Path("/proc/cpuinfo")
+    if table.is_file():
+        for line in table.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def usable_cores() -> int:
+    """Logical cores that this program may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory_gib() -> float | None:
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return None
+    return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,183 @@
+"""Rows made into models that can be run, timed and trained."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from mmplugins.backbones.catalog import backbone_config
+
+from .rows import MMPRETRAIN, Row
+from .whole_models import run_network, training_loss
+
+
+class Subject:
+    """A row as a model on a device.
+
+    Args:
+        row: What to build; with PyTorch's random start, the same each time.
+        device: Where to.
+        weights: State dict for a backbone, loaded before folding and casting. Defaults to None.
+        **overrides: Further arguments of a backbone's class, such as ``out_norm``.
+
+    Attributes:
+        row: The row.
+        device: Its device.
+        model: The module, eager; in eval mode.
+        compiled: Whether calls go through a compiled backbone, see :meth:`compile`.
+
+    Raises:
+        ValueError: If the name is unknown, or an option does not apply.
+    """
+
+    def __init__(
+        self,
+        row: Row,
+        device: str | torch.device = "cpu",
+        weights: Mapping[str, Tensor] | None = None,
+        **overrides: Any,
+    ):
+        self.row = row
+        self.device = torch.device(device)
+        self.compiled = False
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = build_model(row, overrides)
+        if weights is not None:
+            model.load_state_dict(weights)
+        model.eval()  # mmpretrain's returns None
+        model = model.to(self.device)
+        if row.deploy:
+            fold(model)
+        if row.channels_last:
+            model = model.to(memory_format=torch.channels_last)
+        self.pure = row.dtype != "float32" and not row.whole
+        if self.pure:
+            model = model.to(getattr(torch, row.dtype))
+        self.model = model
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The backbone: the model itself, or a part of it."""
+        return self.model.backbone if self.row.whole else self.model
+
+    def images(self, size: tuple[int, int], batch: int = 1) -> Tensor:
+        """Made-up normalised pictures ``[batch, 3, H, W]``, in the row's dtype and layout."""
+        random = torch.Generator().manual_seed(0)
+        images = torch.randn(batch, 3, *size, generator=random).to(self.device)
+        if self.row.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images.to(getattr(torch, self.row.dtype)) if self.pure else images
+
+    def infer(self, images: Tensor) -> object:
+        """One inference pass."""
+        with torch.no_grad(), self._autocast(not self.pure):
+            return run_network(self.model, images) if self.row.whole else self.model(images)
+
+    def loss(self, images: Tensor) -> Tensor:
+        """Forward pass of training: a detector's losses, or the mean of a backbone's maps."""
+        with self._autocast(True):
+            if self.row.whole:
+                return training_loss(self.model, images)
+            return sum(x.float().mean() for x in self.model(images))
+
+    def compile(self) -> None:
+        """Send the backbone's forward through torch.compile, from the next call on."""
+        self.backbone.forward = torch.compile(_own_code(self.backbone.forward), dynamic=False)
+        self.compiled = True
+
+    @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        """The model in training mode and in float32 inside.
+
+        Raises:
+            ValueError: If the row is deployed, as that form is for inference.
+        """
+        if self.row.deploy:
+            raise ValueError("deployed: this form is for inference only")
+        pure, self.pure = self.pure, False
+        if pure:
+            self.model.float()
+        self.model.train()
+        try:
+            yield
+        finally:
+            self.model.zero_grad(set_to_none=True)
+            self.model.eval()
+            self.pure = pure
+            if pure:
+                self.model.to(getattr(torch, self.row.dtype))
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """AdamW over all that is trained, with steps too small to change anything."""
+        return torch.optim.AdamW([p for p in self.model.parameters() if p.requires_grad], lr=1e-7)
+
+    def _autocast(self, here: bool) -> contextlib.AbstractContextManager:
+        if not here or self.row.dtype == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, getattr(torch, self.row.dtype))
+
+
+def build_model(row: Row, overrides: Mapping[str, Any] | None = None) -> nn.Module:
+    """The bare module of a row, on the current default device, without any option applied.
+
+    Raises:
+        ValueError: If the name is unknown.
+    """
+    overrides = dict(overrides or {})
+    if row.with_cp:
+        overrides["with_cp"] = True
+    if row.whole:
+        return _build_whole(row)
+    if row.name.startswith(MMPRETRAIN):
+        from .peers import build_mmpretrain
+
+        return build_mmpretrain(row.name.removeprefix(MMPRETRAIN))
+    config = backbone_config(row.name)
+    return MODELS.get(config.pop("type"))(**config, **overrides)
+
+
+def _build_whole(row: Row) -> nn.Module:
+    from mmplugins.engine.settings import load_config, task_of
+
+    cfg = load_config(row.name)
+    if row.backbone:
+        from mmplugins.engine.composing import compose
+
+        cfg = compose(cfg, row.backbone)
+    task_of(cfg)  # says what is missing if the config does not tell
+    if row.with_cp:
+        cfg.model.backbone.with_cp = True
+    with MODELS.switch_scope_and_registry(cfg.get("default_scope")) as models:
+        # mmengine counts no distributed processes here, and its batch norms would look for them.
+        return revert_sync_batchnorm(models.build(cfg.model))
+
+
+def fold(model: nn.Module) -> None:
+    """Bring a backbone, or all that folds in a whole model, to its deployed form, in place."""
+    if hasattr(model, "switch_to_deploy"):
+        model.switch_to_deploy()
+        return
+    from mmplugins.deployment import reparameterize
+
+    reparameterize(model)
+
+
+def _own_code(forward: Callable) -> Callable:
+    """A function of its own code object that calls ``forward``.
+
+    torch.compile keeps its results, and counts recompilations, by code object, which all models
+    of a class share otherwise: beyond the eighth row it would quietly run eager.
+    """
+
+    def call(x):
+        return forward(x)
+
+    call.__code__ = call.__code__.replace(co_name=f"forward_{id(forward)}")
+    return call

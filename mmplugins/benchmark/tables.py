@@ -1,0 +1,217 @@
+"""A report as tables: for the terminal, as Markdown, as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from .stamp import summary
+
+MIB = 2**20
+
+NOTES = (
+    "Times are medians of {rounds} interleaved rounds, with the 10th and 90th percentile. Rows "
+    "share a place (=) unless the difference is certain within rounds (98 %) and above 2 %. Floor: "
+    "the convolutions, matrix products and attention alone. MACs are multiply-accumulates, "
+    "pooling not among them."
+)
+
+
+def _scaled(value: float | None, unit: float, digits: int = 1) -> str:
+    return "-" if value is None else f"{value / unit:,.{digits}f}"
+
+
+def _time(case: dict[str, Any], what: str) -> str:
+    if case[what] is None:
+        return "failed" if what in case["failures"] else "-"
+    return _scaled(case[what]["median"], 1e-3, _digits(case[what]["median"]))
+
+
+def _spread(case: dict[str, Any], what: str) -> str:
+    times = case[what]
+    if times is None:
+        return "-"
+    digits = _digits(times["median"])
+    return f"{times['p10'] * 1e3:,.{digits}f} - {times['p90'] * 1e3:,.{digits}f}"
+
+
+def _best(case: dict[str, Any], what: str) -> str:
+    if case[what] is None:
+        return "-"
+    return _scaled(case[what]["best"], 1e-3, _digits(case[what]["median"]))
+
+
+def _digits(seconds: float) -> int:
+    """Digits after the point of milliseconds, for three figures or so."""
+    return 0 if seconds >= 0.2 else 1 if seconds >= 0.01 else 2
+
+
+def _memory(case: dict[str, Any], what: str) -> str:
+    return _scaled(case["memory"].get(what, {}).get("peak"), MIB, 0)
+
+
+def _place(case: dict[str, Any], what: str) -> str:
+    rank = case["rank"].get(what)
+    return f"{rank['place']}{'=' if rank['tied'] else ''}" if rank else "-"
+
+
+Cell = Callable[[dict[str, Any], dict[str, Any]], str]
+
+COLUMNS: dict[str, Cell] = {
+    "#": lambda row, case: _place(case, "inference"),
+    "row": lambda row, case: row["row"],
+    "params M": lambda row, case: _scaled(row.get("parameters", {}).get("total"), 1e6, 2),
+    "MACs G": lambda row, case: _scaled((case["macs"] or {}).get("total"), 1e9, 2),
+    "ms": lambda row, case: _time(case, "inference"),
+    "p10 - p90": lambda row, case: _spread(case, "inference"),
+    "best": lambda row, case: _best(case, "inference"),
+    "images/s": lambda row, case: _scaled(case["images_per_second"], 1, 1),
+    "x floor": lambda row, case: _scaled((case["above_floor"] or {}).get("ratio"), 1, 2),
+    "MiB": lambda row, case: _memory(case, "inference"),
+    "train ms": lambda row, case: _time(case, "training"),
+    "train MiB": lambda row, case: _memory(case, "training"),
+}
+"""Columns of the tables; those that no row fills are left out."""
+
+
+def table_of(report: dict[str, Any], size: list[int], batch: int) -> list[list[str]]:
+    """The table of one size and batch as text, heading first, fastest row first."""
+    lines = []
+    for row in report["rows"]:
+        case = next((c for c in row["cases"] if (c["size"], c["batch"]) == (size, batch)), None)
+        if case is not None:
+            time = (case["inference"] or {}).get("median", float("inf"))
+            lines.append((time, [cell(row, case) for cell in COLUMNS.values()]))
+    cells = [cells for _, cells in sorted(lines, key=lambda line: line[0])]
+    keep = [i for i in range(len(COLUMNS)) if any(line[i] != "-" for line in cells)]
+    return [[line[i] for i in keep] for line in [list(COLUMNS), *cells]]
+
+
+def stage_table(report: dict[str, Any], size: list[int], batch: int) -> list[list[str]]:
+    """Milliseconds by stage of one size and batch as text, or no lines if none were taken."""
+    found = [
+        (row["row"], case["stages"]["parts"])
+        for row in report["rows"]
+        for case in row["cases"]
+        if (case["size"], case["batch"]) == (size, batch) and case["stages"]
+    ]
+    names = list(dict.fromkeys(name for _, parts in found for name in parts))
+    lines = [
+        [label, *(_scaled(parts.get(name), 1e-3, 1) for name in names)] for label, parts in found
+    ]
+    return [["row", *names], *lines] if lines else []
+
+
+def growth_table(report: dict[str, Any]) -> list[list[str]]:
+    """Exponents of latency against pixels as text, or no lines if no row has three sizes."""
+    lines = [
+        [fit["row"], str(fit["batch"]), f"{fit['exponent']:.2f}", _bounds(fit)]
+        for fit in sorted(report["growth"], key=lambda fit: fit["exponent"])
+    ]
+    return [["row", "batch", "exponent", "98 %"], *lines] if lines else []
+
+
+def _bounds(fit: dict[str, Any]) -> str:
+    if fit["high"] is None:
+        return "too few rounds"
+    return f"{fit['low']:.2f} - {fit['high']:.2f}"
+
+
+def failures_of(report: dict[str, Any]) -> list[str]:
+    """One line for everything that could not be measured."""
+    lines = [f"{row['row']}: {row['failure']}" for row in report["rows"] if row["failure"]]
+    for row in report["rows"]:
+        for case in row["cases"]:
+            where = f"{case['size'][0]}x{case['size'][1]}, batch {case['batch']}"
+            lines += [
+                f"{row['row']}, {what} at {where}: {reason}"
+                for what, reason in case["failures"].items()
+            ]
+    return lines
+
+
+def sections(report: dict[str, Any]) -> list[tuple[str, list[list[str]]]]:
+    """All tables of a report with their titles."""
+    found = []
+    for size, batch in report["cases"]:
+        title = f"{size[0]}x{size[1]}, batch {batch}"
+        found.append((title, table_of(report, size, batch)))
+        found.append((f"Milliseconds by stage, {title}", stage_table(report, size, batch)))
+    found.append(("Latency ~ pixels ** exponent", growth_table(report)))
+    return [(title, lines) for title, lines in found if len(lines) > 1]
+
+
+def notes_of(report: dict[str, Any]) -> list[str]:
+    """What stands below the tables: how it was measured, on what, and what failed."""
+    notes = [NOTES.format(rounds=report["settings"].get("rounds", "?")), summary(report["stamp"])]
+    if report["settings"].get("peers"):
+        notes.append("Backbones are without output norms, with the same weights as their peers.")
+    return notes + [f"Not measured: {line}" for line in failures_of(report)]
+
+
+def rich_tables(report: dict[str, Any]) -> list[Table]:
+    """All tables of a report for the terminal."""
+    tables = []
+    for title, (heading, *lines) in sections(report):
+        table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
+        for name in heading:
+            left = name == "row"
+            table.add_column(name, justify="left" if left else "right", no_wrap=not left)
+        for line in lines:
+            table.add_row(*line)
+        tables.append(table)
+    return tables
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """All tables of a report, and the notes, as Markdown."""
+    parts = []
+    for title, (heading, *lines) in sections(report):
+        rule = ["---" if name == "row" else "---:" for name in heading]
+        rows = ["| " + " | ".join(line) + " |" for line in [heading, rule, *lines]]
+        parts.append(f"**{title}**\n\n" + "\n".join(rows))
+    return "\n\n".join([*parts, *notes_of(report)]) + "\n"
+
+
+def csv_text(report: dict[str, Any]) -> str:
+    """One line per row, size and batch, in seconds, bytes and plain numbers, as CSV."""
+    lines = []
+    for row in report["rows"]:
+        for case in row["cases"]:
+            line = dict(
+                row=row["row"],
+                family=row.get("family"),
+                dtype=row.get("dtype"),
+                options=" ".join(row.get("options", [])),
+                height=case["size"][0],
+                width=case["size"][1],
+                batch=case["batch"],
+                parameters=row.get("parameters", {}).get("total"),
+                trainable=row.get("parameters", {}).get("trainable"),
+                macs=(case["macs"] or {}).get("total"),
+                pooling=(case["macs"] or {}).get("pooling"),
+            )
+            for what in ("inference", "training", "floor"):
+                for name in ("median", "best", "p10", "p90"):
+                    line[f"{what}_{name}"] = (case[what] or {}).get(name)
+            line["rounds"] = (case["inference"] or {}).get("rounds")
+            line["above_floor"] = (case["above_floor"] or {}).get("ratio")
+            for what in ("inference", "training"):
+                line[f"{what}_peak_bytes"] = case["memory"].get(what, {}).get("peak")
+                line[f"{what}_place"] = case["rank"].get(what, {}).get("place")
+            line["saved_bytes"] = case["memory"].get("training", {}).get("saved")
+            reasons = [f"{what}: {reason}" for what, reason in case["failures"].items()]
+            line["failure"] = "; ".join([row["failure"]] if row["failure"] else reasons)
+            lines.append(line)
+    if not lines:
+        return ""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
