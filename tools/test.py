@@ -9,7 +9,7 @@ from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.datasets import DataError, check_data
-from mmplugins.engine import SettingError, settings, start_processes, test
+from mmplugins.engine import SettingError, load_composed, settings, start_processes, test
 from mmplugins.visualization import metrics_table
 
 console = Console(soft_wrap=True, markup=False, highlight=False)
@@ -19,11 +19,17 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="config file")
     parser.add_argument("checkpoint", help="checkpoint file or address")
+    parser.add_argument(
+        "--backbone",
+        metavar="NAME_OR_DICT",
+        help="another backbone: caformer_s18, timm/resnet50, \"dict(type='ResNet', depth=18)\"",
+    )
     parser.add_argument("--work-dir", help="where metrics go (work_dirs/<config name>)")
     parser.add_argument("--out", help="keep predictions: a .pkl file (mmdet) or a folder (mmseg)")
     parser.add_argument("--show", action="store_true", help="show predictions in a window")
     parser.add_argument("--show-dir", help="draw predictions into this folder")
     parser.add_argument("--wait-time", type=float, default=2, help="seconds per shown picture")
+    parser.add_argument("--deploy", action="store_true", help="test in deploy form, see deploy.py")
     parser.add_argument("--tta", action="store_true", help="test with augmentation")
     parser.add_argument(
         "--cfg-options", nargs="+", action=DictAction, metavar="NAME=VALUE", help="config changes"
@@ -38,7 +44,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    cfg = settings.load_config(args.config, args.cfg_options)
+    cfg = load_composed(args.config, args.backbone, args.cfg_options)
     cfg.launcher = args.launcher
     cfg.load_from = settings.existing_checkpoint(args.checkpoint)
     settings.set_work_dir(cfg, args.work_dir, args.config)
@@ -46,6 +52,8 @@ def main() -> None:
         settings.draw_predictions(cfg, args.show, args.show_dir, args.wait_time)
     if args.out:
         settings.dump_predictions(cfg, args.out)
+    if args.deploy:
+        settings.use_deploy_form(cfg)
     if args.tta:
         settings.use_tta(cfg)
 

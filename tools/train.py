@@ -3,20 +3,25 @@
 import argparse
 import os
 
-from mmengine.config import DictAction
+from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
 from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
-from mmplugins.datasets import DataError, check_data
+from mmplugins.checkpoint import CheckpointError, WriteError
 from mmplugins.engine import (
     SettingError,
+    Terminated,
     check_model,
+    how_to_go_on,
+    launched,
+    load_composed,
     settings,
     start_processes,
     train,
     work_dir,
 )
+from mmplugins.engine.preflight import failures, preflight, summary, table_of
 
 console = Console(soft_wrap=True, markup=False, highlight=False)
 
@@ -24,6 +29,11 @@ console = Console(soft_wrap=True, markup=False, highlight=False)
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="config file")
+    parser.add_argument(
+        "--backbone",
+        metavar="NAME_OR_DICT",
+        help="another backbone: caformer_s18, timm/resnet50, \"dict(type='ResNet', depth=18)\"",
+    )
     parser.add_argument("--work-dir", help="where all results go (work_dirs/<config name>)")
     parser.add_argument(
         "--amp", action="store_true", help="mixed precision: float16 on a GPU, bfloat16 on a CPU"
@@ -47,6 +57,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--cfg-options", nargs="+", action=DictAction, metavar="NAME=VALUE", help="config changes"
     )
+    parser.add_argument(
+        "--no-check", action="store_true", help="train without the checks of tools/check.py"
+    )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     parser.add_argument(
         "--local_rank", "--local-rank", type=int, default=0, help="set by launchers"
@@ -54,10 +67,23 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def check(cfg: Config, processes: int) -> None:
+    """Show what preflight finds, and stop if training would fail."""
+    results = preflight(cfg, processes=processes)
+    console.print(table_of(results), soft_wrap=False)
+    failed = failures(results)
+    if failed:
+        names = ", ".join(dict.fromkeys(result.name for result in failed))
+        raise SettingError(
+            f"{summary(results)} ({names}): correct what the table names, or add --no-check to "
+            "train anyway; nothing was written"
+        )
+
+
 def main() -> None:
     args = parse_args()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    cfg = settings.load_config(args.config, args.cfg_options)
+    cfg = load_composed(args.config, args.backbone, args.cfg_options)
     cfg.launcher = args.launcher
     settings.set_work_dir(cfg, args.work_dir, args.config)
     if args.amp:
@@ -67,17 +93,24 @@ def main() -> None:
     if args.resume:
         settings.use_resume(cfg, args.resume)
 
-    start_processes(cfg)
-    if is_main_process():
+    rank, processes = launched(args.launcher)
+    if rank == 0:
         if not args.overwrite and not (cfg.get("resume") and cfg.get("load_from")):
             work_dir.refuse_used(cfg.work_dir, cfg.get("resume", False))
-        for finding in check_data(cfg):
-            console.print(f"data: {finding}")
+        if not args.no_check:
+            check(cfg, processes)  # before the processes join: it is alone
+    start_processes(cfg)
+    if is_main_process():
         check_model(cfg)
         if args.overwrite and (aside := work_dir.move_aside(cfg.work_dir)):
             console.print(f"The earlier training is now in {aside}")
         console.print(f"Training {args.config}; logs and checkpoints go to {cfg.work_dir}")
-    train(cfg)
+    try:
+        train(cfg)
+    except KeyboardInterrupt as stopped:
+        if is_main_process():
+            console.print(how_to_go_on(cfg.work_dir))
+        raise SystemExit(143 if isinstance(stopped, Terminated) else 130) from None
     if is_main_process():
         saved = work_dir.checkpoints_in(cfg.work_dir)
         console.print(f"Done; newest checkpoint: {saved[-1] if saved else 'none was written'}")
@@ -86,5 +119,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (DataError, SettingError) as error:
+    except (CheckpointError, SettingError, WriteError) as error:
         raise SystemExit(f"error: {error}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
 from mmengine.config import Config
@@ -11,8 +12,16 @@ from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, RUNNERS
 from mmengine.runner import Runner
 
+from .interruption import sigterm_interrupts
 from .progress import ProgressHook, console_handlers
 from .settings import SettingError
+
+_LAUNCHERS = {
+    "pytorch": ("RANK", "WORLD_SIZE"),
+    "slurm": ("SLURM_PROCID", "SLURM_NTASKS"),
+    "mpi": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+}
+"""Where launchers say rank and number of processes."""
 
 
 @RUNNERS.register_module()
@@ -37,6 +46,16 @@ def start_processes(cfg: Config) -> None:
         init_dist(cfg.launcher, **cfg.get("env_cfg", {}).get("dist_cfg", {}))
 
 
+def launched(launcher: str) -> tuple[int, int]:
+    """Rank of this process and number of processes, before they join.
+
+    Args:
+        launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+    """
+    names = _LAUNCHERS.get(launcher)
+    return tuple(int(os.environ.get(name, k)) for k, name in enumerate(names)) if names else (0, 1)
+
+
 def build_runner(cfg: Config) -> Runner:
     """The runner of a config: its own ``runner_type``, else :class:`ConsoleRunner`."""
     start_processes(cfg)
@@ -59,10 +78,15 @@ def check_model(cfg: Config) -> None:
 
 
 def train(cfg: Config) -> Runner:
-    """Train a config in its ``work_dir``; returns the runner afterwards."""
+    """Train a config in its ``work_dir``; returns the runner afterwards.
+
+    Raises:
+        KeyboardInterrupt: If Ctrl-C or SIGTERM stops it; the checkpoints so far are whole.
+    """
     runner = build_runner(cfg)
     try:
-        runner.train()
+        with sigterm_interrupts():
+            runner.train()
     finally:
         _leave_console(runner)
     return runner

@@ -23,15 +23,27 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | None = None) 
     """Read a config file and merge ``options`` (dotted names to values) into it.
 
     Raises:
-        SettingError: If there is no such file.
+        SettingError: If there is no such file, or it cannot be read as a config.
     """
     if not Path(path).is_file():
         raise SettingError(
             f"config {str(path)!r} does not exist (looked for {Path(path).resolve()}): give the "
             "path of a .py file, for example one below configs/"
         )
-    cfg = Config.fromfile(path)
-    cfg.merge_from_dict(options or {})
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # a config is a program, and may fail like one
+        raise SettingError(
+            f"config {str(path)!r} cannot be read, {type(error).__name__}: {error}: correct it, "
+            "or the file in _base_ or module in custom_imports that the message names"
+        ) from error
+    try:
+        cfg.merge_from_dict(options or {})
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise SettingError(
+            f"--cfg-options {options} cannot be merged, {type(error).__name__}: {error}: give "
+            "dotted names of entries, list positions as numbers"
+        ) from error
     return cfg
 
 
@@ -109,6 +121,11 @@ def existing_checkpoint(path: str) -> str:
             "that training has written, for example work_dirs/<name>/epoch_12.pth"
         )
     return path
+
+
+def use_deploy_form(cfg: Config) -> None:
+    """``--deploy``: fold the model before weights of either form are loaded, for testing."""
+    cfg.custom_hooks = [*(cfg.get("custom_hooks") or ()), dict(type="DeployHook")]
 
 
 def use_tta(cfg: Config) -> None:

@@ -34,20 +34,14 @@ def refuse_used(work_dir: str | os.PathLike, resume: bool = False) -> None:
 
     Args:
         work_dir: Where the training is to go.
-        resume: Whether it goes on from the last checkpoint there, which mmengine finds by the
-            file ``last_checkpoint`` and, without that file, starts from nothing.
+        resume: Whether it goes on from the last checkpoint there.
 
     Raises:
-        SettingError: If the work dir holds checkpoints and they are not what it goes on from.
+        SettingError: If the work dir holds checkpoints and is not to be gone on with.
     """
     found = checkpoints_in(work_dir)
-    if not found or (resume and (Path(work_dir) / "last_checkpoint").is_file()):
+    if not found or resume:
         return
-    if resume:
-        raise SettingError(
-            f"work dir {str(work_dir)!r} holds {len(found)} checkpoint(s), but no file "
-            f"last_checkpoint that says where to go on: name one, --resume {found[-1]}"
-        )
     raise SettingError(
         f"work dir {str(work_dir)!r} holds {len(found)} checkpoint(s) of an earlier training "
         f"(last: {found[-1].name}), and nothing is overwritten: go on with it by --resume, "

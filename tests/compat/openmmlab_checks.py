@@ -177,6 +177,25 @@ def amp(folder):
 
 
 @check
+def half_precision(folder):
+    import torch
+    from mmengine.optim import AmpOptimWrapper
+    from mmengine.runner import autocast
+
+    layer = torch.nn.Linear(4, 4)
+    with autocast(dtype=torch.float16):
+        assert layer(torch.ones(2, 4)).dtype == torch.float16
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    wrapper = AmpOptimWrapper(dtype="float16", optimizer=optimizer)
+    assert float(wrapper.loss_scaler.scale(torch.ones(()))) > 1
+    before = layer.weight.detach().clone()
+    with wrapper.optim_context(layer):
+        output = layer(torch.ones(2, 4))
+    wrapper.update_params(output.float().square().mean())
+    assert not torch.equal(before, layer.weight) and layer.weight.isfinite().all()
+
+
+@check
 def flops_of_given_inputs(folder):
     import torch
     from mmengine.analysis import get_model_complexity_info

@@ -48,3 +48,21 @@ def test_own_runner_type_goes_first(monkeypatch):
     monkeypatch.setattr(ConsoleRunner, "from_cfg", lambda cfg: "console")
     assert launch.build_runner(Config(dict(runner_type="Flexible"))) == ("own", "Flexible")
     assert launch.build_runner(Config(dict(a=1))) == "console"
+
+
+@pytest.mark.parametrize(
+    ("launcher", "variables", "expected"),
+    [
+        ("none", dict(RANK="3", WORLD_SIZE="4"), (0, 1)),
+        ("pytorch", dict(RANK="3", WORLD_SIZE="4"), (3, 4)),
+        ("slurm", dict(SLURM_PROCID="1", SLURM_NTASKS="2"), (1, 2)),
+        ("mpi", {}, (0, 1)),
+    ],
+)
+def test_rank_before_the_processes_join(monkeypatch, launcher, variables, expected):
+    for names in launch._LAUNCHERS.values():
+        for name in names:
+            monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert launch.launched(launcher) == expected

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from mmengine.config import Config
 
@@ -152,3 +154,26 @@ def test_dump_predictions(tmp_path):
     (tmp_path / "all.pkl").touch()
     with pytest.raises(SettingError, match="exists, and nothing is overwritten"):
         settings.dump_predictions(detection_config(), out)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model = dict(type='A'", "SyntaxError"),
+        ("_base_ = 'none.py'", r"none\.py"),
+        ("custom_imports = dict(imports=['no_such_module'])", "no_such_module.*custom_imports"),
+        ("_base_ = ['a.py', 'a.py']", "correct it"),
+    ],
+)
+def test_a_config_that_cannot_be_read(tmp_path, text, message):
+    (tmp_path / "a.py").write_text("lr = 1")
+    (tmp_path / "broken.py").write_text(text)
+    with pytest.raises(SettingError, match=r"broken\.py' cannot be read") as stopped:
+        settings.load_config(tmp_path / "broken.py")
+    assert re.search(message, str(stopped.value), re.DOTALL)
+
+
+def test_options_that_cannot_be_merged(tmp_path):
+    (tmp_path / "a.py").write_text("hooks = [dict(type='A')]")
+    with pytest.raises(SettingError, match="--cfg-options .*hooks.3.*cannot be merged"):
+        settings.load_config(tmp_path / "a.py", {"hooks.3.type": "B"})

@@ -1,0 +1,121 @@
+"""Which backbone: from the text on a command line to its config dict, name and weights."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from mmengine.logging import print_log
+
+from mmplugins.backbones.catalog import backbone_config, families
+from mmplugins.checkpoint.sources import timm_sources
+from mmplugins.checkpoint.zoo import published
+
+from .settings import SettingError
+
+OPENMMLAB_WEIGHTS = {
+    "ResNet": "torchvision://resnet{depth}",
+    "ResNetV1c": "open-mmlab://resnet{depth}_v1c",
+}
+"""ImageNet weights of mmdet's and mmseg's own backbones, in the schemes of their configs."""
+
+
+def parse_backbone(text: str) -> dict[str, Any]:
+    """The config dict that a text stands for; nothing in the text is run.
+
+    Args:
+        text: A name (``caformer_s18``, ``timm/resnet50``), or a dict as a config has it
+            (``dict(type='PoolFormer', arch='s24')``), as a Python literal, as JSON or as YAML
+            (``{type: PoolFormer, arch: s24}``).
+
+    Raises:
+        SettingError: If it is none of these, or a dict without a type.
+    """
+    text = text.strip()
+    if not text.startswith(("{", "dict(")):
+        try:
+            return backbone_config(text)
+        except ValueError as error:
+            raise SettingError(str(error)) from None
+    try:
+        config = _literal(ast.parse(text, mode="eval").body)
+    except (SyntaxError, ValueError):
+        try:
+            config = yaml.safe_load(text)
+        except yaml.YAMLError:
+            config = None
+    kind = config.get("type") if isinstance(config, dict) else None
+    if not isinstance(kind, str) or not re.fullmatch(r"[\w.]+", kind):
+        raise SettingError(
+            f"backbone {text!r}: expected a dict of plain values with a type, such as "
+            "\"dict(type='PoolFormer', arch='s24')\" or '{\"type\": \"PoolFormer\"}'"
+        )
+    return config
+
+
+def short_name(backbone: str | Mapping[str, Any]) -> str:
+    """A name for files: ``caformer_s18``, ``timm-resnet50``, ``resnet-18`` for a dict."""
+    if isinstance(backbone, str):
+        if not backbone.strip().startswith(("{", "dict(")):
+            return backbone.strip().replace("/", "-")
+        backbone = parse_backbone(backbone)
+    parts = [str(backbone["type"]).rpartition(".")[2].lower()]
+    parts += [backbone[key] for key in ("arch", "model_name", "depth") if key in backbone]
+    words = [str(part) for part in parts if isinstance(part, str | int)]
+    return re.sub(r"[^\w.-]+", "-", "-".join(words))
+
+
+def published_weights(backbone: Mapping[str, Any]) -> str | None:
+    """The published weights of a backbone's variant, as a checkpoint source.
+
+    Returns:
+        ``metaformer://...``, ``timm://...``, or what the configs of mmdet and mmseg give their
+        ResNets; for a variant without published weights, or another type, None and a warning.
+    """
+    kind = str(backbone["type"]).rpartition(".")[2]
+    if kind == "TimmBackbone":
+        name = str(backbone.get("model_name")).removeprefix("timm/")
+        try:
+            timm_sources(name)
+            return f"timm://{name}"
+        except ValueError as error:
+            reason = str(error)
+    elif kind.lower() in families():
+        arch = backbone.get("arch", inspect.signature(families()[kind.lower()]).parameters["arch"])
+        name = f"{kind.lower()}_{getattr(arch, 'default', arch)}"
+        names = [row.name for row in published().values() if row.backbone == name]
+        if names:
+            return f"metaformer://{name if name in names else names[0]}"
+        reason = f"{name} has no published weights"
+    elif kind in OPENMMLAB_WEIGHTS and backbone.get("style", "pytorch") == "pytorch":
+        return OPENMMLAB_WEIGHTS[kind].format(depth=backbone.get("depth"))
+    else:
+        reason = f"the published weights of {kind} are not known here"
+    print_log(
+        f"The recipe starts from pretrained weights, but {reason}: this backbone starts from random"
+        " ones unless you give it as a dict with init_cfg=dict(type='Pretrained', checkpoint=...)",
+        logger="current",
+        level=logging.WARNING,
+    )
+    return None
+
+
+def _literal(node: ast.expr) -> Any:
+    """The value of a literal in which ``dict(name=value)`` may stand for ``{'name': value}``."""
+    if isinstance(node, ast.Call):
+        named = isinstance(node.func, ast.Name) and node.func.id == "dict" and not node.args
+        if not named or any(word.arg is None for word in node.keywords):
+            raise ValueError("a call")
+        return {word.arg: _literal(word.value) for word in node.keywords}
+    if isinstance(node, ast.Dict):
+        keys = [ast.literal_eval(key) for key in node.keys]
+        return dict(zip(keys, map(_literal, node.values), strict=True))
+    if isinstance(node, ast.List | ast.Tuple):
+        values = [_literal(value) for value in node.elts]
+        return values if isinstance(node, ast.List) else tuple(values)
+    return ast.literal_eval(node)

@@ -1,0 +1,304 @@
+"""One recipe, any backbone: exchange the backbone of a config, and all that depends on it."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
+from mmengine.registry import MODELS
+from torch import nn
+
+from mmplugins.backbones.pyramid import resolve_out_indices
+
+from .backbone_choice import parse_backbone, published_weights, short_name
+from .fitting import (
+    PYRAMID_NECKS,
+    Maps,
+    at_index,
+    backbone_maps,
+    build_outline,
+    check_fit,
+    first_neck,
+    heads_by_index,
+    index_of,
+    parts_with_backbone,
+    used_levels,
+)
+from .settings import SettingError, load_config
+
+STRIDES = (4, 8, 16, 32)
+
+RECIPE_SETTINGS = ("in_channels", "drop_path_rate", "with_cp")
+"""Settings of a backbone that belong to data and schedule and stay when the type changes."""
+
+OFFICIAL_LAYER_DECAY = (
+    "LearningRateDecayOptimizerConstructor",
+    "LayerDecayOptimizerConstructor",
+)
+"""Constructors of mmdet and mmseg that know a few class names only."""
+
+
+def compose(cfg: Config, backbone: str | Mapping[str, Any]) -> Config:
+    """Exchange the backbone of a config.
+
+    Neck, heads, number of levels and what else depends on the backbone follow by themselves:
+
+    - The new backbone puts out the strides that the recipe uses. Levels below ``start_level`` of
+      an FPN, which nothing looks at, are no longer asked for, and ``start_level`` becomes 0: the
+      same neck, with the same weights.
+    - ``in_channels`` of the neck, or of mmseg's heads where there is no neck, are set.
+    - A recipe with pretrained weights gets the published ones of the new backbone (a warning says
+      where there are none); a recipe from random weights stays one. An ``init_cfg`` in the dict
+      goes first.
+    - Of the old backbone's settings, those of data and schedule stay (``in_channels``,
+      ``drop_path_rate``, ``with_cp``; also ``layer_scale`` where the new one has layer scales). If
+      the type stays the same, so do all its settings but variant and weights.
+    - What belongs to a family is the new family's: output norms, activations, frozen stages.
+    - The layer-decay constructors of mmdet and mmseg, which know ConvNeXt only, become ours.
+    - ``custom_imports`` names this package, so that OpenMMLab's own tools can run the result.
+
+    Args:
+        cfg: A config of mmdet or mmseg with one backbone, also inside of a wrapper. It may leave
+            the backbone's type and all ``in_channels`` open. Stays as it is.
+        backbone: A name of ``list_backbones()``, ``'timm/<model>'``, a config dict of any
+            registered type, or such a dict as text, see :func:`parse_backbone`.
+
+    Returns:
+        A new config.
+
+    Raises:
+        SettingError: If the name, type or arguments are wrong, or the backbone's maps do not fit
+            the recipe; the message then shows the channels and strides of both.
+    """
+    given = parse_backbone(backbone) if isinstance(backbone, str) else copy.deepcopy(dict(backbone))
+    new = copy.deepcopy(cfg)
+    scope = new.get("default_scope")
+    part = _the_part(new)
+    old, neck = part["backbone"], first_neck(part)
+    if neck is None and not any(heads_by_index(part)):
+        raise SettingError(
+            f"model {part.get('type')!r} has neither a neck nor heads with in_channels and "
+            "in_index, so nothing tells where the channels of another backbone belong: write the "
+            "backbone into the config by hand"
+        )
+    wanted = _recipe_maps(old, scope)
+    pyramid = neck is not None and neck.get("type") in PYRAMID_NECKS
+    used = wanted
+    if pyramid:
+        levels = used_levels(neck, len(wanted.strides))
+        used = Maps(wanted.channels[levels], wanted.strides[levels])
+
+    config, maps = _fit_levels(given, old, used, scope, pyramid)
+    if "init_cfg" not in given:
+        config.pop("init_cfg", None)
+        if _is_pretrained(part) and (weights := published_weights(config)):
+            config["init_cfg"] = dict(type="Pretrained", checkpoint=weights)
+    part["backbone"] = ConfigDict(config)
+    if "pretrained" in part:
+        part["pretrained"] = None
+    _connect(part, neck, maps, wanted)
+    if pyramid:
+        unused = len(maps.strides) - len(used.strides)
+        if unused or "start_level" in neck:
+            neck["start_level"] = unused
+        neck.pop("end_level", None)
+    _use_own_layer_decay(new)
+    _import_this_package(new)
+    check_fit(new)
+    return new
+
+
+def load_composed(
+    path: str | os.PathLike, backbone: str | None, options: dict[str, Any] | None = None
+) -> Config:
+    """Read a config, exchange its backbone if one is given, and merge ``options`` into the result.
+
+    The work dir of a composed config, unless the file sets one, bears the backbone's name.
+
+    Args:
+        path: A config file.
+        backbone: As in :func:`compose`, or None for the config's own.
+        options: Dotted names to values, as from ``--cfg-options``.
+
+    Raises:
+        SettingError: As in :func:`compose` and for a missing file.
+    """
+    if backbone is None:
+        return load_config(path, options)
+    cfg = compose(load_config(path), backbone)
+    cfg.setdefault("work_dir", f"work_dirs/{Path(path).stem}_{short_name(backbone)}")
+    if options:
+        cfg.merge_from_dict(options)
+        check_fit(cfg)
+    return cfg
+
+
+def write_config(cfg: Config, path: str | os.PathLike) -> Path:
+    """Write a config with nothing left to inherit, aside first, then renamed.
+
+    Raises:
+        SettingError: If the file exists already or is not to end in ``.py``.
+    """
+    path = Path(path)
+    if path.suffix != ".py":
+        raise SettingError(f"config file {str(path)!r}: expected a name that ends in .py")
+    if path.exists():
+        raise SettingError(
+            f"config file {str(path)!r} exists, and nothing is overwritten: give another name, or "
+            "remove it"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as aside:
+        cfg.dump(Path(aside) / path.name)
+        os.replace(Path(aside) / path.name, path)
+    return path
+
+
+def _the_part(cfg: Config) -> ConfigDict:
+    parts = parts_with_backbone(cfg.get("model") or {})
+    if len(parts) != 1:
+        found = f"backbones at {', '.join(parts)}" if parts else "no backbone"
+        raise SettingError(f"the model of this config has {found}: expected exactly one")
+    return next(iter(parts.values()))
+
+
+def _recipe_maps(old: Mapping[str, Any], scope: str | None) -> Maps:
+    """The maps of the recipe's own backbone; channels are 0 where its type is left open."""
+    if "type" in old:
+        return backbone_maps(old, scope)
+    stages = resolve_out_indices(old.get("out_indices", (0, 1, 2, 3)), STRIDES)
+    return Maps((0,) * len(stages), tuple(STRIDES[i] for i in stages))
+
+
+def _fit_levels(
+    given: Mapping[str, Any], old: Mapping[str, Any], used: Maps, scope: str | None, skips: bool
+) -> tuple[dict[str, Any], Maps]:
+    """The config of the new backbone, put out at the strides that the recipe uses, and its maps.
+
+    Finer maps before those are no harm if the neck ``skips`` them.
+    """
+    strides = list(used.strides)
+    candidates: list[dict[str, Any]] = [{}]
+    if "out_indices" not in given and strides == sorted(set(strides) & set(STRIDES)):
+        candidates.insert(0, dict(out_indices=tuple(STRIDES.index(s) for s in strides)))
+    tried = []
+    for levels in candidates:
+        if levels and not _takes(given, "out_indices", scope):
+            continue
+        config, outline = _carry_over(given, old, levels, scope)
+        maps = backbone_maps(config, scope, outline)
+        found = list(maps.strides)
+        if found == strides or (skips and found[-len(strides) :] == strides):
+            return config, maps
+        tried.append(maps)
+    own = f", those of its own {old['type']} with channels {list(used.channels)}"
+    raise SettingError(
+        f"backbone {short_name(given)} puts out {tried[0]}, but the recipe is made for maps of "
+        f"strides {strides}{own if 'type' in old else ''}: choose a backbone with such maps, or "
+        "out_indices that give them"
+    )
+
+
+def _carry_over(
+    given: Mapping[str, Any], old: Mapping[str, Any], levels: dict[str, Any], scope: str | None
+) -> tuple[dict[str, Any], nn.Module]:
+    """Settings of the old backbone under those given; and the backbone, built to be looked at."""
+    if old.get("type") == given["type"]:
+        variant = ("arch", "model_name", "depth", "init_cfg", "pretrained", "out_indices")
+        kept = {k: v for k, v in old.items() if k not in variant}
+    else:
+        kept = {k: old[k] for k in RECIPE_SETTINGS if k in old and _takes(given, k, scope)}
+    config = {**kept, **levels, **given}
+    try:
+        outline = build_outline(config, scope)
+    except SettingError:
+        if not kept.keys() - given.keys():
+            raise
+        outline = build_outline({**levels, **given}, scope)  # raises if that was not the reason
+        print_log(
+            f"backbone {short_name(given)} does not take these settings of the recipe, and goes "
+            f"without: {kept}",
+            logger="current",
+            level=logging.WARNING,
+        )
+        return {**levels, **given}, outline
+    scaled = any(".layer_scale" in name for name, _ in outline.named_parameters())
+    if scaled and "layer_scale" in old:
+        config.setdefault("layer_scale", old["layer_scale"])
+    return config, outline
+
+
+def _takes(backbone: Mapping[str, Any], argument: str, scope: str | None) -> bool:
+    """Whether the class of a backbone has an argument of that name, its own or a base's."""
+    kind = backbone["type"]
+    with MODELS.switch_scope_and_registry(scope) as models:
+        cls = models.get(kind) if isinstance(kind, str) else kind
+    for base in getattr(cls, "__mro__", ()):
+        if "__init__" in vars(base):
+            parameters = inspect.signature(base.__init__).parameters
+            if argument in parameters:
+                return True
+            if all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
+                return False
+    return False
+
+
+def _is_pretrained(part: Mapping[str, Any]) -> bool:
+    """Whether the recipe's own backbone starts from pretrained weights."""
+    old = part["backbone"]
+    inits = old.get("init_cfg") or []
+    inits = [inits] if isinstance(inits, Mapping) else inits
+    named = any(init.get("type") in ("Pretrained", "PretrainedInit") for init in inits)
+    return named or bool(part.get("pretrained") or old.get("pretrained"))
+
+
+def _connect(part: ConfigDict, neck: ConfigDict | None, maps: Maps, own: Maps) -> None:
+    """Write the backbone's channels where its ``own`` ones stand in the recipe."""
+    if neck is None:
+        for name, head in heads_by_index(part):
+            index = index_of(head)
+            try:
+                head["in_channels"] = at_index(maps.channels, index)
+            except IndexError:
+                raise SettingError(
+                    f"model.{name} takes the maps in_index={index}, but the backbone puts out "
+                    f"{maps}"
+                ) from None
+    elif isinstance(neck.get("in_channels", []), list | tuple):
+        order = -1 if list(neck.get("in_channels", [])) == list(own.channels)[::-1] else 1
+        neck["in_channels"] = list(maps.channels)[::order]
+    elif len(maps.channels) == 1:
+        neck["in_channels"] = maps.channels[0]
+    else:
+        raise SettingError(
+            f"neck {neck.get('type')!r} takes one number of channels, in_channels="
+            f"{neck['in_channels']}, and the backbone puts out {maps}: write the backbone into the "
+            "config by hand"
+        )
+
+
+def _use_own_layer_decay(cfg: Config) -> None:
+    wrapper = cfg.get("optim_wrapper") or {}
+    if str(wrapper.get("constructor")).rpartition(".")[2] in OFFICIAL_LAYER_DECAY:
+        settings = wrapper.paramwise_cfg
+        rate = settings.get("decay_rate", settings.get("layer_decay_rate"))
+        kind = settings.get("decay_type", "layer_wise")
+        wrapper.constructor = "LayerDecayOptimWrapperConstructor"
+        wrapper.paramwise_cfg = dict(decay_rate=rate, decay_type=kind)
+
+
+def _import_this_package(cfg: Config) -> None:
+    imports = cfg.get("custom_imports") or dict(imports=[], allow_failed_imports=False)
+    names = imports["imports"]
+    names = [names] if isinstance(names, str) else list(names)
+    if "mmplugins" not in names:
+        names.insert(0, "mmplugins")
+    cfg.custom_imports = dict(imports, imports=names)
