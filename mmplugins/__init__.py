@@ -7,7 +7,12 @@ from .version import __version__
 compat.require_one_line()
 compat.install()
 
-from . import checkpoint, engine  # noqa: E402, F401 - registers what configs name
+from . import (  # noqa: E402, F401 - registers what configs name
+    checkpoint,
+    deployment,
+    distillation,
+    engine,
+)
 from .backbones import TOKEN_MIXERS, build_backbone, list_backbones  # noqa: E402
 
 __all__ = ["TOKEN_MIXERS", "__version__", "build_backbone", "list_backbones"]

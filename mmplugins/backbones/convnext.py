@@ -20,10 +20,14 @@ from mmcv.cnn.bricks import DropPath
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from .branches import add_branch
+from .deploy_form import deploy_branch
+from .fused_conv import FusedConv2d
 from .key_layouts import KeyLayout
 from .layers import ChannelMLP, LayerNorm2d, LayerSpec, Scale
 from .metaformer import PatchConv, Stage, init_normal
 from .pyramid import PyramidBackbone
+from .token_mixers import DepthwiseConv
 from .variants import Variant, resolve_variant
 
 VARIANTS = {  # figures of the authors' page; XL exists pretrained on ImageNet-22K only
@@ -46,15 +50,23 @@ class ConvNeXtBlock(nn.Module):
 
     def __init__(self, dim: int, layer_scale: float | None = 1e-6, drop_path: float = 0.0):
         super().__init__()
-        self.dwconv = nn.Conv2d(dim, dim, 7, padding=3, groups=dim)
+        self.dwconv = DepthwiseConv(dim, 7, bias=True)
         self.norm = LayerNorm2d(dim)
         self.mlp = ChannelMLP(dim)
         self.layer_scale = nn.Identity() if layer_scale is None else Scale(dim, layer_scale)
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
+    def switch_to_deploy(self) -> nn.Module:
+        """Return what takes the place of this block at inference, see :mod:`.deploy_form`."""
+        return deploy_branch(
+            self.norm, self.mlp, self.layer_scale, nn.Identity(), before=FusedConv2d(self.dwconv)
+        )
+
     def forward(self, x: Tensor) -> Tensor:
         """Mix ``x [N, C, H, W]``; shape is kept."""
-        return x + self.drop_path(self.layer_scale(self.mlp(self.norm(self.dwconv(x)))))
+        # x + drop_path(layer_scale(mlp(norm(dwconv(x)))))
+        branch = self.norm, self.mlp, self.layer_scale, self.drop_path
+        return add_branch(x, self.dwconv(x), *branch)
 
 
 def official_pairs(

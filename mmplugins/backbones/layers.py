@@ -18,6 +18,8 @@ from mmengine.registry import MODELS
 from mmengine.utils import digit_version
 from torch import Tensor, nn
 
+from ..functional.activations import squared_relu, star_relu
+from ..functional.channel_mlp import Activation, channel_mlp
 from .suggestions import did_you_mean
 
 CONTIGUOUS_GROUP_NORM = digit_version(torch.__version__) < digit_version("2.14")
@@ -89,7 +91,7 @@ class StarReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the activation to ``x`` of any shape."""
-        return self.scale * F.relu(x).square() + self.bias
+        return star_relu(x, self.scale, self.bias)
 
 
 class SquaredReLU(nn.Module):
@@ -97,7 +99,7 @@ class SquaredReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the activation to ``x`` of any shape."""
-        return F.relu(x).square()
+        return squared_relu(x)
 
 
 class Scale(nn.Module):
@@ -127,6 +129,9 @@ class ChannelMLP(nn.Module):
         bias: Whether the pointwise layers have a bias. Defaults to True.
     """
 
+    absorbs = ("scale",)
+    linear_ends = ("fc1", "fc2")
+
     def __init__(self, dim: int, ratio: float = 4, act: LayerSpec = "GELU", bias: bool = True):
         super().__init__()
         hidden = int(dim * ratio)
@@ -134,9 +139,24 @@ class ChannelMLP(nn.Module):
         self.act = build_act(act)
         self.fc2 = nn.Conv2d(hidden, dim, 1, bias=bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Mix the channels of ``x [N, C, H, W]``; shape is kept."""
-        return self.fc2(self.act(self.fc1(x)))
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        """Mix the channels of ``x [N, C, H, W]``; ``scale [C]`` multiplies the result."""
+        if act := self._known_act():
+            weights = (self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
+            factors = (self.act.scale, self.act.bias) if act == "star_relu" else (None, None)
+            return channel_mlp(x, *weights, act, *factors, scale)
+        y = self.fc2(self.act(self.fc1(x)))
+        return y if scale is None else y * scale[:, None, None]
+
+    def _known_act(self) -> Activation | None:
+        """The activation by the name that :func:`channel_mlp` knows it by, if all is as built."""
+        if not (type(self.fc1) is type(self.fc2) is nn.Conv2d):
+            return None
+        if is_hooked(self.fc1, self.act, self.fc2):
+            return None
+        if type(self.act) is nn.GELU:
+            return "gelu" if self.act.approximate == "none" else "gelu_tanh"
+        return {StarReLU: "star_relu", SquaredReLU: "squared_relu"}.get(type(self.act))
 
 
 NORMS: dict[str, Callable[..., nn.Module]] = {
@@ -151,6 +171,17 @@ ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
     "ReLU": nn.ReLU,
     "SiLU": nn.SiLU,
 }
+
+
+def is_hooked(*modules: nn.Module) -> bool:
+    """Whether something waits for the input, the result or the gradient of one of the modules."""
+    return any(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        for module in modules
+    )
 
 
 def build_norm(spec: LayerSpec, dim: int) -> nn.Module:

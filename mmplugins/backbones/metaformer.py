@@ -13,6 +13,7 @@ and every part is an argument. The families differ in those arguments only.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
 from itertools import accumulate
@@ -23,6 +24,9 @@ from mmcv.cnn.bricks import DropPath
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from .branches import add_branch
+from .deploy_form import deploy_branch
+from .folding import absorb_norm, absorb_scale, batch_norm_factors
 from .layers import ChannelMLP, LayerSpec, Scale, build_norm
 from .pyramid import PyramidBackbone
 from .token_mixers import build_token_mixer
@@ -65,6 +69,14 @@ class PatchConv(nn.Module):
         self.norm = build_norm(pre_norm or post_norm, in_dim if self.norm_first else out_dim)
         self.conv = nn.Conv2d(in_dim, out_dim, kernel_size, stride, padding, bias=bias)
         self.stride, self.pad_end = stride, pad_end
+
+    def switch_to_deploy(self) -> None:
+        """Fold the norm into the convolution, as far as it is affine."""
+        if self.norm_first:
+            self.norm = absorb_norm(self.norm, self.conv, padded=bool(self.pad_end))
+        elif isinstance(self.norm, nn.BatchNorm2d):
+            absorb_scale(self.conv, *batch_norm_factors(self.norm))
+            self.norm = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Shrink ``x [N, in_dim, H, W]`` by the stride."""
@@ -125,19 +137,34 @@ class MetaFormerBlock(nn.Module):
             self.layer_scale2 = scale(layer_scale)
             self.res_scale2 = scale(res_scale)
 
-    def switch_to_deploy(self) -> None:
-        """Fold the token mixer into the norm before it, if the mixer knows how to."""
-        if hasattr(self.token_mixer, "fold_into"):
-            self.token_mixer = self.token_mixer.fold_into(self.norm1)
+    def switch_to_deploy(self) -> nn.Module:
+        """Return what takes the place of this block at inference, see :mod:`.deploy_form`."""
+        mix = (self.norm1, self.token_mixer, self.layer_scale1, self.res_scale1, self.shortcut)
+        branches = OrderedDict(token_mixer=deploy_branch(*mix))
+        if self.has_mlp:
+            mlp = (self.norm2, self.mlp, self.layer_scale2, self.res_scale2, self.shortcut)
+            branches["mlp"] = deploy_branch(*mlp)
+        return nn.Sequential(branches)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix ``x [N, C, H, W]`` in space, then in channels; shape is kept."""
-        mixed = self.drop_path(self.layer_scale1(self.token_mixer(self.norm1(x))))
-        x = self.res_scale1(x) + mixed if self.shortcut else mixed
+        x = self._mix(x, self.norm1, self.token_mixer, self.layer_scale1, self.res_scale1)
         if self.has_mlp:
-            mixed = self.drop_path(self.layer_scale2(self.mlp(self.norm2(x))))
-            x = self.res_scale2(x) + mixed if self.shortcut else mixed
+            x = self._mix(x, self.norm2, self.mlp, self.layer_scale2, self.res_scale2)
         return x
+
+    def _mix(
+        self,
+        x: Tensor,
+        norm: nn.Module,
+        mixer: nn.Module,
+        layer_scale: nn.Module,
+        res_scale: nn.Module,
+    ) -> Tensor:
+        """``res_scale(x) + drop_path(layer_scale(mixer(norm(x))))``, see :mod:`.branches`."""
+        if self.shortcut:
+            return add_branch(x, x, norm, mixer, layer_scale, self.drop_path, res_scale)
+        return self.drop_path(layer_scale(mixer(norm(x))))
 
 
 class PositionEmbedding(nn.Module):

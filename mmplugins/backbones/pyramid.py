@@ -8,13 +8,16 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, PretrainedInit
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from .deploy_form import CentredGroupNorm1
+from .deploy_state import become_deployed, is_deployed, refuse_deployed
+from .fused_conv import FusedConv2d
 from .key_layouts import KeyLayout, to_native
-from .layers import LayerSpec, build_norm
+from .layers import GroupNorm1, LayerSpec, build_norm
 from .variants import Variant
 
 MIN_IMAGE_SIDE = 32
@@ -76,7 +79,7 @@ class PyramidBackbone(BaseModule):
         with_cp: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ):
-        super().__init__(init_cfg)
+        super().__init__(_report_pretrained(init_cfg))
         self.out_indices = resolve_out_indices(out_indices, strides)
         if not -1 <= frozen_stages <= len(strides):
             raise ValueError(
@@ -152,8 +155,9 @@ class PyramidBackbone(BaseModule):
     def switch_to_deploy(self) -> PyramidBackbone:
         """Fold, in place, every part that has an exact shorter form at inference.
 
-        Each submodule that has a ``switch_to_deploy`` of its own is asked to fold; the outputs stay
-        the same up to rounding. Calling it again changes nothing.
+        Each submodule with a ``switch_to_deploy`` of its own is asked to fold in place or to return
+        the module that takes its place. Outputs stay the same up to rounding. State dicts of both
+        forms load into the deployed model. Calling it again changes nothing.
 
         Returns:
             self.
@@ -161,12 +165,7 @@ class PyramidBackbone(BaseModule):
         Raises:
             RuntimeError: In training mode, where the shorter form would be another model.
         """
-        if self.training:
-            raise RuntimeError(
-                f"{type(self).__name__}.switch_to_deploy() in training mode: folding is for "
-                "inference; call eval() first"
-            )
-        self._fold()
+        become_deployed(self, type(self)._fold)
         return self
 
     def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
@@ -200,6 +199,25 @@ class PyramidBackbone(BaseModule):
             depth += block // 3
         return depth, last + 2
 
+    def get_stage_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
+        """Depth of a parameter for stage-wise learning-rate decay.
+
+        This is ConvNeXt's published rule for segmentation: the stem and all downsamplings, then
+        stage after stage, then, as far off as by :meth:`get_layer_depth`, everything else.
+
+        Args:
+            param_name: Name of a parameter, as in ``named_parameters()`` of the whole model.
+            prefix: What stands before the backbone's own names, for example ``'backbone.'``.
+
+        Returns:
+            The depth, 0 for the stem, and the number of layers, as :meth:`get_layer_depth` has it.
+        """
+        depth, count = self.get_layer_depth(param_name, prefix)
+        match = re.match(r"stages\.(\d+)\.(\w+)", param_name.removeprefix(prefix))
+        if depth == count - 1 or match is None:
+            return depth, count
+        return (0 if match[2] == "downsample" else int(match[1]) + 1), count
+
     def convert_state_dict(self, state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Bring a state dict of this family, in any known layout, to the names of this model.
 
@@ -211,18 +229,21 @@ class PyramidBackbone(BaseModule):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Convert what stands below ``prefix``, then load; any loader comes through here."""
+        if not is_deployed(self):
+            refuse_deployed(state_dict, prefix, type(self).__name__)
+            self._convert_below(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _convert_below(self, state_dict: dict[str, Any], prefix: str) -> None:
         own = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
         renamed = self.convert_state_dict(own)
         if renamed is not own:
             for key in own:
                 del state_dict[prefix + key]
             state_dict.update({prefix + key: value for key, value in renamed.items()})
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _fold(self) -> None:
-        for module in list(self.modules()):
-            if module is not self and hasattr(module, "switch_to_deploy"):
-                module.switch_to_deploy()
+        fold_children(self)
 
     def _frozen_parts(self) -> list[nn.Module]:
         if self.frozen_stages < 0:
@@ -233,6 +254,19 @@ class PyramidBackbone(BaseModule):
         for part in self._frozen_parts():
             part.eval()
             part.requires_grad_(False)
+
+
+def fold_children(module: nn.Module) -> None:
+    """Bring all below ``module`` to its deploy form, convolutions and group norms left included."""
+    for name, child in list(module.named_children()):
+        if hasattr(child, "switch_to_deploy"):
+            child = child.switch_to_deploy() or child
+            setattr(module, name, child)
+        fold_children(child)
+        if FusedConv2d.fits(child):
+            setattr(module, name, FusedConv2d(child))
+        elif type(child) is GroupNorm1:
+            setattr(module, name, CentredGroupNorm1(child))
 
 
 def resolve_out_indices(out_indices: Sequence[int] | int, strides: Sequence[int]) -> tuple:
@@ -256,6 +290,18 @@ def resolve_out_indices(out_indices: Sequence[int] | int, strides: Sequence[int]
             f"finest map first; use {tuple(sorted(set(resolved)))}"
         )
     return resolved
+
+
+def _report_pretrained(init_cfg: dict | list[dict] | None) -> dict | list[dict] | None:
+    """Name mmengine's class for pretrained weights where it is given itself.
+
+    Under its name stands the suite's own, which reports how the weights fit.
+    """
+    if isinstance(init_cfg, list | tuple):
+        return [_report_pretrained(one) for one in init_cfg]
+    if init_cfg and init_cfg.get("type") is PretrainedInit:
+        return dict(init_cfg, type="Pretrained")
+    return init_cfg
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .folding import absorb_scale, batch_norm_factors
+from .fused_conv import FusedConv2d
 from .size_policy import DEFAULT_POLICY, SizePolicy, check_size_policy, mix_grid, mix_lines
 from .token_mixers import TOKEN_MIXERS
 
@@ -29,6 +31,8 @@ class RandomMixing(nn.Module):
     Raises:
         ValueError: If ``side`` is no positive int or ``policy`` is unknown.
     """
+
+    channelwise = True
 
     def __init__(self, dim: int, side: int, policy: SizePolicy = DEFAULT_POLICY):
         super().__init__()
@@ -61,6 +65,8 @@ class SpatialFC(nn.Module):
     Raises:
         ValueError: If ``side`` is no positive int or ``policy`` is unknown.
     """
+
+    channelwise = True
 
     def __init__(self, dim: int, side: int, policy: SizePolicy = DEFAULT_POLICY):
         super().__init__()
@@ -95,6 +101,8 @@ class SparseMLP(nn.Module):
         ValueError: If ``side`` is no positive int or ``policy`` is unknown.
     """
 
+    linear_ends = (None, "fuse")
+
     def __init__(self, dim: int, side: int, policy: SizePolicy = DEFAULT_POLICY):
         super().__init__()
         check_size_policy(side, policy)
@@ -105,12 +113,18 @@ class SparseMLP(nn.Module):
         self.row = nn.Linear(side, side)
         self.column = nn.Linear(side, side)
         self.fuse = nn.Conv2d(3 * dim, dim, 1, bias=False)
-        self.act = nn.GELU()
+        self.act1, self.act2 = nn.GELU(), nn.GELU()
+
+    def switch_to_deploy(self) -> None:
+        """Fold the second batch norm into the convolution before it, and the activation after."""
+        absorb_scale(self.depthwise, *batch_norm_factors(self.norm2))
+        self.depthwise = FusedConv2d(self.depthwise, "gelu")
+        self.norm2 = self.act2 = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix ``x [N, C, H, W]``; shape is kept."""
-        x = self.depthwise(self.act(self.norm1(x)))
-        x = self.act(self.norm2(x))
+        x = self.depthwise(self.act1(self.norm1(x)))
+        x = self.act2(self.norm2(x))
         rows = mix_lines(x, self.row.weight, self.row.bias, self.policy)
         columns = mix_lines(x.mT, self.column.weight, self.column.bias, self.policy).mT
         return self.fuse(torch.cat([x, rows, columns], dim=1))

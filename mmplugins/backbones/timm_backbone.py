@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from .batch_norm_folding import fold_batch_norms
 from .layers import LayerNorm2d, LayerSpec
 from .pyramid import PyramidBackbone, resolve_out_indices
 from .timm_inspection import STRIDES, as_pair, inspect_timm_model
@@ -178,6 +179,18 @@ class TimmBackbone(PyramidBackbone):
         name = param_name.removeprefix(f"{prefix}body.")
         return self.found.layer_of.get(name, last), last + 1
 
+    def get_stage_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
+        """Depth of a parameter by the stage whose map depends on it first; 0 for the stem.
+
+        A downsampling counts with the stage that it leads to. Arguments and return value are those
+        of :meth:`get_layer_depth`, but that there are at least six layers.
+        """
+        count = max(self.found.last_layer + 1, len(STRIDES) + 2)
+        name = param_name.removeprefix(f"{prefix}body.")
+        if not param_name.startswith(f"{prefix}body.") or name not in self.found.stage_of:
+            return count - 1, count
+        return self.found.stage_of[name] + 1, count
+
     def convert_state_dict(self, state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Bring a state dict in timm's names to ours, leaving out what the features do not need."""
         converted = {}
@@ -191,6 +204,8 @@ class TimmBackbone(PyramidBackbone):
         from timm.models import reparameterize_model
 
         reparameterize_model(self.body, inplace=True)
+        fold_batch_norms(self.body)
+        super()._fold()
 
     def _frozen_parts(self) -> list[nn.Module]:
         """The largest parts of the body that are frozen as a whole."""

@@ -11,6 +11,11 @@ of the same shape. Registering one is all that is needed to use it in any stage 
     backbone = dict(type='MetaFormer', token_mixers=dict(type='Shift', step=2), ...)
 
 The constructor receives the number of channels as ``dim`` and whatever else the dict holds.
+
+Two class attributes, both optional, let :mod:`.deploy_form` fold what stands around a mixer:
+``linear_ends`` names its first and its last layer, each a linear layer or convolution, or None;
+``channelwise = True`` says that it treats each channel alike and linearly, without a bias.
+A third, ``absorbs``, lets training do the like, see :mod:`.branches`.
 """
 
 from __future__ import annotations
@@ -22,7 +27,9 @@ import torch.nn.functional as F
 from mmengine.registry import Registry
 from torch import Tensor, nn
 
-from .layers import LayerSpec, build_act
+from ..functional.depthwise import depthwise_conv, star_relu_depthwise_conv
+from ..functional.pooling import pool_normalised
+from .layers import LayerSpec, StarReLU, build_act, is_hooked
 from .suggestions import did_you_mean
 
 TOKEN_MIXERS = Registry("token mixer", scope="mmplugins")
@@ -58,6 +65,8 @@ class Identity(nn.Identity):
     Note that the branch still adds a normalised copy of the input to the shortcut.
     """
 
+    channelwise = True
+
     def __init__(self, dim: int):
         super().__init__()
 
@@ -77,14 +86,25 @@ class Pooling(nn.Module):
         ValueError: If ``pool_size`` is even, which would change the size of the map.
     """
 
+    absorbs = ("norm", "scale")
+    channelwise = True
+
     def __init__(self, dim: int, pool_size: int = 3):
         super().__init__()
         self.pool_size = pool_size
         self.padding = _same_padding(pool_size, "pool_size")
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Mix ``x [N, C, H, W]``; shape is kept."""
-        return F.avg_pool2d(x, self.pool_size, 1, self.padding, count_include_pad=False) - x
+    def forward(
+        self, x: Tensor, norm: nn.GroupNorm | None = None, scale: Tensor | None = None
+    ) -> Tensor:
+        """Mix ``x [N, C, H, W]``, after ``norm`` if given; ``scale [C]`` multiplies the result.
+
+        Shape is kept.
+        """
+        if norm is not None:
+            return pool_normalised(x, norm.weight, norm.bias, norm.eps, self.pool_size, scale)
+        y = F.avg_pool2d(x, self.pool_size, 1, self.padding, count_include_pad=False) - x
+        return y if scale is None else y * scale[:, None, None]
 
     def extra_repr(self) -> str:
         """Show the pool size in the printed model."""
@@ -98,14 +118,18 @@ class DepthwiseConv(nn.Conv2d):
     Args:
         dim: Number of channels.
         kernel_size: Side of the kernel, odd. Defaults to 3.
+        bias: Whether each channel has a summand beside its kernel. Defaults to False.
 
     Raises:
         ValueError: If ``kernel_size`` is even, which would change the size of the map.
     """
 
-    def __init__(self, dim: int, kernel_size: int = 3):
+    def __init__(self, dim: int, kernel_size: int = 3, bias: bool = False):
         padding = _same_padding(kernel_size, "kernel_size")
-        super().__init__(dim, dim, kernel_size, padding=padding, groups=dim, bias=False)
+        super().__init__(dim, dim, kernel_size, padding=padding, groups=dim, bias=bias)
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return depthwise_conv(x, weight, bias)
 
 
 @TOKEN_MIXERS.register_module()
@@ -124,22 +148,25 @@ class SepConv(nn.Module):
         ValueError: If ``kernel_size`` is even, which would change the size of the map.
     """
 
+    linear_ends = ("pwconv1", "pwconv2")
+
     def __init__(
         self, dim: int, expansion: float = 2, kernel_size: int = 7, act: LayerSpec = "StarReLU"
     ):
         super().__init__()
         hidden = int(dim * expansion)
-        padding = _same_padding(kernel_size, "kernel_size")
         self.pwconv1 = nn.Conv2d(dim, hidden, 1, bias=False)
         self.act1 = build_act(act)
-        self.dwconv = nn.Conv2d(
-            hidden, hidden, kernel_size, padding=padding, groups=hidden, bias=False
-        )
+        self.dwconv = DepthwiseConv(hidden, kernel_size)
         self.pwconv2 = nn.Conv2d(hidden, dim, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix ``x [N, C, H, W]``; shape is kept."""
-        return self.pwconv2(self.dwconv(self.act1(self.pwconv1(x))))
+        x = self.pwconv1(x)
+        if type(self.act1) is not StarReLU or is_hooked(self.act1, self.dwconv):
+            return self.pwconv2(self.dwconv(self.act1(x)))
+        act = self.act1
+        return self.pwconv2(star_relu_depthwise_conv(x, act.scale, act.bias, self.dwconv.weight))
 
 
 @TOKEN_MIXERS.register_module()
@@ -160,6 +187,8 @@ class Attention(nn.Module):
         ValueError: If ``dim`` is no multiple of ``head_dim``.
     """
 
+    linear_ends = ("qkv", "proj")
+
     def __init__(
         self, dim: int, head_dim: int = 32, qkv_bias: bool = False, proj_bias: bool = False
     ):
@@ -177,14 +206,26 @@ class Attention(nn.Module):
         """Mix ``x [N, C, H, W]``; shape is kept, the result is channels-last in memory."""
         h, w = x.shape[-2:]
         tokens = x.permute(0, 2, 3, 1).flatten(1, 2)  # a view of a channels-last map
-        heads = self.qkv(tokens).unflatten(-1, (3, -1, self.head_dim))
-        q, k, v = heads.permute(2, 0, 3, 1, 4).unbind()
-        tokens = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        tokens = attend(self.qkv(tokens), self.head_dim)
         return self.proj(tokens).unflatten(1, (h, w)).permute(0, 3, 1, 2)
 
     def extra_repr(self) -> str:
         """Show the size of a head in the printed model."""
         return f"head_dim={self.head_dim}"
+
+
+def attend(qkv: Tensor, head_dim: int) -> Tensor:
+    """Attention of all positions to all, from their queries, keys and values.
+
+    Args:
+        qkv: ``[N, L, 3 * C]``: queries, keys and values, each head after head.
+        head_dim: Channels of one head.
+
+    Returns:
+        ``[N, L, C]``, head after head.
+    """
+    q, k, v = qkv.unflatten(-1, (3, -1, head_dim)).permute(2, 0, 3, 1, 4).unbind()
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 def _same_padding(size: int, name: str) -> int:

@@ -17,6 +17,7 @@ from torch import nn
 
 from mmplugins.backbones import PyramidBackbone, backbone_config, build_backbone, list_backbones
 from mmplugins.backbones.catalog import families
+from mmplugins.backbones.token_mixers import Pooling
 
 SMALL = dict(depths=(1, 1, 2, 1), dims=(32, 64, 96, 128))
 
@@ -187,7 +188,13 @@ def test_out_indices(name, randomise, assert_close):
             if parameter.requires_grad:
                 assert parameter.grad is not None, (indices, key)
                 assert parameter.grad.isfinite().all(), (indices, key)
-                assert parameter.grad.any(), (indices, key)
+                assert parameter.grad.any() or no_effect(model, key), (indices, key)
+
+
+def no_effect(model, key):
+    """The norm's bias before pooling cancels, so that its gradient is zero."""
+    block, _, part = key.rpartition("norm1.")
+    return part == "bias" and isinstance(model.get_submodule(f"{block}token_mixer"), Pooling)
 
 
 @every_backbone

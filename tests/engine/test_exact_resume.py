@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_trainings import compare_states, run, tiny
+from random_training import compare_states, run, tiny
 
 from mmplugins.checkpoint import read_checkpoint
 
@@ -122,7 +122,7 @@ import os, signal, sys
 sys.path.insert(0, {here!r})
 from pathlib import Path
 import torch
-from tiny_trainings import run, tiny
+from random_training import run, tiny
 import mmplugins.checkpoint.writing as writing
 torch.set_num_threads(1)
 replace = os.replace

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
-from tiny_trainings import run, tiny
+from random_training import run, tiny
 
 from mmplugins.checkpoint import CheckpointError, MismatchError, read_checkpoint
 from mmplugins.engine import test as run_test

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_trainings import compare_states, run, tiny
+from random_training import compare_states, run, tiny
 
 from mmplugins.checkpoint import read_checkpoint
 
@@ -20,7 +20,7 @@ import sys
 sys.path.insert(0, {here!r})
 from pathlib import Path
 import torch
-from tiny_trainings import run, tiny
+from random_training import run, tiny
 torch.set_num_threads(1)
 folder, work_dir, kill, resume, drop_path = sys.argv[1:]
 cfg = tiny("segmentation", Path(folder), Path(work_dir), launcher="pytorch")

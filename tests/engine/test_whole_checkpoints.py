@@ -12,7 +12,7 @@ import pytest
 import torch
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
-from tiny_trainings import run, tiny
+from random_training import run, tiny
 
 from mmplugins.checkpoint import CheckpointError, WriteError, writing
 from mmplugins.engine import Terminated, WholeCheckpointHook, how_to_go_on

@@ -51,6 +51,12 @@ class Inspection:
     measured: dict[str, Any] = field(default_factory=dict)
     _name: str = ""
 
+    @property
+    def trained(self) -> tuple[str, Mapping[str, Any]]:
+        """Path and config of the detector or segmentor that learns; a wrapper has it as student."""
+        model = self.cfg.get("model") or {}
+        return ("model.student", model["student"]) if "student" in model else ("model", model)
+
     def fail(self, message: str, where: str = "") -> None:
         """Report what cannot work; ``where`` is the config entry, put before the message."""
         self._add("failure", message, where)

@@ -62,7 +62,7 @@ def check_maps(inspection: Inspection) -> str:
     if backbone is None:
         return f"{type(model).__name__} has no backbone to look at"
     model.eval()
-    picture = torch.zeros(1, _channels(inspection.cfg.model), PROBE_SIDE, PROBE_SIDE)
+    picture = torch.zeros(1, _channels(inspection.trained[1]), PROBE_SIDE, PROBE_SIDE)
     with torch.no_grad():
         maps = _tuple(backbone(picture))
         said = [f"{type(backbone).__name__} puts out {_maps(maps)}"]

@@ -122,9 +122,9 @@ def _entry(cfg: Mapping, path: str) -> Any:
 
 def check_normalisation(inspection: Inspection) -> str:
     """Colours as the pretrained weights know them, and sides that the strides divide."""
-    model = inspection.cfg.get("model") or {}
+    path, model = inspection.trained
     prep = inspection.cfg.get("data_preprocessor") or model.get("data_preprocessor") or {}
-    where = "model.data_preprocessor"
+    where = f"{path}.data_preprocessor"
     mean, std = prep.get("mean"), prep.get("std")
     if inspection.scope in _PREPROCESSORS and not prep:
         inspection.fail(

@@ -52,15 +52,15 @@ def check_weights_of(inspection: Inspection) -> str:
 
 
 def _named(inspection: Inspection) -> Iterator[tuple[str, str, Any]]:
-    cfg = inspection.cfg
+    cfg, (path, model) = inspection.cfg, inspection.trained
     for name in ("backbone", "neck", "decode_head"):
-        source = pretrained((cfg.get("model") or {}).get(name))
+        source = pretrained(model.get(name))
         if source:
-            where = f"model.{name}.init_cfg.checkpoint"
+            where = f"{path}.{name}.init_cfg.checkpoint"
             yield where, source, getattr(inspection.model, name, None)
-    source = pretrained(cfg.get("model"))
+    source = pretrained(model)
     if source:
-        yield "model.init_cfg.checkpoint", source, None
+        yield f"{path}.init_cfg.checkpoint", source, None
     if cfg.get("load_from"):
         source = str(cfg.load_from)
         bare = source.startswith("metaformer://")  # holds a backbone only

@@ -1,0 +1,94 @@
+"""What a deployed model keeps of its trained form: enough to load files of either form.
+
+The trained form stays behind as a skeleton without memory (meta tensors). A file in trained form is
+loaded into a copy of it, folded there, and then fills the deployed model. The state dict of a
+deployed model carries a mark, by which a model in trained form knows to refuse it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+MARK = "deploy_form"
+"""Name of the buffer that tells a deployed state dict; its value is the version of the form."""
+
+
+def become_deployed(module: nn.Module, fold: Callable[[nn.Module], None]) -> None:
+    """Fold a module in place, so that it loads files of either form from then on.
+
+    Args:
+        module: Module in eval mode; one already deployed is left alone.
+        fold: Importable function that folds a module of this kind in place.
+
+    Raises:
+        RuntimeError: In training mode, where the shorter form would be another model.
+    """
+    if module.training:
+        raise RuntimeError(
+            f"{type(module).__name__} to be deployed in training mode: folding is for inference; "
+            "call eval() first"
+        )
+    if is_deployed(module):
+        return
+    trained = skeleton_of(module)
+    fold(module)
+    module.register_buffer(MARK, torch.ones((), dtype=torch.uint8))
+    module._trained_form = (trained,)  # in a tuple, so that it is no submodule
+    module.register_load_state_dict_pre_hook(partial(_fold_on_load, fold=fold))
+
+
+def is_deployed(module: nn.Module) -> bool:
+    """Whether the module was folded by :func:`become_deployed`."""
+    return MARK in module._buffers
+
+
+def skeleton_of(module: nn.Module) -> nn.Module:
+    """Copy a module without its memory: parameters and buffers are on the meta device."""
+    memo: dict[int, Any] = {}
+    for tensor in [*module.parameters(), *module.buffers()]:
+        empty = torch.empty_like(tensor, device="meta")
+        if isinstance(tensor, nn.Parameter):
+            empty = nn.Parameter(empty, requires_grad=tensor.requires_grad)
+        memo[id(tensor)] = empty
+    return copy.deepcopy(module, memo)
+
+
+def refuse_deployed(state_dict: Mapping[str, Tensor], prefix: str, name: str) -> None:
+    """Raise ValueError if what stands below ``prefix`` is the deployed form of a model."""
+    if prefix + MARK in state_dict:
+        raise ValueError(
+            f"Weights in deploy form for a {name} in trained form: folding cannot be undone; call "
+            "eval() and switch_to_deploy() on the backbone, or mmplugins.deployment.reparameterize "
+            "on the whole model, before loading"
+        )
+
+
+def _fold_on_load(
+    module: nn.Module, state_dict: dict[str, Any], prefix: str, *args: Any, fold: Callable
+) -> None:
+    """Replace a trained form below ``prefix`` by its deploy form; leave a deploy form alone."""
+    own = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
+    if not own or MARK in own:
+        return
+    twin = copy.deepcopy(module._trained_form[0])
+    missing, unexpected = twin.load_state_dict(
+        {key: value.clone() for key, value in own.items()}, strict=False, assign=True
+    )
+    if missing:
+        raise ValueError(
+            f"Weights in trained form for a deployed {type(module).__name__} lack {len(missing)} "
+            f"tensors ({', '.join(missing[:3])}...), and only a complete set can be folded; load "
+            "them before switching to the deploy form"
+        )
+    become_deployed(twin.eval(), fold)
+    folded = twin.state_dict()
+    folded.update({key: own[key] for key in unexpected})
+    for key in own:
+        del state_dict[prefix + key]
+    state_dict.update({prefix + key: value for key, value in folded.items()})

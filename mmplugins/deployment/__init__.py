@@ -1,0 +1,7 @@
+"""From a trained model to one that is fast at inference."""
+
+from .comparison import largest_difference, raw_outputs
+from .deploy_hook import DeployHook
+from .reparameterize import reparameterize
+
+__all__ = ["DeployHook", "largest_difference", "raw_outputs", "reparameterize"]

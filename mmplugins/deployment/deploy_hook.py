@@ -1,0 +1,42 @@
+"""Testing in deploy form, from a config."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from ..backbones.deploy_state import MARK
+from .reparameterize import reparameterize
+
+
+@HOOKS.register_module()
+class DeployHook(Hook):
+    """Test a model in deploy form, from a file of either form.
+
+    With ``custom_hooks = [dict(type='DeployHook')]``, a file in trained form is loaded as it is and
+    the model folded before the test; for a file in deploy form the model is folded first.
+    """
+
+    priority = "HIGHEST"  # before LoadReportHook, which compares the file with the model
+
+    def before_train(self, runner: Runner) -> None:
+        """Refuse to train.
+
+        Raises:
+            RuntimeError: Always.
+        """
+        raise RuntimeError("DeployHook in a training run: the deploy form is for inference")
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Fold the model if the file holds the deploy form; it is loaded after this."""
+        if MARK in checkpoint.get("state_dict", checkpoint):
+            self.before_test(runner)
+
+    def before_test(self, runner: Runner) -> None:
+        """Fold the model if that has not been done."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        reparameterize(model.eval())

@@ -1,0 +1,80 @@
+"""Every family learns in every task: a hundred steps on the shapes data, from random weights."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from statistics import mean
+
+import pytest
+from mmengine.config import Config
+
+from mmplugins.backbones import list_backbones
+from mmplugins.engine import load_composed, train
+
+ROOT = Path(__file__).parents[2]
+STEPS = 100
+RECIPES = {
+    "RetinaNet": "retinanet/retinanet_shapes.py",
+    "Mask R-CNN": "mask_rcnn/mask-rcnn_shapes.py",
+    "Semantic FPN": "semantic_fpn/semantic-fpn_shapes.py",
+}
+SMALLEST = [
+    "poolformer_s12",
+    "poolformer_s12_ppaa",
+    "poolformer_s12_ppff",
+    "poolformerv2_s12",
+    "identityformer_s12",
+    "randformer_s12",
+    "convformer_s18",
+    "caformer_s18",
+    "riformer_s12",
+    "smlpnet_t",
+    "convnext_tiny",
+]
+
+
+def config(recipe: str, backbone: str, folder: Path) -> Config:
+    """The recipe at 96 pixels and batches of 4, counted in steps, without validation."""
+    loader = dict(
+        batch_size=4,
+        dataset=dict(
+            data_root=f"{folder.parent / 'shapes'}/",
+            generate=dict(image_size=96, num_train=200, num_val=2, seed=0),
+        ),
+    )
+    cfg = load_composed(
+        ROOT / "configs" / recipe, backbone, {"train_dataloader": loader, "val_dataloader": loader}
+    )
+    cfg.work_dir = str(folder)
+    cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=STEPS, val_interval=10 * STEPS)
+    cfg.param_scheduler = [dict(type="LinearLR", start_factor=0.01, by_epoch=False, end=20)]
+    cfg.optim_wrapper.optimizer.lr = 1e-3
+    cfg.default_hooks.logger.interval = 1
+    cfg.default_hooks.checkpoint = dict(type="CheckpointHook", by_epoch=False, interval=STEPS)
+    cfg.log_processor = dict(type="LogProcessor", by_epoch=False, window_size=1)
+    for name in ("val", "test"):
+        for part in ("cfg", "dataloader", "evaluator"):
+            cfg[f"{name}_{part}"] = None
+    return cfg
+
+
+def test_all_families_are_here():
+    families = {name.split("_")[0] for name in list_backbones()}
+    assert families == {name.split("_")[0] for name in SMALLEST}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", SMALLEST)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_learns(recipe: str, backbone: str, tmp_path_factory, record_property):
+    """The last ten losses are below the first ten, and no loss is NaN or infinite."""
+    folder = tmp_path_factory.getbasetemp() / f"{recipe}-{backbone}".replace(" ", "-")
+    train(config(RECIPES[recipe], backbone, folder))
+    (log,) = folder.glob("*/vis_data/scalars.json")
+    losses = [json.loads(line)["loss"] for line in log.read_text().splitlines()]
+    assert len(losses) == STEPS and all(map(math.isfinite, losses))
+    first, last = mean(losses[:10]), mean(losses[-10:])
+    print(f"\n| {recipe} | {backbone} | {first:.3f} | {last:.3f} |")
+    assert last < first

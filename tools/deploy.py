@@ -1,0 +1,77 @@
+"""Folds a trained detector or segmentor into its fast form, checks it, and writes its weights."""
+
+import argparse
+from pathlib import Path
+
+import torch
+from mmengine.config import DictAction
+from mmengine.registry import MODELS, init_default_scope
+from rich.console import Console
+
+import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
+from mmplugins.checkpoint import CheckpointError, find_weights, load_source, save_weights
+from mmplugins.checkpoint.writing import check_target
+from mmplugins.deployment import largest_difference, raw_outputs, reparameterize
+from mmplugins.engine import SettingError, load_composed
+
+LIMIT = 1e-4
+"""Largest relative difference between the forms; float32 gives about 1e-6."""
+
+console = Console(soft_wrap=True, markup=False, highlight=False)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", help="config file")
+    parser.add_argument("checkpoint", help="checkpoint file or address, in trained form")
+    parser.add_argument("--out", help=".safetensors or .pth (CHECKPOINT_deploy.safetensors)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    parser.add_argument("--backbone", metavar="NAME_OR_DICT", help="another backbone")
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=(224, 320), help="image to compare on, height width"
+    )
+    parser.add_argument(
+        "--cfg-options", nargs="+", action=DictAction, metavar="NAME=VALUE", help="config changes"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    source = Path(args.checkpoint)
+    out = check_target(
+        args.out or source.with_name(f"{source.stem}_deploy.safetensors"), args.overwrite
+    )
+    cfg = load_composed(args.config, args.backbone, args.cfg_options)
+    init_default_scope(cfg.get("default_scope", "mmengine"))
+    cfg.model.backbone.pop("init_cfg", None)  # all weights come from the checkpoint
+    model = MODELS.build(cfg.model).eval()
+    weights = find_weights(load_source(args.checkpoint), args.checkpoint).tensors
+    model.load_state_dict(weights)
+
+    image = torch.randn(1, 3, *args.size, generator=torch.Generator().manual_seed(0))
+    expected = raw_outputs(model, image)
+    before = sum(p.numel() for p in model.parameters())
+    reparameterize(model)
+    difference = largest_difference(raw_outputs(model, image), expected)
+    if difference > LIMIT:
+        raise ValueError(
+            f"The folded model differs by {difference:.1e} on a random image of {args.size} "
+            f"(limit {LIMIT:.0e}); nothing was written"
+        )
+    after = sum(p.numel() for p in model.parameters())
+    save_weights(model.state_dict(), out, payload="state_dict", overwrite=args.overwrite)
+    console.print(f"{before:,} parameters became {after:,}; outputs differ by {difference:.1e}")
+    console.print(f"Wrote {out}. To load it:")
+    console.print(
+        "    model = mmplugins.deployment.reparameterize(model.eval())  # built from the config\n"
+        "    model.load_state_dict(state_dict)\n"
+        "or test it: tools/test.py CONFIG FILE --deploy"
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (CheckpointError, OSError, RuntimeError, SettingError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from None
