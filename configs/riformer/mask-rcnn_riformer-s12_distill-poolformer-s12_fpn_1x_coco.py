@@ -1,0 +1,15 @@
+# RIFormer-S12 taught by PoolFormer-S12: Mask R-CNN on COCO, 1x.
+#
+# Follows no publication. Starts from all of the teacher, which has to be trained first.
+_base_ = ["mask-rcnn_riformer-s12_fpn_1x_coco.py", "../_base_/distillation.py"]
+
+model = dict(
+    _delete_=True,
+    type="Distiller",
+    student=_base_.model,
+    teacher="{{ fileDirname }}/../poolformer/mask-rcnn_poolformer-s12_fpn_1x_coco.py",
+    teacher_checkpoint="work_dirs/mask-rcnn_poolformer-s12_fpn_1x_coco/epoch_12.pth",
+    inherit=True,
+    terms=dict(region_scores=dict(weight=1.0, temperature=2.0), **_base_.distillation),
+)
+model["student"]["backbone"]["init_cfg"] = None  # the teacher's weights come in their place

@@ -1,0 +1,148 @@
+"""After training: the plain student, its token mixers folded away, with no trace of the teacher."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import io
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from torch import nn
+
+from mmplugins.checkpoint import find_weights, load_source, write_whole
+from mmplugins.checkpoint.writing import check_target
+
+from .captures import stay_visible
+from .distiller import OWN, TRIAL_SIZE, Distiller
+from .errors import DistillationError
+
+TOLERANCE = 1e-5
+"""Greatest difference of the maps before and after folding, as a part of their greatest value."""
+
+
+def plain_student(distiller: Distiller) -> nn.Module:
+    """The student of a distiller as a detector or segmentor of its own, folded.
+
+    Args:
+        distiller: Unchanged afterwards.
+
+    Returns:
+        A copy in eval mode. Its maps are the student's to 1e-5.
+
+    Raises:
+        DistillationError: If folding changed the maps, which means a mistake.
+    """
+    student = copy.deepcopy(distiller.student)
+    for module in student.modules():
+        hooks = module._forward_hooks
+        for key in [key for key, hook in hooks.items() if hook is stay_visible]:
+            del hooks[key]
+    return fold(student)
+
+
+def fold(model: nn.Module) -> nn.Module:
+    """Fold token mixers into the norms before them, in place, and compare before and after.
+
+    What remains has the names of a plain model without these mixers (``RIFormer(deploy=True)``),
+    and trains on as one. The faster form of :mod:`mmplugins.deployment`, for inference only, can be
+    made of it.
+
+    Args:
+        model: A detector or segmentor; it is left in eval mode.
+
+    Raises:
+        DistillationError: As in :func:`plain_student`.
+    """
+    model.eval()
+    random = torch.Generator().manual_seed(0)
+    picture = torch.randn(TRIAL_SIZE, generator=random).to(next(model.parameters()))
+    with torch.no_grad():
+        before = model.extract_feat(picture)
+        for block in model.modules():
+            mixer = getattr(block, "token_mixer", None)
+            if hasattr(mixer, "fold_into"):
+                block.token_mixer = mixer.fold_into(block.norm1)
+        after = model.extract_feat(picture)
+    for a, b in zip(before, after, strict=True):
+        error = (a - b).abs().max() / a.abs().max().clamp(min=1e-12)
+        if not error <= TOLERANCE:
+            raise DistillationError(
+                f"folding {type(model).__name__} changed its maps by {error:.1e} of their greatest "
+                f"value: expected {TOLERANCE:.0e} at most; export with fold_mixers=False"
+            )
+    return model
+
+
+def export_student(
+    config: str | Path | Config,
+    checkpoint: str | Path,
+    out: str | Path,
+    *,
+    fold_mixers: bool = True,
+    overwrite: bool = False,
+) -> tuple[Path, Path]:
+    """Write the plain student of a training: weights, and a config that loads them strictly.
+
+    Args:
+        config: Of the training, whose model is a :class:`Distiller`.
+        checkpoint: Of the training. If a moving average was kept, these are the averaged weights,
+            as mmengine saves them.
+        out: Weights to write, ``.pth``. The config goes beside it, with ``.py``.
+        fold_mixers: Fold what folds. Defaults to True; False keeps the form that trains on.
+        overwrite: Replace existing files. Defaults to False.
+
+    Returns:
+        Paths of weights and config.
+
+    Raises:
+        DistillationError: If the config has no Distiller, the weights do not fit, or the folded
+            student has no config.
+        FileExistsError: If a file exists and ``overwrite`` is False.
+    """
+    out = check_target(out, overwrite)
+    if out.suffix != ".pth":
+        raise DistillationError(f"{out}: expected a name that ends in .pth")
+    target = out.with_suffix(".py")
+    if target.exists() and not overwrite:
+        raise FileExistsError(f"{target} exists: choose another name, or ask for overwrite")
+    cfg = copy.deepcopy(config) if isinstance(config, Config) else Config.fromfile(config)
+    if cfg.get("model", {}).get("type") != Distiller.__name__:
+        raise DistillationError(
+            f"the model of the config is {cfg.get('model', {}).get('type')!r}: expected "
+            f"{Distiller.__name__!r}, the config with which the student was trained"
+        )
+    cfg.model = cfg.model.student
+    cfg.model.backbone.init_cfg = None
+    content = load_source(checkpoint)
+    student = _load(cfg, find_weights(content, checkpoint).tensors, checkpoint)
+    if fold_mixers:
+        weights = fold(student).state_dict()
+        if "deploy" in inspect.signature(type(student.backbone)).parameters:
+            cfg.model.backbone.deploy = True
+        _load(cfg, weights, "the folded student")
+    for key in ("distillation", "teacher_backbone", "load_from", "resume", "work_dir"):
+        cfg.pop(key, None)
+    written = dict(state_dict=student.state_dict())
+    if classes := content.get("meta", {}).get("dataset_meta"):
+        written["meta"] = dict(dataset_meta=classes)  # where inference finds the names
+    buffer = io.BytesIO()
+    torch.save(written, buffer)
+    return write_whole(out, buffer.getvalue()), write_whole(target, cfg.pretty_text)
+
+
+def _load(cfg: Config, weights: dict, source: str | Path) -> nn.Module:
+    """Build the model of a config with exactly these weights, but the projections of terms."""
+    with MODELS.switch_scope_and_registry(cfg.get("default_scope")) as models:
+        model = models.build(copy.deepcopy(cfg.model))
+    own = {key: value for key, value in weights.items() if not key.startswith(OWN)}
+    try:
+        model.load_state_dict(own)
+    except RuntimeError as error:
+        raise DistillationError(
+            f"{source} does not fit the plain student {type(model).__name__} with "
+            f"{type(model.backbone).__name__}: {error}"
+        ) from error
+    return model.eval()

@@ -1,0 +1,52 @@
+"""Partial inheritance: the student starts from all of its teacher but the token mixers."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from mmplugins.backbones import PyramidBackbone
+from mmplugins.checkpoint.whole_model import ModelReport, match_model
+
+from .errors import DistillationError
+
+MIXER = ".token_mixer."
+
+
+def inherit(student: nn.Module, teacher: nn.Module) -> ModelReport:
+    """Copy every tensor of the teacher, neck and heads included, but those of its token mixers.
+
+    RIFormer's partial loading of weights. With PoolFormer as the teacher, whose mixer has no
+    parameters, this is all of it.
+
+    Args:
+        student: Detector or segmentor; its token mixers stay as they are.
+        teacher: The same with the same blocks.
+
+    Returns:
+        The report; the student is untouched if an error is raised.
+
+    Raises:
+        DistillationError: If something else of the student is not in the teacher, or has another
+            shape there.
+    """
+    if not isinstance(student.backbone, PyramidBackbone):
+        raise DistillationError(
+            f"inherit=True: {type(student.backbone).__name__} is no backbone of mmplugins, so that "
+            "its token mixers are not known: use inherit=False and init_cfg"
+        )
+    given = {key: value for key, value in teacher.state_dict().items() if MIXER not in key}
+    name = f"the teacher, {type(teacher).__name__} with {type(teacher.backbone).__name__}"
+    report, fitted = match_model(student, given, name)
+    backbone = report.parts["backbone"]
+    own_mixers = [key for key in backbone.missing if MIXER in key]
+    backbone.missing = [key for key in backbone.missing if key not in own_mixers]
+    backbone.absent += own_mixers  # they start afresh
+    if problems := report.problems(whole=True):
+        lines = "\n  ".join(problems)
+        raise DistillationError(
+            f"inherit=True: {name}, does not fit the student, {type(student).__name__} with "
+            f"{type(student.backbone).__name__}:\n  {lines}\nTake a teacher that differs in the "
+            "token mixer only, or inherit=False and weights by the student's init_cfg"
+        )
+    student.load_state_dict(fitted, strict=False)
+    return report

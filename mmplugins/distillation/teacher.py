@@ -1,0 +1,129 @@
+"""The teacher: where its config and weights come from, and what it must share with the student."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.model.utils import revert_sync_batchnorm
+from mmengine.registry import MODELS
+from torch import nn
+
+from mmplugins.checkpoint import load_source
+from mmplugins.checkpoint.whole_model import match_model
+
+from .errors import DistillationError
+
+ModelSpec = str | Path | Mapping | nn.Module
+"""A model: config dict, path of a config file, or the model itself."""
+
+
+def build_teacher(spec: ModelSpec) -> nn.Module:
+    """Build a teacher, frozen and in eval mode, with weights of chance.
+
+    Args:
+        spec: Config dict of a detector or segmentor, path of a config file whose ``model`` it is,
+            or a built model.
+
+    Raises:
+        DistillationError: If there is no such file, or no model in it.
+    """
+    if isinstance(spec, str | Path):
+        if not Path(spec).is_file():
+            raise DistillationError(
+                f"teacher config {str(spec)!r} does not exist (looked for {Path(spec).resolve()}): "
+                "give the path of a .py file, or a dict as teacher="
+            )
+        config = Config.fromfile(spec)
+        if "model" not in config:
+            raise DistillationError(f"teacher config {str(spec)!r} has no `model`")
+        spec = config.model
+    teacher = spec if isinstance(spec, nn.Module) else MODELS.build(spec)
+    # In eval mode they are the same, and the runner, which sees to this, does not see the teacher.
+    return revert_sync_batchnorm(teacher).requires_grad_(False).eval()
+
+
+def load_teacher(teacher: nn.Module, source: str) -> None:
+    """Load the weights of a whole detector or segmentor; all must fit.
+
+    Args:
+        teacher: The model.
+        source: A local file, an address, or whatever :func:`mmplugins.checkpoint.load_source`
+            reads.
+
+    Raises:
+        DistillationError: If there is no such file, or keys are missing, unknown or misshapen.
+    """
+    try:
+        content = load_source(source)
+    except FileNotFoundError as error:
+        raise DistillationError(
+            f"teacher_checkpoint {source!r} does not exist: train the teacher first, or name "
+            "another file (--cfg-options model.teacher_checkpoint=FILE)"
+        ) from error
+    report, fitted = match_model(teacher, content, source)
+    if problems := report.problems(whole=True):
+        lines = "\n  ".join(problems)
+        raise DistillationError(
+            f"teacher_checkpoint {source!r} does not fit the teacher, {type(teacher).__name__} "
+            f"with {type(teacher.backbone).__name__}:\n  {lines}\nGive the file that belongs to "
+            "the teacher's config"
+        )
+    teacher.load_state_dict(fitted, strict=False)
+
+
+def check_pair(student: nn.Module, teacher: nn.Module) -> None:
+    """Check what student and teacher must and must not have in common.
+
+    Raises:
+        DistillationError: If one is no detector or segmentor, they share parameters, or the
+            teacher expects pictures prepared in another way, as it gets the student's.
+    """
+    for role, model in (("student", student), ("teacher", teacher)):
+        if not hasattr(model, "extract_feat") or not hasattr(model, "backbone"):
+            raise DistillationError(
+                f"the {role} is a {type(model).__name__}: expected a detector of mmdet or a "
+                "segmentor of mmseg"
+            )
+    ours = {id(p): name for name, p in student.named_parameters()}
+    ours |= {_place(p): name for name, p in student.named_parameters() if _place(p)}
+    shared = [
+        (ours.get(id(p)) or ours[_place(p)], name)
+        for name, p in teacher.named_parameters()
+        if id(p) in ours or (_place(p) and _place(p) in ours)
+    ]
+    if shared:
+        names = ", ".join(f"{a} (teacher: {b})" for a, b in shared[:3])
+        raise DistillationError(
+            f"student and teacher share {len(shared)} parameters: {names}; a frozen teacher cannot "
+            "be trained: build two models, and let inherit=True copy the weights"
+        )
+    ours, theirs = (_preparation(model) for model in (student, teacher))
+    if ours and theirs and ours != theirs:
+        raise DistillationError(
+            f"student and teacher prepare pictures differently, and one picture goes to both:\n"
+            f"  student: {ours}\n  teacher: {theirs}\nGive both the same data_preprocessor"
+        )
+
+
+def _place(parameter: nn.Parameter) -> tuple | None:
+    """Where a parameter is in memory, or None if it is nowhere."""
+    if parameter.device.type == "meta" or not parameter.numel():
+        return None
+    return parameter.device, parameter.data_ptr()
+
+
+def _preparation(model: nn.Module) -> dict:
+    """What the data preprocessor does to the values of a picture."""
+    part = getattr(model, "data_preprocessor", None)
+    if not isinstance(getattr(part, "mean", None), torch.Tensor) or part.mean.is_meta:
+        return {}
+    return dict(
+        mean=[round(value, 3) for value in part.mean.flatten().tolist()],
+        std=[round(value, 3) for value in part.std.flatten().tolist()],
+        swapped_channels=getattr(
+            part, "_channel_conversion", getattr(part, "channel_conversion", 0)
+        ),
+    )

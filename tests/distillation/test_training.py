@@ -1,0 +1,179 @@
+"""Trainings of a few steps through the runner, as the tools do them."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from small_pairs import SCORES, TASKS, build, model_config, recipe
+
+from mmplugins import engine
+from mmplugins.engine.preflight import failures, preflight
+
+STEPS = 3
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("distillation")
+
+
+def training(task: str, folder: Path, work_dir: str, steps: int = STEPS) -> Config:
+    """A plain training of the student on six pictures."""
+    cfg = recipe(task)
+    cfg.model = model_config(task, "RIFormer")
+    data_root = f"{folder}/shapes/"
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        cfg[name].update(batch_size=2, num_workers=0, persistent_workers=False)
+        data = cfg[name].dataset
+        data.data_root = data_root
+        data.generate = dict(image_size=64, num_train=6, num_val=4, seed=0)
+        for step in data.pipeline:
+            if step["type"] == "Resize":
+                step["scale"] = (64, 64)
+    cfg.train_dataloader.sampler = dict(type="InfiniteSampler", shuffle=True)
+    if "ann_file" in cfg.test_evaluator:
+        cfg.test_evaluator.ann_file = f"{data_root}annotations/instances_val.json"
+    cfg.val_evaluator = copy.deepcopy(cfg.test_evaluator)
+    cfg.model.test_cfg.score_thr = 0.001
+    cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=steps, val_interval=STEPS)
+    cfg.param_scheduler = []
+    cfg.log_processor.by_epoch = False
+    cfg.default_hooks.checkpoint = dict(type="CheckpointHook", by_epoch=False, interval=1)
+    cfg.default_hooks.logger.interval = 1
+    cfg.default_hooks.pop("results", None)  # draws curves
+    cfg.work_dir = str(folder / work_dir)
+    return cfg
+
+
+def distillation(task: str, folder: Path, work_dir: str, steps: int = STEPS) -> Config:
+    cfg = training(task, folder, work_dir, steps)
+    cfg.model = dict(
+        type="Distiller",
+        student=cfg.model,
+        teacher=model_config(task, "PoolFormer"),
+        terms={name: dict(warmup=2) for name in ("mixer", "block", SCORES[task])},
+        untrained_teacher=True,
+        inherit=True,
+    )
+    return cfg
+
+
+def scalars(work_dir: str) -> list[dict]:
+    (path,) = Path(work_dir).glob("*/vis_data/scalars.json")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_train_then_test_as_plain_model(task, folder):
+    cfg = distillation(task, folder, task)
+    runner = engine.train(copy.deepcopy(cfg))
+    assert runner.iter == STEPS
+    steps = [line for line in scalars(cfg.work_dir) if "loss" in line]
+    for name in cfg.model.terms:
+        assert all(line[f"loss_distill_{name}"] > 0 for line in steps)
+    optimised = [p for group in runner.optim_wrapper.param_groups for p in group["params"]]
+    assert len(optimised) == len(list(runner.model.student.parameters()))
+
+    checkpoint = Path(cfg.work_dir) / f"iter_{STEPS}.pth"
+    plain = build(task, model_config(task, "RIFormer"))
+    content = torch.load(checkpoint, weights_only=False)
+    plain.load_state_dict(content["state_dict"])
+    assert set(content["state_dict"]) == set(plain.state_dict())
+
+    metrics = []
+    for model in (cfg.model, cfg.model.student):
+        test = training(task, folder, f"{task}_test_{len(metrics)}")
+        test.model, test.load_from = copy.deepcopy(model), str(checkpoint)
+        metrics.append(engine.test(test)[1])
+    assert metrics[0] == metrics[1] and metrics[0]
+
+
+def test_resume_and_average(folder):
+    """Two steps and one more after resuming are three steps; with an average beside them."""
+    task, states = "semantic-fpn", []
+    for name, parts in (("whole", [3]), ("parts", [2, 3])):
+        for steps in parts:
+            cfg = distillation(task, folder, name, steps)
+            cfg.randomness = dict(seed=0)
+            cfg.custom_hooks = [dict(type="EMAHook", momentum=0.1)]
+            cfg.train_cfg.val_interval = 10
+            cfg.resume = steps == 3 and len(parts) > 1
+            runner = engine.train(cfg)
+        content = torch.load(Path(cfg.work_dir) / "iter_3.pth", weights_only=False)
+        assert not any("teacher" in key for key in content["ema_state_dict"])
+        states.append((runner.model.state_dict(), content))
+    (whole, kept), (parts, resumed) = states
+    for key, value in whole.items():
+        torch.testing.assert_close(parts[key], value, rtol=1e-4, atol=1e-5)
+    for key, value in kept["state_dict"].items():
+        torch.testing.assert_close(resumed["state_dict"][key], value, rtol=1e-4, atol=1e-5)
+    assert kept["state_dict"].keys() == whole.keys()
+
+
+def test_mixed_precision(folder):
+    cfg = distillation("retinanet", folder, "amp", steps=2)
+    engine.settings.use_amp(cfg)
+    engine.train(cfg)
+    for line in scalars(cfg.work_dir):
+        if "loss" in line:
+            assert 0 < line["loss_distill_anchor_scores"] < float("inf")
+
+
+def test_checks_before_training(folder):
+    """They look at the student, take a step, and find a teacher whose weights are not there."""
+    cfg = distillation("semantic-fpn", folder, "checked")
+    assert failures(preflight(cfg)) == []
+    cfg.model.update(untrained_teacher=False, teacher_checkpoint="nowhere.pth")
+    cfg.model.student.data_preprocessor.std = [1.0, 0.0, 1.0]
+    wrong = [result.message for result in failures(preflight(cfg))]
+    assert any(text.startswith("model.student.data_preprocessor.std: ") for text in wrong)
+    del cfg.model.student.data_preprocessor.std, cfg.model.teacher.data_preprocessor.std
+    del cfg.model.student.data_preprocessor.mean, cfg.model.teacher.data_preprocessor.mean
+    (wrong,) = (result.message for result in failures(preflight(cfg)))
+    assert "'nowhere.pth' does not exist" in wrong
+
+
+def one_process(rank: int, folder: str) -> None:
+    """A step in one of two processes; what it sees goes to a file."""
+    import torch.distributed as dist
+    from mmengine.model import MMDistributedDataParallel
+    from small_pairs import batch, distiller
+
+    import mmplugins  # noqa: F401
+
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/meeting", world_size=2, rank=rank)
+    arch = dict(depths=(1, 1, 2, 1), dims=(16, 16, 24, 32))
+    task = "semantic-fpn"
+    model = distiller(
+        task,
+        dict(mixer=dict(weight=0.0), pixel_scores={}),  # a weight of 0 leaves no projection out
+        teacher=model_config(task, "PoolFormer", arch=arch),
+        seed=rank,
+    )
+    own_teacher = {k: v.clone() for k, v in model.teacher.state_dict().items()}
+    wrapped = MMDistributedDataParallel(model, device_ids=[0])
+    losses = wrapped(*batch(task, seed=rank), mode="loss")
+    model.parse_losses(losses)[0].backward()
+    same = all(torch.equal(v, own_teacher[k]) for k, v in model.teacher.state_dict().items())
+    gradients = {name: p.grad for name, p in model.named_parameters()}
+    torch.save(dict(gradients=gradients, same=same), f"{folder}/rank{rank}.pth")
+    dist.destroy_process_group()
+
+
+def test_two_processes(tmp_path):
+    """Gradients are averaged; the teacher is not broadcast."""
+    torch.multiprocessing.start_processes(
+        one_process, (str(tmp_path),), nprocs=2, start_method="spawn"
+    )
+    first, second = (torch.load(tmp_path / f"rank{rank}.pth") for rank in range(2))
+    assert first["same"] and second["same"]
+    assert any(name.startswith("terms.") for name in first["gradients"])
+    for name, gradient in first["gradients"].items():
+        assert gradient is not None, name
+        torch.testing.assert_close(gradient, second["gradients"][name])

@@ -1,0 +1,280 @@
+"""The ablation of RIFormer's distillation on the shapes data: what each part of it is worth.
+
+RIFormer-S12 alone; with its teacher's soft labels; with module imitation as well; and with the
+teacher's weights to start from as well; beside PoolFormer-S12, the teacher. All start from random
+weights and train for the same number of steps on the same pictures in the same order. Each run's
+result is a file in --out: called again, the study does what is missing, and writes the table and
+the plot anew. Another budget needs another --out.
+"""
+
+import argparse
+import copy
+import json
+import os
+import platform
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from mmengine.config import Config
+from rich.console import Console
+
+import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
+from mmplugins.checkpoint import save_weights, write_whole
+from mmplugins.engine import build_runner, settings
+from mmplugins.visualization.figures import save_figure
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+TEACHER = "PoolFormer-S12, the teacher"
+ROWS = (TEACHER, "RIFormer-S12", "+ soft labels", "+ module imitation", "+ inheritance")
+"""From the second on, each row has what the rows above it have."""
+
+TASKS = {
+    # task: recipe, term of the scores, metric, its name in the table, its scale
+    "semantic-fpn": (
+        "semantic_fpn/semantic-fpn_shapes.py",
+        dict(pixel_scores=dict(weight=1.0, temperature=2.0)),
+        ("mIoU", "Semantic FPN, mIoU", 1),
+    ),
+    "retinanet": (
+        "retinanet/retinanet_shapes.py",
+        dict(anchor_scores=dict(weight=1.0)),
+        ("coco/bbox_mAP", "RetinaNet, box AP", 100),
+    ),
+}
+RECIPE_SIDE = 128
+"""Pixels of the pictures for which the recipes' anchors are."""
+PAPER = (75.01, 72.31, 74.05, 75.13, 75.36)
+"""ImageNet top-1 of the paper's ablation, S12 in a short schedule, in the order of the rows."""
+
+console = Console(soft_wrap=True, highlight=False)
+
+
+def run_config(task: str, row: str, seed: int, args: argparse.Namespace) -> Config:
+    """The config of one run: the recipe, the budget, and for the later rows a Distiller."""
+    recipe, scores, _ = TASKS[task]
+    cfg = Config.fromfile(CONFIGS / recipe)
+    side = args.image_size
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        loader = cfg[name]
+        loader.update(num_workers=0, persistent_workers=False)
+        data = loader.dataset
+        data.data_root = f"{args.out / 'shapes'}/"
+        data.generate = dict(image_size=side, num_train=args.train, num_val=args.val, seed=0)
+        for step in data.pipeline:
+            if step["type"] == "Resize":
+                step["scale"] = (side, side)
+    cfg.train_dataloader.update(
+        batch_size=args.batch, sampler=dict(type="InfiniteSampler", shuffle=True)
+    )
+    cfg.train_dataloader.pop("batch_sampler", None)
+    if "ann_file" in cfg.test_evaluator:
+        cfg.test_evaluator.ann_file = f"{args.out / 'shapes'}/annotations/instances_val.json"
+    if "bbox_head" in cfg.model:  # anchors shrink with the objects
+        cfg.model.bbox_head.anchor_generator.octave_base_scale *= side / RECIPE_SIDE
+    if "size" in cfg.model.data_preprocessor:
+        cfg.model.data_preprocessor.size = (side, side)
+
+    steps = args.iterations
+    cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=steps, val_interval=steps + 1)
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    cfg.optim_wrapper.optimizer.lr = args.lr
+    warm_up = max(1, steps // 10)
+    cfg.param_scheduler = [
+        dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=warm_up),
+        dict(type="CosineAnnealingLR", by_epoch=False, begin=0, end=steps, eta_min_ratio=0.01),
+    ]
+    cfg.log_processor.by_epoch = False
+    # mmengine's own hooks without its checkpoints: a run takes a minute and leaves its result only.
+    cfg.default_hooks = dict(checkpoint=None, logger=dict(type="LoggerHook", interval=20))
+    cfg.randomness, cfg.log_level = dict(seed=seed), "ERROR"
+    cfg.work_dir = str(args.out / "logs" / f"{task}_{seed}_{ROWS.index(row)}")
+    if args.amp:
+        settings.use_amp(cfg)
+
+    if row == TEACHER:
+        return cfg
+    teacher, student = cfg.model, copy.deepcopy(cfg.model)
+    student.backbone.type = "RIFormer"
+    level = ROWS.index(row) - 1
+    if not level:
+        cfg.model = student
+        return cfg
+    terms = dict(scores)
+    if level > 1:
+        imitation = Config.fromfile(CONFIGS / "_base_/distillation.py").distillation
+        terms |= {name: dict(term, warmup=warm_up) for name, term in imitation.items()}
+    cfg.model = dict(
+        type="Distiller",
+        student=student,
+        teacher=teacher,
+        teacher_checkpoint=str(teacher_file(task, seed, args)),
+        terms=terms,
+        inherit=level > 2,
+    )
+    return cfg
+
+
+def teacher_file(task: str, seed: int, args: argparse.Namespace) -> Path:
+    return args.out / f"{task}_{seed}_teacher.pth"
+
+
+def result_file(task: str, row: str, seed: int, args: argparse.Namespace) -> Path:
+    return args.out / f"{task}_{seed}_{ROWS.index(row)}.json"
+
+
+def budget(args: argparse.Namespace) -> dict:
+    """What all runs of a study have in common."""
+    names = ("iterations", "batch", "image_size", "train", "val", "lr", "amp")
+    return {name: getattr(args, name) for name in names}
+
+
+def do_run(task: str, row: str, seed: int, args: argparse.Namespace) -> float:
+    """Train and test once, and keep the result; returns the seconds it took."""
+    begun = time.monotonic()
+    runner = build_runner(run_config(task, row, seed, args))
+    runner.train()
+    seconds = time.monotonic() - begun
+    metrics = runner.test()
+    if row == TEACHER:
+        save_weights(
+            runner.model.state_dict(),
+            teacher_file(task, seed, args),
+            payload="state_dict",
+            overwrite=True,
+        )
+    _, _, (metric, _, scale) = TASKS[task]
+    result = dict(
+        task=task,
+        row=row,
+        seed=seed,
+        value=float(metrics.get(metric, 0)) * scale,  # mmdet is silent on no box at all
+        metrics={name: float(value) for name, value in metrics.items()},
+        training_seconds=round(seconds, 1),
+        budget=budget(args),
+    )
+    write_whole(result_file(task, row, seed, args), json.dumps(result, indent=2) + "\n")
+    return time.monotonic() - begun
+
+
+def read_results(args: argparse.Namespace) -> dict[tuple[str, str], list[float]]:
+    """Values of all seeds by task and row.
+
+    Raises:
+        ValueError: If a result is there from another budget.
+    """
+    values: dict[tuple[str, str], list[float]] = {}
+    for task in args.tasks:
+        for row in ROWS:
+            for seed in range(args.seeds):
+                path = result_file(task, row, seed, args)
+                if not path.is_file():
+                    continue
+                result = json.loads(path.read_text())
+                if result["budget"] != budget(args):
+                    raise ValueError(
+                        f"{path} is of another budget, {result['budget']}: expected "
+                        f"{budget(args)}; give another --out"
+                    )
+                values.setdefault((task, row), []).append(result["value"])
+    return values
+
+
+def spread(values: list[float]) -> str:
+    """Mean, and standard deviation over the seeds."""
+    if len(values) < 2:
+        return f"{values[0]:.1f}" if values else "-"
+    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
+
+
+def table(values: dict[tuple[str, str], list[float]], args: argparse.Namespace) -> str:
+    """The study in Markdown."""
+    titles = [TASKS[task][2][1] for task in args.tasks]
+    lines = [
+        f"| | {' | '.join(f'{title} | seeds' for title in titles)} | paper, ImageNet top-1 |",
+        "| --- |" + " ---: | --- |" * len(titles) + " ---: |",
+    ]
+    for row, published in zip(ROWS, PAPER, strict=True):
+        cells = []
+        for task in args.tasks:
+            found = values.get((task, row), [])
+            cells += [spread(found), ", ".join(f"{value:.1f}" for value in found) or "-"]
+        lines.append(f"| {row} | {' | '.join(cells)} | {published} |")
+    lines += [
+        "",
+        f"Mean ± standard deviation over {args.seeds} seeds. {args.iterations} steps of "
+        f"{args.batch} pictures of {args.image_size} pixels from random weights, "
+        f"{args.train} pictures to learn from, {args.val} to test on, "
+        f"{'bfloat16' if args.amp else 'float32'}, learning rate {args.lr}. "
+        f"torch {torch.__version__}, {platform.machine()}, {os.cpu_count()} CPU cores. "
+        "The teacher has the budget of a student; what it learnt is not counted as the student's.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def plot(values: dict[tuple[str, str], list[float]], args: argparse.Namespace) -> None:
+    """One panel per task: the mean as a line, every seed as a dot, the teacher dashed."""
+    figure = Figure(figsize=(5.5 * len(args.tasks), 4))
+    panels = figure.subplots(1, len(args.tasks), squeeze=False)[0]
+    for panel, task in zip(panels, args.tasks, strict=True):
+        shown = [(row, values[task, row]) for row in ROWS[1:] if (task, row) in values]
+        for i, (_, found) in enumerate(shown):
+            panel.scatter([i] * len(found), found, s=18, color="tab:blue", alpha=0.6)
+        panel.plot([statistics.mean(found) for _, found in shown], color="tab:blue")
+        if teacher := values.get((task, TEACHER)):
+            panel.axhline(statistics.mean(teacher), color="gray", linestyle="--", label=TEACHER)
+            panel.legend(loc="lower right")
+        panel.set_xticks(range(len(shown)), [row for row, _ in shown], rotation=15)
+        panel.set_ylabel(TASKS[task][2][1])
+    figure.tight_layout()
+    save_figure(figure, args.out / "study.png", dpi=120)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--out", type=Path, default=Path("work_dirs/distillation_study"))
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1 ...")
+    parser.add_argument("--iterations", type=int, default=500, help="training steps of a run")
+    parser.add_argument("--batch", type=int, default=8, help="pictures of a step")
+    parser.add_argument("--image-size", type=int, default=128, help="pixels")
+    parser.add_argument("--train", type=int, default=1200, help="pictures to learn from")
+    parser.add_argument("--val", type=int, default=240, help="pictures to test on")
+    parser.add_argument("--lr", type=float, default=4e-3, help="learning rate of AdamW")
+    parser.add_argument("--amp", action="store_true", help="bfloat16 on a CPU")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    runs = [(t, seed, row) for seed in range(args.seeds) for t in args.tasks for row in ROWS]
+    read_results(args)  # refuses results of another budget before anything is done
+    todo = [run for run in runs if not result_file(run[0], run[2], run[1], args).is_file()]
+    console.print(f"{len(runs)} runs, {len(runs) - len(todo)} of them done before")
+    spent = 0.0
+    for done, (task, seed, row) in enumerate(todo, 1):
+        seconds = do_run(task, row, seed, args)
+        spent += seconds
+        left = spent / done * (len(todo) - done) / 60
+        value = read_results(args)[task, row][-1]
+        console.print(
+            f"{done}/{len(todo)}  {task}, seed {seed}, {row}: {value:.1f}  "
+            f"({seconds:.0f} s; about {left:.0f} min left)"
+        )
+    values = read_results(args)
+    write_whole(args.out / "study.md", table(values, args))
+    plot(values, args)
+    console.print(table(values, args), markup=False)
+    console.print(f"Table and plot are in {args.out}", markup=False)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from None
