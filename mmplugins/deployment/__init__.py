@@ -1,6 +1,6 @@
 """From a trained model to one that is fast at inference."""
 
-from .comparison import largest_difference, raw_outputs
+from .equality import largest_difference, raw_outputs
 from .deploy_hook import DeployHook
 from .reparameterize import reparameterize
 

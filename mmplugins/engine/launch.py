@@ -33,7 +33,15 @@ class ConsoleRunner(Runner):
     """
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """As in :class:`mmengine.runner.Runner`, with a quiet console."""
+        """As in :class:`mmengine.runner.Runner`, with a quiet console and a name of its own.
+
+        OpenMMLab names a run by the second in which it starts. Of two in one second, the second
+        would share the first one's logger and write into its work dir.
+        """
+        name, count = self._experiment_name, 1
+        while MMLogger.check_instance_created(self._experiment_name):
+            count += 1
+            self._experiment_name = f"{name}_{count}"
         logger = super().build_logger(*args, **kwargs)
         for handler in console_handlers(logger):
             handler.setLevel(max(handler.level, logging.WARNING))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.dist import is_distributed
 
@@ -48,6 +49,16 @@ def test_own_runner_type_goes_first(monkeypatch):
     monkeypatch.setattr(ConsoleRunner, "from_cfg", lambda cfg: "console")
     assert launch.build_runner(Config(dict(runner_type="Flexible"))) == ("own", "Flexible")
     assert launch.build_runner(Config(dict(a=1))) == "console"
+
+
+def test_two_runs_in_one_second_have_two_logs(monkeypatch, tmp_path):
+    monkeypatch.setattr("mmengine.runner.runner.time.strftime", lambda *_: "20260101_000000")
+    for name in ("first", "second"):
+        settings = dict(work_dir=str(tmp_path / name), experiment_name="run", default_hooks={})
+        runner = ConsoleRunner(torch.nn.Identity(), **settings)
+        runner.logger.info(f"this is {name}")
+        (log,) = (tmp_path / name).rglob("*.log")
+        assert f"this is {name}" in log.read_text()
 
 
 @pytest.mark.parametrize(
