@@ -13,45 +13,14 @@ from itertools import combinations
 import pytest
 import torch
 from mmengine.registry import MODELS
+from small_backbones import CONFIGS, NO_FAMILY, build, every_backbone, every_own_backbone
 from torch import nn
 
 from mmplugins.backbones import PyramidBackbone, backbone_config, build_backbone, list_backbones
 from mmplugins.backbones.catalog import families
 from mmplugins.backbones.token_mixers import Pooling
 
-SMALL = dict(depths=(1, 1, 2, 1), dims=(32, 64, 96, 128))
-
-NO_FAMILY = {  # registered classes without a table of variants
-    "MetaFormer": dict(type="MetaFormer", token_mixers=["Pooling"] * 3 + ["Attention"], **SMALL),
-    "TimmBackbone": dict(type="TimmBackbone", model_name="test_resnet"),
-}
-
-
-def structures() -> dict[str, dict]:
-    """One config for each family, and one for each variant that is more than a size."""
-    configs = {}
-    for family, cls in families().items():
-        told_apart = []
-        for arch, variant in cls.variants.items():
-            if variant.settings not in told_apart:
-                told_apart.append(variant.settings)
-                config = dict(type=cls.__name__, arch=SMALL | dict(variant.settings))
-                configs[f"{family}_{arch}"] = config
-    return configs | {name: NO_FAMILY[name] for name in NO_FAMILY if name in MODELS.module_dict}
-
-
-CONFIGS = structures()
 ALL_SUBSETS = [c for n in (1, 2, 3, 4) for c in combinations(range(4), n)]
-
-every_backbone = pytest.mark.parametrize("name", CONFIGS)
-every_own_backbone = pytest.mark.parametrize(  # those with a stem and stages, not timm's parts
-    "name", [name for name in CONFIGS if name != "TimmBackbone"]
-)
-
-
-def build(name: str, **overrides) -> PyramidBackbone:
-    config = CONFIGS[name] | overrides
-    return MODELS.get(config.pop("type"))(**config)
 
 
 def of_part(name: str, parts: list[str]) -> bool:

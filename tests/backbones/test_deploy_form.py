@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 import torch
 from mmengine.registry import MODELS
-from test_contract import build, every_backbone
+from small_backbones import build, every_backbone
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode

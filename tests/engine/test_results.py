@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from random_training import run, tiny
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mmplugins.engine import test as run_test
 
