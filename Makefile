@@ -18,10 +18,10 @@ LINTABLE := $(VENV)/.mmplugins-ruff
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test lint format clean distclean
+.PHONY: help install demo test test-browser lint format clean distclean
 
 help:  ## list what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 install: $(INSTALLED)  ## set up: virtual environment and tested versions of everything
 
@@ -29,7 +29,10 @@ demo: $(INSTALLED)  ## set up, make data, train and test a detector: AP, picture
 	$(PY) tools/demo.py
 
 test: $(TESTABLE)  ## set up and run the tests
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) -m "not slow"
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) -m "not slow and not browser"
+
+test-browser: $(TESTABLE)  ## set up and look at the HTML report in headless Chromium
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m browser
 
 lint: $(LINTABLE)  ## check style with ruff
 	$(PY) -m ruff check .

@@ -29,6 +29,8 @@ from .stamp import summary
 MIB = 2**20
 DPI = 150
 FORMATS = ("png", "svg")
+LONGEST = 44
+"""Characters of a label."""
 TEXT, FAINT = "#222222", "#666666"
 
 
@@ -51,10 +53,10 @@ class Point:
 
 def short_label(row: Mapping[str, Any]) -> str:
     """A row's label for a plot: configs without folder and ending."""
-    if not row.get("whole"):
-        return row["row"]
-    label = row["row"].replace(row["name"], Path(row["name"]).stem, 1)
-    return label.replace("@", " @ ")
+    label = row["row"]
+    if row.get("whole"):
+        label = label.replace(row["name"], Path(row["name"]).stem, 1).replace("@", " @ ")
+    return label if len(label) <= LONGEST else f"{label[: LONGEST - 1]}…"
 
 
 def accuracy_against_latency(

@@ -68,6 +68,31 @@ def test_both_forms_are_tested_in_deploy_form(detection, folder, call):
             torch.testing.assert_close(boxes["scores"], expected["scores"], rtol=1e-4, atol=1e-6)
 
 
+def test_averaged_augmented_and_deployed(detection, folder, call):
+    """EMA, channels-last, ``--tta`` and ``--deploy`` together find the boxes of ``--tta`` alone."""
+    torch.manual_seed(0)
+    checkpoint, deployed = folder / "all.pth", folder / "all_deploy.pth"
+    torch.save(dict(state_dict=build(detection).state_dict(), meta={}), checkpoint)
+    call("deploy", detection, checkpoint, "--out", deployed)
+    averaged = folder / "averaged.py"
+    hooks = "[dict(type='EMAHook'), dict(type='ChannelsLastHook')]"
+    averaged.write_text(f"_base_ = {str(detection)!r}\ncustom_hooks = {hooks}\n")
+    found = []
+    for config, file, options in [
+        (detection, checkpoint, ()),
+        (averaged, checkpoint, ("--deploy",)),
+        (averaged, deployed, ("--deploy",)),
+    ]:
+        out = folder / f"all_{len(found)}"
+        flags = ("--work-dir", out, "--out", f"{out}.pkl", "--tta", *options)
+        call("test", config, file, *flags)
+        found.append([image["pred_instances"]["scores"] for image in mmengine.load(f"{out}.pkl")])
+    assert any(len(scores) for scores in found[0])
+    for others in found[1:]:
+        for scores, expected in zip(others, found[0], strict=True):
+            torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_hook_is_for_tests_only(detection, folder, call):
     config = folder / "hooked.py"
     config.write_text(f"_base_ = {str(detection)!r}\ncustom_hooks = [dict(type='DeployHook')]\n")

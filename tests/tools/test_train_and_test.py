@@ -149,6 +149,17 @@ def test_an_error_is_one_line(detection, monkeypatch):
     assert str(stopped.value).startswith("error: checkpoint 'absent.pth' does not exist")
 
 
+def test_a_damaged_checkpoint_is_one_line(detection, folder, monkeypatch):
+    tool, damaged = str(ROOT / "tools/test.py"), folder / "damaged.pth"
+    torch.save(dict(state_dict=dict(a=torch.ones(100))), damaged)
+    damaged.write_bytes(damaged.read_bytes()[:300])
+    monkeypatch.setattr(sys, "argv", [tool, str(detection), str(damaged)])
+    monkeypatch.chdir(folder)
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(tool, run_name="__main__")
+    assert re.match(r"error: .*damaged\.pth", str(stopped.value))
+
+
 def test_segmentation(segmentation, call, folder, tmp_path, capsys):
     work_dir = folder / "segmentation"
     call("train", segmentation, "--work-dir", work_dir)

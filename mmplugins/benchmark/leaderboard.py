@@ -1,0 +1,326 @@
+"""What trainings of many backbones come to: scores with their spread, beside what they cost.
+
+``make_board`` returns JSON-able data::
+
+    kind     'leaderboard'
+    stamp    machine and versions of the trainings, or of whoever read them
+    budget   what trained trials have in common, or null
+    cost     {'stamp', 'settings', 'size', 'batch'} of the benchmark, or null
+    tasks    one per task and recipe: task, title, score, config, and
+      rows   best first: label, backbone, family, steps, source ('trained' or work dirs),
+             scores [{seed, score, seconds, metrics}], mean, deviation, lowest, highest,
+             place {place, tied} or null, failures [{seed, reason}],
+             cost {row, whole, parameters, backbone_parameters, macs, backbone_macs, inference,
+             memory, failure} or null
+
+Scores are in percent, costs as in :mod:`.report`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from matplotlib.figure import Figure
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from .html_report import Section
+from .plots import Point, accuracy_against_latency
+from .report import write_aside
+from .stamp import summary
+from .trials import TASKS
+
+SEEDS_TO_RANK = 3
+"""With fewer seeds, two rows of equal worth lie apart by chance too often."""
+
+NOTES = (
+    "Scores are means and standard deviations over seeds, in percent. Rows share a place (=) "
+    "unless the worst seed of one is above the best of the other, with 3 seeds or more each."
+)
+
+
+def make_board(
+    results: Sequence[Mapping[str, Any]],
+    stamp: Mapping[str, Any],
+    budget: Mapping[str, Any] | None = None,
+    report: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Put results together, see the module for the structure.
+
+    Args:
+        results: Of :func:`.trials.run_trial` and :func:`.work_dirs.read_work_dir`. Those of one
+            recipe, backbone and number of steps are seeds of one row.
+        stamp: Of :func:`.stamp.make_stamp`.
+        budget: What the trained ones have in common.
+        report: A benchmark with rows ``CONFIG.py@BACKBONE`` or ``BACKBONE``, for the costs at its
+            largest size.
+    """
+    groups: dict[tuple, list[Mapping[str, Any]]] = {}
+    for result in results:
+        kind = result["source"] == "trained"
+        key = result["task"] or "", result["config"], result["label"], result["steps"], kind
+        groups.setdefault(key, []).append(result)
+    tasks: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for key, group in groups.items():
+        tasks.setdefault(key[:2], []).append(_row(group, report))
+    for rows in tasks.values():
+        rows.sort(key=lambda row: -row["mean"] if row["mean"] is not None else float("inf"))
+        for row in rows:
+            row["place"] = _place(row, rows)
+    order = [*TASKS, ""]
+    return dict(
+        kind="leaderboard",
+        stamp=dict(stamp),
+        budget=dict(budget) if budget else None,
+        cost=_cost_of_report(report) if report else None,
+        tasks=[
+            dict(
+                task=task,
+                title=TASKS[task].title if task else "Unknown task",
+                score=TASKS[task].score if task else "score",
+                config=config,
+                rows=rows,
+            )
+            for (task, config), rows in sorted(
+                tasks.items(), key=lambda item: (order.index(item[0][0]), item[0][1])
+            )
+        ],
+    )
+
+
+def _row(group: Sequence[Mapping[str, Any]], report: Mapping[str, Any] | None) -> dict[str, Any]:
+    done = sorted((r for r in group if r["failure"] is None), key=lambda r: str(r["seed"]))
+    values, first = [r["score"] for r in done], group[0]
+    sources = [r["source"] for r in group]
+    return dict(
+        label=first["label"], backbone=first["backbone"], family=first["family"],
+        steps=first["steps"], source="trained" if "trained" in sources else sources,
+        scores=[{k: r[k] for k in ("seed", "score", "seconds", "metrics")} for r in done],
+        mean=mean(values) if values else None,
+        deviation=stdev(values) if len(values) > 1 else None,
+        lowest=min(values, default=None),
+        highest=max(values, default=None),
+        failures=[dict(seed=r["seed"], reason=r["failure"]) for r in group if r["failure"]],
+        cost=_cost(first, report) if report else None,
+    )  # fmt: skip
+
+
+def _place(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """One more than the rows that are surely better; tied if another is neither that nor worse."""
+    ranked = [other for other in rows if len(other["scores"]) >= SEEDS_TO_RANK]
+    if row not in ranked:
+        return None
+    better = [other for other in ranked if other["lowest"] > row["highest"]]
+    worse = [other for other in ranked if other["highest"] < row["lowest"]]
+    return dict(place=len(better) + 1, tied=len(better) + len(worse) + 1 < len(ranked))
+
+
+def _case_to_show(report: Mapping[str, Any]) -> tuple[list[int], int] | None:
+    """The largest size, at the smallest batch."""
+    return max(report["cases"], key=lambda c: (c[0][0] * c[0][1], -c[1]), default=None)
+
+
+def _cost_of_report(report: Mapping[str, Any]) -> dict[str, Any]:
+    size, batch = _case_to_show(report) or (None, None)
+    return dict(stamp=report["stamp"], settings=report["settings"], size=size, batch=batch)
+
+
+def _cost(result: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Cost of a row: of the whole model, if the report has it, else of the backbone."""
+
+    def fits(row: Mapping[str, Any]) -> bool:
+        if row.get("options"):
+            return False
+        if row.get("whole"):
+            same = Path(row["name"]).stem == result["config"]
+            return same and row["backbone"] in (result["backbone"], "")
+        return row.get("name") == result["backbone"]
+
+    found = [row for row in report["rows"] if fits(row)]
+    if not found:
+        lost = [row for row in report["rows"] if row["row"].endswith(f"@{result['backbone']}")]
+        reasons = [row["failure"] for row in lost if result["config"] in row["row"]]
+        return dict(failure=reasons[0]) if reasons and reasons[0] else None
+    row = max(found, key=lambda r: (r["whole"], bool(r["backbone"])))
+    size, batch = _case_to_show(report) or (None, None)
+    case = next((c for c in row["cases"] if [c["size"], c["batch"]] == [size, batch]), {})
+    parts, macs = row["parameters"]["by_part"], case.get("macs") or {}
+    whole = row["whole"]
+    return dict(
+        row=row["row"], whole=whole, parameters=row["parameters"]["total"],
+        backbone_parameters=parts.get("backbone") if whole else row["parameters"]["total"],
+        macs=macs.get("total"),
+        backbone_macs=macs.get("by_part", {}).get("backbone") if whole else macs.get("total"),
+        inference=case.get("inference"), memory=case.get("memory", {}),
+        failure=row["failure"] or "; ".join(case.get("failures", {}).values()) or None,
+    )  # fmt: skip
+
+
+def table_of_task(task: Mapping[str, Any]) -> list[list[str]]:
+    """The table of a task as text, heading first, best first; empty columns are left out."""
+    heading = ["#", "backbone", task["score"], "min - max", "seeds", "steps", "params M",
+               "backbone M", "MACs G", "ms", "p10 - p90", "train s", "note"]  # fmt: skip
+    lines = [_line(row) for row in task["rows"]]
+    keep = [i for i in range(len(heading)) if any(line[i] != "-" for line in lines)]
+    return [[line[i] for i in keep] for line in [heading, *lines]]
+
+
+def _line(row: Mapping[str, Any]) -> list[str]:
+    cost, place = row["cost"] or {}, row["place"]
+    times, count = cost.get("inference"), len(row["scores"])
+    score = "failed" if row["mean"] is None else f"{row['mean']:.1f}"
+    if row["deviation"] is not None:
+        score += f" ± {row['deviation']:.1f}"
+    seconds = [s["seconds"] for s in row["scores"] if s["seconds"] is not None]
+    notes = [f"seed {f['seed']} failed: {f['reason']}" for f in row["failures"]]
+    notes += [f"cost: {cost['failure']}"] if cost.get("failure") else []
+    notes += [] if row["source"] == "trained" else [f"read from {', '.join(row['source'])}"]
+    return [
+        f"{place['place']}{'=' if place['tied'] else ''}" if place else "-",
+        row["label"],
+        score,
+        f"{row['lowest']:.1f} - {row['highest']:.1f}" if count > 1 else "-",
+        str(count),
+        str(row["steps"] or "-"),
+        _scaled(cost.get("parameters"), 1e6, 2),
+        _scaled(cost.get("backbone_parameters"), 1e6, 2),
+        _scaled(cost.get("macs"), 1e9, 2),
+        _scaled(times and times["median"], 1e-3, 1),
+        f"{times['p10'] * 1e3:,.1f} - {times['p90'] * 1e3:,.1f}" if times else "-",
+        f"{mean(seconds):,.0f}" if seconds else "-",
+        "; ".join(notes) or "-",
+    ]
+
+
+def _scaled(value: float | None, unit: float, digits: int) -> str:
+    return "-" if value is None else f"{value / unit:,.{digits}f}"
+
+
+def tables_of(board: Mapping[str, Any]) -> list[tuple[str, list[list[str]]]]:
+    """All tables of a board with their titles."""
+    return [(f"{t['title']}, {t['config']}", table_of_task(t)) for t in board["tasks"]]
+
+
+def notes_of_board(board: Mapping[str, Any]) -> list[str]:
+    """How the scores and costs came about."""
+    notes, budget, cost = [NOTES], board["budget"], board["cost"]
+    if budget:
+        parts = [f"{budget['steps']} steps of {budget['batch']} pictures"]
+        parts += [f"{budget['image_size']} pixels"] if budget["image_size"] else []
+        parts += [f"learning rate {budget['lr']}"] if budget["lr"] else []
+        parts += ["mixed precision"] if budget["amp"] else []
+        parts += [f"{name}={value}" for name, value in budget["options"].items()]
+        notes.append(f"Trained for {', '.join(parts)}; on {summary(board['stamp'])}.")
+    if cost and cost["size"]:
+        height, width = cost["size"]
+        rounds = cost["settings"].get("rounds", "?")
+        notes.append(
+            f"Cost at {height}x{width}, batch {cost['batch']}, in one interleaved run of {rounds} "
+            f"rounds on {summary(cost['stamp'])}."
+        )
+    return notes
+
+
+def board_markdown(board: Mapping[str, Any]) -> str:
+    """All tables of a board, and the notes, as Markdown."""
+    parts = []
+    for title, (heading, *lines) in tables_of(board):
+        rule = ["---" if name in ("backbone", "note") else "---:" for name in heading]
+        cells = [[cell.replace("|", "\\|") for cell in line] for line in [heading, rule, *lines]]
+        rows = "\n".join(f"| {' | '.join(line)} |" for line in cells)
+        parts.append(f"**{title}**\n\n{rows}")
+    return "\n\n".join([*parts, *notes_of_board(board)]) + "\n"
+
+
+def board_csv(board: Mapping[str, Any]) -> str:
+    """One line per trained model, with plain numbers, as CSV."""
+    lines = []
+    for task in board["tasks"]:
+        for row in task["rows"]:
+            cost = row["cost"] or {}
+            base = {k: row[k] for k in ("label", "backbone", "family", "steps")}
+            costs = {k: cost.get(k) for k in ("parameters", "backbone_parameters", "macs")}
+            costs["latency_median"] = (cost.get("inference") or {}).get("median")
+            head = dict(task=task["task"], config=task["config"], **base)
+            for s in row["scores"]:
+                one = dict(seed=s["seed"], score=s["score"], seconds=s["seconds"], failure=None)
+                lines.append({**head, **one, **costs})
+            for f in row["failures"]:
+                one = dict(seed=f["seed"], score=None, seconds=None, failure=f["reason"])
+                lines.append({**head, **one, **costs})
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(lines[0]) if lines else ["task"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def board_tables(board: Mapping[str, Any]) -> list[Table]:
+    """All tables of a board for the terminal."""
+    tables = []
+    for title, (heading, *lines) in tables_of(board):
+        table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
+        for name in heading:
+            left = name in ("backbone", "note")
+            table.add_column(name, justify="left" if left else "right", no_wrap=name != "note")
+        for line in lines:
+            table.add_row(*map(escape, line))
+        tables.append(table)
+    return tables
+
+
+def write_board(board: Mapping[str, Any], folder: str | Path) -> None:
+    """Write ``leaderboard.json``, ``.md`` and ``.csv``, aside first; older ones are replaced."""
+    stem = Path(folder) / "leaderboard"
+    write_aside(stem.with_suffix(".json"), json.dumps(board, indent=1, default=str) + "\n")
+    write_aside(stem.with_suffix(".md"), board_markdown(board))
+    write_aside(stem.with_suffix(".csv"), board_csv(board))
+
+
+def read_board(path: str | Path) -> dict[str, Any]:
+    """Read a board that :func:`write_board` wrote.
+
+    Raises:
+        ValueError: If the file is something else.
+    """
+    board = json.loads(Path(path).read_text(encoding="utf-8"))
+    if not isinstance(board, dict) or board.get("kind") != "leaderboard":
+        raise ValueError(f"{path}: no leaderboard (a benchmark is read from its .jsonl)")
+    return board
+
+
+def board_plots(board: Mapping[str, Any]) -> dict[str, Figure]:
+    """Score against latency of each task, where both are known."""
+    made = {}
+    for task in board["tasks"]:
+        points = []
+        for row in task["rows"]:
+            times = (row["cost"] or {}).get("inference")
+            if times and row["mean"] is not None:
+                score = row["lowest"], row["mean"], row["highest"]
+                latency = times["p10"], times["median"], times["p90"]
+                points.append(Point(row["label"], row["family"] or "", latency, score))
+        if points:
+            size, batch = board["cost"]["size"], board["cost"]["batch"]
+            made[f"{task['task']}_{task['config']}"] = accuracy_against_latency(
+                points,
+                f"{task['score']} in %",
+                f"{task['title']}: score against latency",
+                f"{size[0]}x{size[1]}, batch {batch}, {summary(board['cost']['stamp'])}. "
+                "Bars: all seeds; 10th to 90th percentile.",
+            )
+    return made
+
+
+def board_section(board: Mapping[str, Any], title: str) -> Section:
+    """A board as a part of an HTML report."""
+    plots = [(figure.axes[0].get_title("left"), figure) for figure in board_plots(board).values()]
+    stamp = {**board["stamp"], **(board["budget"] or {})}
+    return Section(title, tables_of(board), plots, notes_of_board(board), stamp)

@@ -1,0 +1,380 @@
+"""One backbone trained once in a recipe on a small budget, the same for all: what it scored.
+
+A *trial* is a config, a backbone and a seed. Its result is a file in its own folder; a trial that
+was interrupted goes on from its last checkpoint, one that is done is not run again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import re
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmplugins.checkpoint import write_whole
+from mmplugins.engine import build_runner, compose, load_config, settings
+from mmplugins.engine.backbone_choice import parse_backbone, short_name
+from mmplugins.engine.interruption import sigterm_interrupts
+from mmplugins.engine.settings import SettingError, task_of
+from mmplugins.engine.whole_checkpoints import resumable_files
+
+from .memory import release
+from .speed import reason_of
+from .stamp import differences
+
+SHAPES_SIDE = 128
+"""Pixels of the pictures that the anchors of the shapes recipes are made for."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learnt, and the figure that counts.
+
+    Attributes:
+        title: Its name in headings.
+        score: Name of the figure, in percent.
+        metric: Ending of its name among an evaluator's metrics.
+        scale: What brings that to percent.
+    """
+
+    title: str
+    score: str
+    metric: str
+    scale: float
+
+
+TASKS = {
+    "detection": Task("Object detection", "box AP", "bbox_mAP", 100),
+    "instance": Task("Instance segmentation", "mask AP", "segm_mAP", 100),
+    "semantic": Task("Semantic segmentation", "mIoU", "mIoU", 1),
+}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What all trials have in common.
+
+    Attributes:
+        steps: Optimiser steps, the first tenth of them warming up; then cosine decay to 1 %.
+        batch: Pictures per step.
+        image_size: Side of the shapes pictures in pixels. Defaults to the recipe's own; other data
+            have their size in the recipe.
+        lr: Learning rate. Defaults to the recipe's own.
+        amp: Whether in mixed precision.
+        options: Further changes of the configs, dotted names to values.
+    """
+
+    steps: int = 500
+    batch: int = 8
+    image_size: int | None = None
+    lr: float | None = None
+    amp: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.steps < 1 or self.batch < 1:
+            raise ValueError(f"steps={self.steps}, batch={self.batch}: expected 1 or more")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A config, a backbone and a seed.
+
+    Attributes:
+        config: Config file.
+        backbone: As for :func:`mmplugins.engine.compose`, as text.
+        label: The backbone's name in tables and folders.
+        seed: For weights and data.
+        folder: Where checkpoints, logs and the result go.
+    """
+
+    config: str
+    backbone: str
+    label: str
+    seed: int
+    folder: Path
+
+    @property
+    def result(self) -> Path:
+        """File of the result."""
+        return self.folder / "result.json"
+
+    def done(self) -> dict[str, Any] | None:
+        """The result, if the trial has run and did not fail."""
+        if not self.result.is_file():
+            return None
+        result = json.loads(self.result.read_text(encoding="utf-8"))
+        return result if result["failure"] is None else None
+
+
+def name_backbone(text: str) -> tuple[str, str]:
+    """Label and backbone of ``caformer_s18``, ``timm/resnet50``, ``dict(...)``, ``NAME=dict(...)``.
+
+    Raises:
+        SettingError: If a dict cannot be read.
+    """
+    named = re.match(r"\s*([\w.-]+)\s*=\s*(?=dict\(|\{)", text)
+    backbone = text[named.end() :] if named else text
+    if named:
+        return named[1], backbone.strip()
+    written = backbone.strip().startswith(("{", "dict("))
+    return (short_name(backbone) if written else backbone.strip()), backbone.strip()
+
+
+def family_of_backbone(backbone: str | Mapping[str, Any]) -> str | None:
+    """Family of a backbone in lower case, as in :mod:`.palette`; None if it cannot be read."""
+    try:
+        config = parse_backbone(backbone) if isinstance(backbone, str) else backbone
+    except SettingError:
+        return None
+    kind = str(config.get("type", "")).rpartition(".")[2]
+    name = str(config.get("model_name", "")).removeprefix("timm/")
+    if kind == "TimmBackbone" and (found := re.match(r"[a-z]+(?:v\d)?", name)):
+        return found[0]
+    return kind.lower()
+
+
+def task_name(cfg: Config) -> str:
+    """Which of :data:`TASKS` a config is."""
+    if task_of(cfg) == "segmentation":
+        return "semantic"
+    evaluators = cfg.get("val_evaluator") or {}
+    evaluators = [evaluators] if isinstance(evaluators, Mapping) else evaluators
+    metrics = [one.get("metric", ()) for one in evaluators]
+    return "instance" if any("segm" in metric for metric in metrics) else "detection"
+
+
+def score_of(metrics: Mapping[str, Any], task: str) -> float:
+    """The figure that counts, in percent.
+
+    Raises:
+        ValueError: If an evaluator gave others only.
+    """
+    wanted = TASKS[task]
+    values = {k: v for k, v in metrics.items() if k.rsplit("/", 1)[-1] == wanted.metric}
+    if values:
+        return float(next(iter(values.values()))) * wanted.scale
+    if not metrics and task != "semantic":
+        return 0.0  # mmdet's metric is silent where nothing at all was detected: AP is 0
+    raise ValueError(f"no {wanted.metric} among the metrics {', '.join(metrics) or '(none)'}")
+
+
+def plan(
+    configs: Sequence[str | Path], backbones: Sequence[str], seeds: int, folder: Path
+) -> list[Trial]:
+    """All trials of some configs and backbones: seed by seed, so that all have one early.
+
+    Args:
+        configs: Config files.
+        backbones: As for :func:`name_backbone`.
+        seeds: Trials of each, with seeds 0, 1 ...
+        folder: Where their folders go.
+
+    Raises:
+        SettingError: If two backbones or two configs have the same name, or a dict cannot be read.
+    """
+    named = [name_backbone(text) for text in backbones]
+    for what, names in (
+        ("backbones", [label for label, _ in dict.fromkeys(named)]),
+        ("configs", [Path(config).stem for config in dict.fromkeys(map(str, configs))]),
+    ):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise SettingError(
+                f"two {what} are called {twice[0]!r}: give names of their own, for backbones by "
+                "NAME=dict(...)"
+            )
+    return [
+        Trial(
+            str(config), backbone, label, seed,
+            Path(folder) / Path(config).stem / label.replace("/", "-") / f"seed{seed}",
+        )
+        for seed in range(seeds)
+        for config in dict.fromkeys(configs)
+        for label, backbone in dict.fromkeys(named)
+    ]  # fmt: skip
+
+
+def settle_budget(budget: Budget, folder: Path) -> None:
+    """Note the budget in a folder of trials, or see that it is the one noted there.
+
+    Raises:
+        SettingError: If it is another: scores of two budgets must not stand in one table.
+    """
+    path, plain = Path(folder) / "budget.json", json.loads(json.dumps(asdict(budget), default=str))
+    if path.is_file():
+        noted = json.loads(path.read_text(encoding="utf-8"))
+        if other := differences(noted, plain):
+            raise SettingError(
+                f"{folder} has trials of another budget, and such scores must not stand in one "
+                f"table ({'; '.join(other)}): give another --out"
+            )
+    write_whole(path, json.dumps(plain, indent=1) + "\n")
+
+
+def trial_config(trial: Trial, budget: Budget, data: Path) -> Config:
+    """The config of a trial: recipe, backbone and budget.
+
+    Args:
+        trial: The trial.
+        budget: The budget of all.
+        data: Folder for the shapes pictures, if the recipe trains on them.
+
+    Raises:
+        SettingError: If the backbone does not fit, or the data have no size to set.
+    """
+    cfg = compose(load_config(trial.config), trial.backbone)
+    _set_data(cfg, budget, data)
+    steps, warm_up = budget.steps, max(1, budget.steps // 10)
+    cfg.train_dataloader.batch_size = budget.batch
+    cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=steps, val_interval=steps)
+    cfg.optim_wrapper.optimizer.lr = budget.lr or cfg.optim_wrapper.optimizer.lr
+    cfg.param_scheduler = [
+        dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=warm_up),
+        dict(type="CosineAnnealingLR", by_epoch=False, begin=0, end=steps, eta_min_ratio=0.01),
+    ]
+    cfg.log_processor.by_epoch = False
+    # A tenth of the work is the most that an interruption costs.
+    hooks = cfg.setdefault("default_hooks", {})
+    hooks.setdefault("checkpoint", dict(type="CheckpointHook"))
+    hooks.checkpoint.update(
+        interval=math.ceil(steps / 10), by_epoch=False, max_keep_ckpts=1, save_last=False
+    )
+    hooks.checkpoint.pop("save_best", None)
+    for name in ("progress", "results"):  # the console belongs to the leaderboard
+        hooks.pop(name, None)
+    cfg.randomness = dict(seed=trial.seed)
+    cfg.work_dir = str(trial.folder)
+    cfg.log_level = "ERROR"
+    cfg.experiment_name = re.sub(r"\W+", "_", f"{Path(trial.config).stem}_{trial.folder}")
+    if budget.amp:
+        settings.use_amp(cfg)
+    cfg.merge_from_dict(dict(budget.options))
+    return cfg
+
+
+def _set_data(cfg: Config, budget: Budget, data: Path) -> None:
+    loaders = [cfg[name] for name in ("train_dataloader", "val_dataloader") if cfg.get(name)]
+    made = [loader.dataset for loader in loaders if "generate" in loader.dataset]
+    if not made:
+        if budget.image_size:
+            raise SettingError(
+                f"image_size={budget.image_size} is for the shapes data, which are drawn at that "
+                "size; for other data set the sizes of the pipelines in the config"
+            )
+        return
+    side = budget.image_size or made[0].generate.get("image_size", SHAPES_SIDE)
+    for dataset in made:
+        dataset.data_root = f"{data}/"
+        dataset.generate = dict(dataset.generate, image_size=side)
+        for step in dataset.pipeline:
+            if step["type"] == "Resize":
+                step["scale"] = (side, side)
+    if "ann_file" in cfg.val_evaluator:
+        cfg.val_evaluator.ann_file = f"{data}/annotations/instances_val.json"
+    for name in ("bbox_head", "rpn_head"):
+        anchors = cfg.model.get(name, {}).get("anchor_generator", {})
+        if "octave_base_scale" in anchors:  # objects shrink with the pictures
+            anchors.octave_base_scale *= side / SHAPES_SIDE
+        elif "scales" in anchors:
+            anchors.scales = [scale * side / SHAPES_SIDE for scale in anchors.scales]
+    if "size" in cfg.model.get("data_preprocessor", {}):
+        cfg.model.data_preprocessor.size = (side, side)
+
+
+class _Watch(Hook):
+    """Counts steps, stops a training that has gone astray, and keeps the metrics."""
+
+    def __init__(self, on_step: Callable[[int], None]):
+        self.on_step = on_step
+        self.metrics: dict[str, Any] | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        self.on_step(runner.iter)
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None):
+        loss = float(torch.as_tensor((outputs or {}).get("loss", 0.0)).detach())
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss} at step {runner.iter + 1}")
+        self.on_step(runner.iter + 1)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self.metrics = dict(metrics or {})
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what OpenMMLab and pycocotools print and warn of at each start."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def run_trial(
+    trial: Trial, budget: Budget, data: Path, on_step: Callable[[int], None] = lambda step: None
+) -> dict[str, Any]:
+    """Train and validate, go on with it if it was interrupted, and write the result.
+
+    Checkpoints are removed when the result is there. What fails is a result as well, with the
+    reason; ``error.txt`` beside it says where, and the next call tries again, from the start.
+
+    Args:
+        trial: What to train.
+        budget: The budget of all.
+        data: Folder for the shapes pictures.
+        on_step: Is told the number of steps done.
+
+    Returns:
+        The result, as :mod:`.leaderboard` takes it.
+
+    Raises:
+        KeyboardInterrupt: If Ctrl-C or SIGTERM stops it; the next call goes on.
+    """
+    result = dict(
+        config=Path(trial.config).stem, backbone=trial.backbone, label=trial.label,
+        family=family_of_backbone(trial.backbone), seed=trial.seed, budget=asdict(budget),
+        steps=budget.steps, source="trained", task=None, score=None, metrics={}, seconds=None,
+        failure=None,
+    )  # fmt: skip
+    began, resumed = time.monotonic(), False
+    try:
+        result["task"] = task_name(load_config(trial.config))
+        cfg = trial_config(trial, budget, data)
+        cfg.resume = resumed = bool(resumable_files(trial.folder))
+        watch = _Watch(on_step)
+        with sigterm_interrupts(), _quiet():
+            runner = build_runner(cfg)
+            runner.register_hook(watch, priority="VERY_HIGH")
+            runner.train()
+            metrics = runner.val() if watch.metrics is None else watch.metrics
+            del runner
+        result["metrics"] = {k: float(v) for k, v in metrics.items() if isinstance(v, Real)}
+        result["score"] = score_of(result["metrics"], result["task"])
+        # Of a resumed trial, this counts what was done after the interruption only.
+        result["seconds"] = None if resumed else round(time.monotonic() - began, 1)
+    except Exception as error:
+        result["failure"] = reason_of(error)
+        write_whole(trial.folder / "error.txt", traceback.format_exc())
+    else:
+        (trial.folder / "error.txt").unlink(missing_ok=True)
+    release(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    trial.folder.mkdir(parents=True, exist_ok=True)
+    write_whole(trial.result, json.dumps(result, indent=1, default=str) + "\n")
+    for path in trial.folder.glob("*.pth"):
+        path.unlink()
+    (trial.folder / "last_checkpoint").unlink(missing_ok=True)
+    return result

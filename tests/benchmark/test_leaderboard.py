@@ -1,0 +1,121 @@
+"""Boards of made-up results: means, places, costs, tables; read back from what is written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+from made_up import write_results
+
+from mmplugins.benchmark.leaderboard import (
+    board_csv,
+    board_markdown,
+    board_plots,
+    board_section,
+    make_board,
+    read_board,
+    table_of_task,
+    write_board,
+)
+from mmplugins.benchmark.report import make_report
+from mmplugins.benchmark.results import read_results
+
+STAMP = dict(processor="A Processor", gpu=None, threads=2, packages={}, date="2026-01-02 03:04:05")
+BUDGET = dict(steps=9, batch=2, image_size=64, lr=None, amp=False, options={})
+
+
+def result(label, seed, score, **changes):
+    found = dict(
+        task="semantic", config="net", backbone=label, label=label, family="poolformer", seed=seed,
+        steps=9, budget=BUDGET, source="trained", metrics={"mIoU": score}, score=score,
+        seconds=5.0, failure=None,
+    )  # fmt: skip
+    return {**found, **changes}
+
+
+@pytest.fixture
+def board(tmp_path):
+    scores = dict(poolformer_s12=(50, 52, 54), caformer_s18=(60, 62, 58), poolformer_s24=(53, 55))
+    results = [result(row, i, float(s)) for row, all_ in scores.items() for i, s in enumerate(all_)]
+    results += [result("riformer_s12", i, 59.0 + i) for i in range(3)]
+    results.append(
+        result("poolformer_s24", 2, None, failure="FloatingPointError: the loss | is nan")
+    )
+    results.append(result("lost", 0, None, failure="SettingError: gone"))
+    return make_board(
+        results, STAMP, BUDGET, make_report(read_results(write_results(tmp_path / "r.jsonl")))
+    )
+
+
+def rows_of(board):
+    return {row["label"]: row for row in board["tasks"][0]["rows"]}
+
+
+def test_mean_and_spread(board):
+    row = rows_of(board)["poolformer_s12"]
+    assert (row["mean"], row["deviation"], row["lowest"], row["highest"]) == (52, 2, 50, 54)
+    assert [s["seed"] for s in row["scores"]] == [0, 1, 2]
+    assert rows_of(board)["lost"]["mean"] is None
+
+
+def test_places_only_where_seeds_tell(board):
+    rows = rows_of(board)
+    assert list(rows)[:2] == ["caformer_s18", "riformer_s12"] or list(rows)[0] == "riformer_s12"
+    assert rows["caformer_s18"]["place"] == rows["riformer_s12"]["place"]
+    assert rows["caformer_s18"]["place"] == dict(place=1, tied=True)
+    assert rows["poolformer_s12"]["place"] == dict(place=3, tied=False)
+    assert rows["poolformer_s24"]["place"] is None and rows["lost"]["place"] is None
+
+
+def test_cost_is_that_of_the_largest_size(board):
+    cost = rows_of(board)["poolformer_s12"]["cost"]
+    assert cost["inference"]["median"] == pytest.approx(0.040 * 1.03 * (768 / 512) ** 2)
+    assert cost["parameters"] == 12_000_000 and not cost["whole"]
+    assert board["cost"]["size"] == [768, 768] and rows_of(board)["riformer_s12"]["cost"] is None
+
+
+def test_table(board):
+    heading, *lines = table_of_task(board["tasks"][0])
+    by_name = {line[1]: dict(zip(heading, line, strict=True)) for line in lines}
+    assert by_name["poolformer_s12"]["mIoU"] == "52.0 ± 2.0"
+    assert by_name["poolformer_s12"]["min - max"] == "50.0 - 54.0"
+    assert by_name["caformer_s18"]["#"] == "1=" and by_name["poolformer_s24"]["#"] == "-"
+    assert by_name["poolformer_s24"]["seeds"] == "2"
+    assert "seed 2 failed" in by_name["poolformer_s24"]["note"]
+    assert by_name["lost"]["mIoU"] == "failed"
+
+
+def test_what_is_written_is_read_again(board, tmp_path):
+    write_board(board, tmp_path / "out")
+    assert read_board(tmp_path / "out/leaderboard.json") == json.loads(json.dumps(board))
+    text = (tmp_path / "out/leaderboard.md").read_text()
+    assert text == board_markdown(board) and "the loss \\| is nan" in text
+    assert "9 steps of 2 pictures, 64 pixels" in text and "Cost at 768x768" in text
+    lines = list(csv.DictReader(io.StringIO(board_csv(board))))
+    assert len(lines) == 13 and sum(bool(line["failure"]) for line in lines) == 2
+    (tmp_path / "other.json").write_text("[]")
+    with pytest.raises(ValueError, match="no leaderboard"):
+        read_board(tmp_path / "other.json")
+
+
+def test_plot_shows_rows_with_score_and_cost(board):
+    (figure,) = board_plots(board).values()
+    shown = {text.get_text() for text in figure.axes[0].texts}
+    assert shown == {"poolformer_s12", "caformer_s18", "poolformer_s24"}
+    section = board_section(board, "Leaderboard")
+    assert len(section.plots) == 1 and section.stamp["steps"] == 9
+
+
+def test_other_steps_and_recipes_are_other_rows():
+    results = [result("a", 0, 1.0), result("a", 1, 2.0, steps=10), result("a", 0, 3.0, config="b")]
+    board = make_board(results, STAMP)
+    assert [len(task["rows"]) for task in board["tasks"]] == [1, 2]
+    assert board["cost"] is None and board["tasks"][1]["rows"][0]["cost"] is None
+    assert board_plots(board) == {}
+
+
+def test_nothing_at_all():
+    board = make_board([], STAMP)
+    assert board["tasks"] == [] and board_csv(board) == "task\n"

@@ -1,0 +1,154 @@
+"""Plots of a made-up report: what they show is read back from the figures."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+from made_up import ROWS, SIZES, write_results
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.transforms import Bbox
+
+from mmplugins.benchmark.labelling import spread_out
+from mmplugins.benchmark.palette import FAMILIES, family_style, part_color
+from mmplugins.benchmark.plots import (
+    Point,
+    accuracy_against_latency,
+    latency_against_pixels,
+    memory,
+    plots_of,
+    published_top1,
+    save_plots,
+    short_label,
+    time_by_stage,
+)
+from mmplugins.benchmark.report import make_report
+from mmplugins.benchmark.results import Results, read_results
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    return make_report(read_results(write_results(tmp_path_factory.mktemp("plots") / "r.jsonl")))
+
+
+def texts(figure):
+    axes = figure.axes[0]
+    return [text.get_text() for text in axes.texts]
+
+
+def test_each_case_has_its_plots(report):
+    names = set(plots_of(report))
+    per_case = {f"{k}_{s}x{s}_batch1" for s in SIZES for k in ("accuracy", "stages", "memory")}
+    assert names == per_case | {"growth_batch1"}
+
+
+def test_nothing_measured_nothing_drawn():
+    results = Results()
+    results.take(dict(kind="head", stamp={}, settings={}))
+    assert plots_of(make_report(results)) == {}
+    assert accuracy_against_latency([], "AP", "title") is None
+
+
+def test_growth_shows_points_and_exponents(report):
+    figure = latency_against_pixels(report, 1)
+    axes = figure.axes[0]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert {f"{row}  e = {e:.2f}" for row, (_, _, e) in ROWS.items()} == set(texts(figure))
+    drawn = {tuple(line.get_ydata()) for line in axes.lines if len(line.get_xdata()) == 3}
+    # Medians of 7 rounds are 3 % above the base.
+    expected = tuple(79.0 * 1.03 * (s / 512) ** 2 for s in SIZES)
+    assert any(each == pytest.approx(expected) for each in drawn)
+
+
+def test_stages_add_up(report):
+    figure = time_by_stage(report, [512, 512], 1)
+    axes = figure.axes[0]
+    rows = [label.get_text() for label in axes.get_yticklabels()]
+    assert rows == sorted(ROWS, key=lambda row: ROWS[row][1])
+    ends = {}
+    for bar in axes.patches:
+        at = round(bar.get_y() + bar.get_height() / 2)
+        ends[rows[at]] = max(ends.get(rows[at], 0), bar.get_x() + bar.get_width())
+    assert ends == pytest.approx({row: base * 1.03 for row, (_, base, _) in ROWS.items()})
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert legend == ["stem", "stage 1", "stage 2"] and "50%" in texts(figure)
+
+
+def test_memory_of_inference_and_training(report):
+    figure = memory(report, [512, 512], 1)
+    shown = texts(figure)
+    assert f"{40 * 2e6 / 2**20:,.0f}" in shown and f"{40 * 14e6 / 2**20:,.0f}" in shown
+    assert len(shown) == 2 * len(ROWS) - 1  # a deployed row does not train
+
+
+def test_published_accuracy():
+    assert published_top1("poolformer_s12") == 77.2
+    assert published_top1("timm/poolformer_s12") == 77.2
+    assert published_top1("timm/resnet50") is None and published_top1("nonsense") is None
+
+
+def crowd():
+    """Three dense heaps of points with wide bars."""
+    found = []
+    for k in (1, 2, 3):
+        for i, family in enumerate(("poolformer", "riformer", "caformer", "other")):
+            ms, score = 30 * k + i, 30 + 2 * k + 0.1 * i
+            latency = ms / 1000 * 0.97, ms / 1000, ms / 1000 * 1.1
+            found.append(Point(f"{family}_s{12 * k}", family, latency, (score - 0.5, score, score)))
+    return found
+
+
+def test_labels_cover_neither_each_other_nor_a_point():
+    points = crowd()
+    figure = accuracy_against_latency(points, "AP", "A title")
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    axes = figure.axes[0]
+    boxes = {text.get_text(): text.get_window_extent(renderer) for text in axes.texts}
+    boxes = {name: Bbox(box.get_points()) for name, box in boxes.items()}
+    assert set(boxes) == {p.label for p in points}
+    for a, b in combinations(boxes, 2):
+        assert not boxes[a].overlaps(boxes[b]), (a, b)
+    frame = axes.get_window_extent(renderer)
+    for point in points:
+        x, y = axes.transData.transform((1e3 * point.latency[1], point.score[1]))
+        assert not any(box.contains(x, y) for box in boxes.values()), point.label
+    assert all(frame.contains(*corner) for box in boxes.values() for corner in box.corners())
+
+
+def test_bars_show_the_spread():
+    figure = accuracy_against_latency(crowd()[:1], "AP", "A title")
+    axes = figure.axes[0]
+    (across, up) = (c.get_segments()[0] for c in axes.containers[0][2])
+    assert axes.get_xscale() == "log"
+    assert across[:, 0] == pytest.approx([29.1, 33.0]) and up[:, 1] == pytest.approx([31.5, 32.0])
+
+
+def test_places_are_moved_apart_in_order():
+    assert spread_out([1.0, 5.0], 2) == [1.0, 5.0]
+    assert spread_out([5.0, 5.0], 2) == [4.0, 6.0]
+    moved = spread_out([3.0, 1.0, 1.1, 1.2, 9.0], 1)
+    assert sorted(range(5), key=moved.__getitem__) == [1, 2, 3, 0, 4]
+    steps = sorted(moved)
+    assert all(b - a >= 1 - 1e-9 for a, b in zip(steps, steps[1:], strict=False))
+
+
+def test_colours_are_steady_and_apart():
+    assert len({color for color, _ in FAMILIES.values()}) == len(FAMILIES)
+    assert len({marker for _, marker in FAMILIES.values()}) == len(FAMILIES)
+    assert family_style("PoolFormer") == FAMILIES["poolformer"]
+    assert family_style("unheard of") == family_style("unheard of") and family_style(None)
+    assert part_color("stem", 5) == part_color("stem", 0)
+
+
+def test_short_labels():
+    whole = dict(row="a/b/net.py@caformer_s18:bf16", name="a/b/net.py", whole=True)
+    assert short_label(whole) == "net @ caformer_s18:bf16"
+    assert len(short_label(dict(row="x" * 90))) == 44
+
+
+def test_files_are_written_whole(report, tmp_path):
+    plots = {"growth": latency_against_pixels(report, 1)}
+    files = save_plots(plots, tmp_path / "new" / "cost")
+    assert [file.name for file in files] == ["cost_growth.png", "cost_growth.svg"]
+    assert files[0].read_bytes().startswith(b"\x89PNG") and b"</svg>" in files[1].read_bytes()
+    assert sorted(files) == sorted((tmp_path / "new").iterdir())

@@ -1,0 +1,77 @@
+"""The leaderboard and report tools: two tiny backbones and a lost one, three steps."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ARCH = "arch=dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32))"
+BACKBONES = (f"pool=dict(type='PoolFormer', {ARCH})", f"conv=dict(type='ConvFormer', {ARCH})")
+SMALL = [
+    f"{loader}.{option}"
+    for loader in ("train_dataloader", "val_dataloader")
+    for option in ("num_workers=0", "persistent_workers=False", "dataset.generate.num_train=6",
+                   "dataset.generate.num_val=2")
+]  # fmt: skip
+COMMON = ["--tasks", "semantic", "--steps", "3", "--batch", "2", "--image-size", "64", "--rounds",
+          "1", "--cost-size", "64", "64", "--seeds", "1", "--cfg-options", *SMALL]  # fmt: skip
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(f"{name}_tool", ROOT / f"tools/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_from_backbones_to_a_report(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tool, out = load("leaderboard"), tmp_path / "leaderboard"
+    assert tool.main([*BACKBONES, "no_such_backbone", *COMMON]) == 2
+    said = capsys.readouterr().out
+    assert "3/3" in said and "Unknown backbone 'no_such_backbone'" in said
+    board = json.loads((out / "leaderboard.json").read_text())
+    rows = {row["label"]: row for row in board["tasks"][0]["rows"]}
+    assert set(rows) == {"pool", "conv", "no_such_backbone"}
+    for label in ("pool", "conv"):
+        (score,) = rows[label]["scores"]
+        cost = rows[label]["cost"]
+        assert score["score"] == rows[label]["mean"] and score["seconds"] > 0
+        assert cost["whole"] and cost["parameters"] > cost["backbone_parameters"] > 0
+        assert cost["macs"] > cost["backbone_macs"] > 0 and cost["inference"]["rounds"] == 1
+    assert "Unknown backbone" in rows["no_such_backbone"]["failures"][0]["reason"]
+    names = {path.suffix for path in out.glob("leaderboard*")}
+    assert names == {".json", ".md", ".csv", ".html", ".png", ".svg"}
+
+    # A second call trains nothing anew.
+    before = {path: path.stat().st_mtime_ns for path in out.glob("trials/*/*/*/result.json")}
+    monkeypatch.setattr(tool, "run_trial", lambda *_: pytest.fail("trained again"))
+    assert len(before) == 3 and tool.main([*BACKBONES, *COMMON]) == 0
+    assert tool.main([*BACKBONES, *COMMON[:3], "4", *COMMON[4:]]) == 1
+    assert "steps: 3, now 4" in capsys.readouterr().out
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+
+    work_dir = str(next(out.glob("trials/*/pool/seed0")))
+    assert tool.main(["--read", work_dir, "--out", "read"]) == 0
+    (row,) = json.loads(Path("read/leaderboard.json").read_text())["tasks"][0]["rows"]
+    assert row["mean"] == pytest.approx(rows["pool"]["mean"]) and row["source"] == [work_dir]
+
+    report = load("report")
+    files = [str(out / "cost.jsonl"), str(out / "leaderboard.json")]
+    assert report.main([*files, "--out", "all.html", "--plots", "plots/all"]) == 0
+    page = Path("all.html").read_text()
+    assert "no_such_backbone" in page and page.count("<img ") == len(
+        list(Path("plots").glob("*.svg"))
+    )
+    assert report.main([files[0], "--out", files[0]]) == 1  # never over results
+    assert report.main(["missing.jsonl"]) == 1
+
+
+def test_nothing_to_do(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert load("leaderboard").main([]) == 1
+    assert "Nothing to do" in capsys.readouterr().out and not any(tmp_path.iterdir())

@@ -1,0 +1,63 @@
+"""Puts results of tools/benchmark.py and tools/leaderboard.py into one HTML file, and plots.
+
+report.py benchmark_results.jsonl
+report.py benchmark_results.jsonl leaderboard/leaderboard.json --out report.html --plots plots/cost
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
+from mmplugins.benchmark import make_report, read_results
+from mmplugins.benchmark.html_report import Section, benchmark_section, write_html
+from mmplugins.benchmark.leaderboard import board_plots, board_section, read_board
+from mmplugins.benchmark.plots import plots_of, save_plots
+
+CONSOLE = Console(soft_wrap=True, markup=False, highlight=False)
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("results", nargs="+", metavar="RESULTS", help=".jsonl of a benchmark, leaderboard.json")
+    add("--out", default="report.html", help="the report; default: %(default)s")
+    add("--title", default="Benchmark", help="its heading; default: %(default)s")
+    add("--plots", metavar="STEM", help="also write each plot as STEM_<name>.png and .svg")
+    return parser.parse_args(argv)
+
+
+def read(path: str, alone: bool) -> tuple[Section, dict]:
+    """A file of results as a section and its plots."""
+    name = Path(path).stem.replace("_", " ")
+    if Path(path).suffix == ".json":
+        board = read_board(path)
+        return board_section(board, "Leaderboard" if alone else name), board_plots(board)
+    report = make_report(read_results(path))
+    return benchmark_section(report, "Cost" if alone else name), plots_of(report)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    try:
+        found = [read(path, len(args.results) == 1) for path in args.results]
+        write_html(args.out, args.title, [section for section, _ in found])
+    except (ValueError, OSError, json.JSONDecodeError) as error:
+        CONSOLE.print(f"error: {error}")
+        return 1
+    if args.plots:
+        for path, (_, plots) in zip(args.results, found, strict=True):
+            stem = args.plots if len(found) == 1 else f"{args.plots}_{Path(path).stem}"
+            for file in save_plots(plots, stem):
+                CONSOLE.print(str(file))
+    CONSOLE.print(args.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
