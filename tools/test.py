@@ -8,6 +8,7 @@ from mmengine.dist import is_main_process
 from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
+from mmplugins.checkpoint import CheckpointError
 from mmplugins.datasets import DataError, check_data
 from mmplugins.engine import SettingError, load_composed, settings, start_processes, test
 from mmplugins.visualization import metrics_table
@@ -70,5 +71,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (DataError, SettingError) as error:
+    except (CheckpointError, DataError, SettingError) as error:
         raise SystemExit(f"error: {error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from zlib import crc32
 
 FAMILIES = {
@@ -47,3 +48,10 @@ def family_style(family: str | None) -> tuple[str, str]:
 def part_color(part: str, position: int) -> str:
     """Colour of a part, or for an unknown name one by its position."""
     return PARTS.get(part, OTHERS[position % len(OTHERS)])
+
+
+def timm_family(name: str) -> str:
+    """Family of a timm model: ``'poolformerv2'`` of ``'poolformerv2_s12'``, ``'resnet'`` of
+    ``'resnet50.a1_in1k'``."""
+    found = re.match(r"[a-z]+?(?:v\d+)?(?![a-z])", name)
+    return found[0] if found else name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from mmplugins.backbones.catalog import list_backbones
 from mmplugins.backbones.key_layouts import WHOLE_MODEL, from_native
 
+from .palette import timm_family
 from .rows import MMPRETRAIN, TIMM, Row, unique, with_options
 from .subjects import Subject, build_model
 
@@ -187,5 +187,5 @@ def family_of(subject: Subject) -> str:
     """Family of a row's backbone, in lower case, for colours and groups."""
     name = subject.row.backbone or subject.row.name
     if name.startswith(TIMM):
-        return re.match(r"[a-z]+(?:v\d)?", name.removeprefix(TIMM))[0]
+        return timm_family(name.removeprefix(TIMM))
     return type(subject.backbone).__name__.lower()

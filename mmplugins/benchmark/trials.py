@@ -33,6 +33,7 @@ from mmplugins.engine.settings import SettingError, task_of
 from mmplugins.engine.whole_checkpoints import resumable_files
 
 from .memory import release
+from .palette import timm_family
 from .speed import reason_of
 from .stamp import differences
 
@@ -143,9 +144,7 @@ def family_of_backbone(backbone: str | Mapping[str, Any]) -> str | None:
         return None
     kind = str(config.get("type", "")).rpartition(".")[2]
     name = str(config.get("model_name", "")).removeprefix("timm/")
-    if kind == "TimmBackbone" and (found := re.match(r"[a-z]+(?:v\d)?", name)):
-        return found[0]
-    return kind.lower()
+    return timm_family(name) if kind == "TimmBackbone" and name else kind.lower()
 
 
 def task_name(cfg: Config) -> str:

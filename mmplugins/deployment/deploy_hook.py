@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
@@ -38,5 +38,7 @@ class DeployHook(Hook):
 
     def before_test(self, runner: Runner) -> None:
         """Fold the model if that has not been done."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = runner.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module  # what the file is loaded into
         reparameterize(model.eval())

@@ -166,7 +166,10 @@ def _the_part(cfg: Config) -> ConfigDict:
     parts = parts_with_backbone(cfg.get("model") or {})
     if len(parts) != 1:
         found = f"backbones at {', '.join(parts)}" if parts else "no backbone"
-        raise SettingError(f"the model of this config has {found}: expected exactly one")
+        raise SettingError(
+            f"the model of this config has {found}: expected exactly one; write the backbone into "
+            "the config by hand"
+        )
     return next(iter(parts.values()))
 
 

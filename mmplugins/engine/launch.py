@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from copy import deepcopy
 from typing import Any
 
 from mmengine.config import Config
@@ -80,7 +81,7 @@ def check_model(cfg: Config) -> None:
     """
     with MODELS.switch_scope_and_registry(cfg.get("default_scope")) as models:
         try:
-            models.build(cfg.model)
+            models.build(deepcopy(cfg.model))  # detectors write into what they are built from
         except (KeyError, ValueError) as error:
             raise SettingError(f"model: {error.args[0] if error.args else error}") from error
 
@@ -102,11 +103,32 @@ def train(cfg: Config) -> Runner:
 
 def test(cfg: Config) -> tuple[Runner, dict[str, float]]:
     """Test ``cfg.load_from``; returns the runner and its metrics, as the evaluators name them."""
-    runner = build_runner(cfg)
+    runner = build_runner(without_averaging(cfg))
     try:
         return runner, runner.test()
     finally:
         _leave_console(runner)
+
+
+def without_averaging(cfg: Config) -> Config:
+    """A config for testing, without mmengine's ``EMAHook``.
+
+    A checkpoint has the averaged weights in the place of the model's own, so that there is nothing
+    left to do for the hook. It would test a copy of the model instead, which holds random weights
+    if test-time augmentation wraps it, and other tensors if the model is brought to deploy form.
+    """
+    hooks = cfg.get("custom_hooks") or []
+    kept = [hook for hook in hooks if _type_name(hook) != "EMAHook"]
+    if len(kept) == len(hooks):
+        return cfg
+    cfg = deepcopy(cfg)
+    cfg.custom_hooks = kept
+    return cfg
+
+
+def _type_name(hook: Any) -> str:
+    kind = hook.get("type", "") if isinstance(hook, dict) else type(hook)
+    return kind.rpartition(".")[2] if isinstance(kind, str) else kind.__name__
 
 
 def _leave_console(runner: Runner) -> None:

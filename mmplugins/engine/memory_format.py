@@ -22,3 +22,7 @@ class ChannelsLastHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Convert the model in place, before training, validation or testing."""
         runner.model.to(memory_format=torch.channels_last)
+
+    def before_test(self, runner: Runner) -> None:
+        """Convert again: ``DeployHook`` may have made new convolutions by now."""
+        self.before_run(runner)

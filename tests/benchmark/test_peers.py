@@ -100,6 +100,7 @@ def test_rows_without_a_counterpart_share_nothing():
     [
         ("caformer_s18", "caformer"),
         ("timm/resnet18", "resnet"),
+        ("timm/poolformerv2_s12", "poolformerv2"),
         ("configs/semantic_fpn/semantic-fpn_shapes.py", "poolformer"),
     ],
 )

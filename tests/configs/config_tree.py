@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def _read(name: str) -> Config:
 
 def read(name: str) -> Config:
     """A config below configs/, the caller's to change."""
-    return _read(name).copy()
+    return deepcopy(_read(name))  # building a model writes into nested entries
 
 
 def build(cfg: Config, device: str = "cpu") -> BaseModel:

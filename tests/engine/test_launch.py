@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -49,6 +50,24 @@ def test_own_runner_type_goes_first(monkeypatch):
     monkeypatch.setattr(ConsoleRunner, "from_cfg", lambda cfg: "console")
     assert launch.build_runner(Config(dict(runner_type="Flexible"))) == ("own", "Flexible")
     assert launch.build_runner(Config(dict(a=1))) == "console"
+
+
+def test_the_check_of_a_model_leaves_its_config_alone():
+    """mmdet's detectors write ``train_cfg`` and ``test_cfg`` into the configs of their heads."""
+    root = Path(__file__).parents[2] / "configs"
+    cfg = Config.fromfile(root / "retinanet/retinanet_shapes.py")
+    before = cfg.to_dict()
+    launch.check_model(cfg)
+    assert cfg.to_dict() == before
+
+
+def test_testing_goes_without_averaging():
+    others = [dict(type="ChannelsLastHook"), ProgressHook()]
+    cfg = Config(dict(custom_hooks=[*others, dict(type="mmengine.EMAHook", momentum=0.1)]))
+    assert launch.without_averaging(cfg).custom_hooks == others
+    assert len(cfg.custom_hooks) == 3
+    assert launch.without_averaging(Config(dict(custom_hooks=None))).custom_hooks is None
+    assert "custom_hooks" not in launch.without_averaging(Config())
 
 
 def test_two_runs_in_one_second_have_two_logs(monkeypatch, tmp_path):

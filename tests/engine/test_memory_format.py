@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from mmplugins.backbones import build_backbone
+from mmplugins.deployment import reparameterize
 from mmplugins.engine import ChannelsLastHook
 
 
@@ -26,3 +27,13 @@ def test_all_maps_are_channels_last_and_values_stay():
     for ours, theirs in zip(backbone(images), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
     assert len(layouts) == 28 and all(layouts)
+
+
+def test_also_after_folding():
+    backbone = build_backbone("convformer_s18").eval()
+    runner, hook = SimpleNamespace(model=backbone), ChannelsLastHook()
+    hook.before_run(runner)
+    reparameterize(backbone)
+    hook.before_test(runner)
+    weights = [p for p in backbone.parameters() if p.ndim == 4]
+    assert weights and all(p.is_contiguous(memory_format=torch.channels_last) for p in weights)

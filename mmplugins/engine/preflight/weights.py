@@ -10,6 +10,7 @@ from typing import Any
 from mmplugins.backbones.pyramid import PyramidBackbone
 from mmplugins.checkpoint import check_weights, find_weights, load_source
 from mmplugins.checkpoint.sources import is_offline, kept_file, timm_sources
+from mmplugins.checkpoint.whole_model import match_model
 from mmplugins.checkpoint.zoo import find_published, from_url
 from mmplugins.datasets.findings import few
 
@@ -114,9 +115,14 @@ def _check_backbone(
 
 
 def _check_whole(inspection: Inspection, where: str, kept: Path) -> str:
-    """A checkpoint of a whole model, which mmengine loads as far as it fits, without a word."""
+    """A checkpoint of a whole model: what LoadReportHook refuses, if the config has it, fails.
+
+    mmengine alone loads as far as it fits, without a word.
+    """
     try:
-        weights = find_weights(load_source(kept), kept)
+        content = load_source(kept)
+        weights = find_weights(content, kept)
+        report, _ = match_model(inspection.model, content, str(kept))
     except (OSError, ValueError) as error:
         inspection.fail(f"{error}{_hint(kept, error)}", where)
         return ""
@@ -131,7 +137,14 @@ def _check_whole(inspection: Inspection, where: str, kept: Path) -> str:
             where,
         )
     left = [key for key in own if key not in fits]
-    if fits and left:
+    wrong = report.problems(whole=False) if _loads_strictly(inspection.cfg) else []
+    if fits and wrong:
+        inspection.fail(
+            f"{kept} does not fit {report.model}: {'; '.join(wrong)}. Give a checkpoint of this "
+            "model, or default_hooks.load_report.strict=False to load what fits",
+            where,
+        )
+    elif fits and left:
         inspection.warn(
             f"{len(left)} of the model's {len(own)} tensors are not in {kept}, or of another "
             f"shape, and start at random: {few(left, 3)}; right for a new head, otherwise give "
@@ -139,6 +152,12 @@ def _check_whole(inspection: Inspection, where: str, kept: Path) -> str:
             where,
         )
     return f"{len(fits)} of {len(own)} tensors fit {kept}"
+
+
+def _loads_strictly(cfg: Mapping[str, Any]) -> bool:
+    hooks = [*(cfg.get("default_hooks") or {}).values(), *listed(cfg.get("custom_hooks"))]
+    mine = [h for h in hooks if isinstance(h, Mapping) and h.get("type") == "LoadReportHook"]
+    return any(hook.get("strict", True) for hook in mine)
 
 
 def _hint(kept: Path, error: Exception) -> str:

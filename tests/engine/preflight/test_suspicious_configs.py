@@ -196,6 +196,21 @@ def test_a_checkpoint_with_other_classes(healthy, tmp_path):
     assert "1 of the model's" in found.message and "decode_head.conv_seg.weight" in found.message
 
 
+def test_a_checkpoint_that_training_would_refuse(healthy, tmp_path):
+    """As strict as LoadReportHook, which loads it: the neck is there, the backbone another's."""
+    path = tmp_path / "half.pth"
+    cfg = healthy["retinanet"]
+    weights = MODELS.build(dict(changed(cfg, {}).model, _scope_="mmdet")).state_dict()
+    weights = {key: value for key, value in weights.items() if "stages.2" not in key}
+    torch.save(dict(state_dict=weights), path)
+    (found,) = faults(changed(cfg, {"load_from": str(path)}))
+    assert (found.name, found.status) == ("weights", "failure")
+    assert "backbone.stages.2" in found.message and "load_report.strict=False" in found.message
+    lenient = {"load_from": str(path), "default_hooks.load_report.strict": False}
+    (found,) = faults(changed(cfg, lenient))
+    assert (found.name, found.status) == ("weights", "warning")
+
+
 def test_weights_to_be_downloaded_are_left_on_the_net(healthy, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
