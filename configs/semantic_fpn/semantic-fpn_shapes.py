@@ -15,6 +15,7 @@ model = dict(
     # The published layer scale of 1e-5 is for 300 epochs: here it would leave the blocks asleep.
     backbone=dict(type="PoolFormer", arch="s12", layer_scale=1.0),
     neck=dict(in_channels=[64, 128, 320, 512], out_channels=128, norm_cfg=norm),
-    decode_head=dict(num_classes=4, **slim),
+    # Averaged over labelled pixels: most have no label, and how many differs from batch to batch.
+    decode_head=dict(num_classes=4, loss_decode=dict(avg_non_ignore=True), **slim),
 )
 default_hooks = dict(checkpoint=dict(interval=375), logger=dict(interval=25))

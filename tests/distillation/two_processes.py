@@ -1,0 +1,32 @@
+"""What each process of a distributed test runs; in a module that a new process can import."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from mmengine.model import MMDistributedDataParallel
+from small_pairs import batch, distiller, model_config
+
+import mmplugins  # noqa: F401 - before anything of OpenMMLab runs
+
+
+def one_process(rank: int, folder: str) -> None:
+    """A step in one of two processes; what it sees goes to a file."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/meeting", world_size=2, rank=rank)
+    arch = dict(depths=(1, 1, 2, 1), dims=(16, 16, 24, 32))
+    task = "semantic-fpn"
+    model = distiller(
+        task,
+        dict(mixer=dict(weight=0.0), pixel_scores={}),  # a weight of 0 leaves no projection out
+        teacher=model_config(task, "PoolFormer", arch=arch),
+        seed=rank,
+    )
+    own_teacher = {k: v.clone() for k, v in model.teacher.state_dict().items()}
+    wrapped = MMDistributedDataParallel(model, device_ids=[0])
+    losses = wrapped(*batch(task, seed=rank), mode="loss")
+    model.parse_losses(losses)[0].backward()
+    same = all(torch.equal(v, own_teacher[k]) for k, v in model.teacher.state_dict().items())
+    gradients = {name: p.grad for name, p in model.named_parameters()}
+    torch.save(dict(gradients=gradients, same=same), f"{folder}/rank{rank}.pth")
+    dist.destroy_process_group()
