@@ -84,7 +84,7 @@ def operations_of(subject: Subject, images: Tensor) -> Counter[Operation]:
         twin, shapes = shape_twin(subject)
         with shapes, _Watch() as watch:
             twin.infer(subject.images(images.shape[-2:], len(images)))
-    except Exception:  # shapes do not tell what is found: proposals
+    except RuntimeError:  # PyTorch's word that shapes do not tell what is found: proposals
         fused = torch.backends.mkldnn.flags(enabled=False) if subject.row.deploy else nullcontext()
         with fused, _Watch() as watch:
             subject.infer(images)

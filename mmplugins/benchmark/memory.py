@@ -169,7 +169,7 @@ def _memory(
         twin, shapes = shape_twin(subject)
         with shapes:
             memory = _counted(twin, size, batch, run)
-    except Exception:  # shapes do not tell what is found: proposals, matched boxes
+    except RuntimeError:  # shapes do not tell what is found: proposals, matched boxes
         return _counted(subject, size, batch, run)
     free = available_bytes()
     if free is not None and memory.peak > free:

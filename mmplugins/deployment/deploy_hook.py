@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ..backbones.deploy_state import MARK
+from ..engine.unwrapping import bare_model
 from .reparameterize import reparameterize
 
 
@@ -38,7 +38,5 @@ class DeployHook(Hook):
 
     def before_test(self, runner: Runner) -> None:
         """Fold the model if that has not been done."""
-        model = runner.model
-        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-            model = model.module  # what the file is loaded into
+        model = bare_model(runner.model)  # what the file is loaded into
         reparameterize(model.eval())

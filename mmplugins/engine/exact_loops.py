@@ -15,6 +15,7 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, R
 from torch.utils.data import DataLoader
 
 from .keyed_randomness import keyed_loader, seed_step
+from .unwrapping import bare_model
 
 
 @dataclass
@@ -59,7 +60,7 @@ class _ExactLoop(BaseLoop):
             self.dataloader, self._loader_cfg, runner.seed, self.sampler_seed
         )
         if self.restart and self.restart.gradients:
-            parameters = dict(_bare(runner.model).named_parameters())
+            parameters = dict(bare_model(runner.model).named_parameters())
             for name, gradient in self.restart.gradients.items():
                 parameters[name].grad = gradient.to(parameters[name])
 
@@ -160,9 +161,3 @@ def exact_loop(runner: Runner) -> _ExactLoop | None:
     if not known or not isinstance(cfg, dict) or not isinstance(cfg.get("sampler"), dict):
         return None
     return kinds[type(loop)](loop, cfg)
-
-
-def _bare(model: torch.nn.Module) -> torch.nn.Module:
-    from mmengine.model import is_model_wrapper
-
-    return model.module if is_model_wrapper(model) else model

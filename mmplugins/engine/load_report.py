@@ -6,12 +6,12 @@ from collections import OrderedDict
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
-from torch import nn
 
 from mmplugins.checkpoint.whole_model import match_model
+
+from .unwrapping import bare_model
 
 
 @HOOKS.register_module()
@@ -43,7 +43,7 @@ class LoadReportHook(Hook):
             CheckpointError: If it holds no weights, or impossible ones.
         """
         report, fitted = match_model(
-            _bare(runner.model), checkpoint, str(runner._load_from or "the checkpoint")
+            bare_model(runner.model), checkpoint, str(runner._load_from or "the checkpoint")
         )
         runner.logger.info(f"\n{report}")
         training = isinstance(runner._train_loop, BaseLoop)
@@ -57,9 +57,3 @@ class LoadReportHook(Hook):
         metadata = getattr(checkpoint.get("state_dict"), "_metadata", OrderedDict())
         fitted._metadata = metadata  # of the modules' versions
         checkpoint["state_dict"] = fitted
-
-
-def _bare(model: nn.Module) -> nn.Module:
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
-    return model
