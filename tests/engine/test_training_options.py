@@ -66,7 +66,12 @@ def check(training: Training) -> None:
 
 def assert_same(training: Training, plain: Training, tolerance: float) -> None:
     check(training)
-    torch.testing.assert_close(training.losses, plain.losses, rtol=tolerance, atol=tolerance)
+    # The loss scaler of float16 skips a step whose gradients overflow, at other steps on other
+    # processors. All steps see the same batch, so the loss after a skipped one is the same again.
+    losses = training.losses.unique_consecutive()
+    assert len(losses) >= STEPS - 2
+    expected = plain.losses[: len(losses)]
+    torch.testing.assert_close(losses, expected, rtol=tolerance, atol=tolerance)
     assert training.weights().keys() == plain.weights().keys()
 
 
