@@ -19,7 +19,7 @@ from config_tree import (
 from mmengine.registry import DATASETS, HOOKS, METRICS, OPTIM_WRAPPERS
 
 from mmplugins.checkpoint.zoo import find_published
-from mmplugins.engine.fitting import check_fit
+from mmplugins.engine.config.fitting import check_fit
 
 
 def test_every_recipe_is_there():

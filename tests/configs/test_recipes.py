@@ -6,7 +6,7 @@ import pytest
 from config_tree import CONFIGS, OWN, RECIPES, backbone_name, count, read, tool
 from mmengine.config import Config
 
-from mmplugins.engine.composing import compose
+from mmplugins.engine.config.composing import compose
 
 RETINANET = "retinanet/retinanet_1x_coco.py"
 MASK_RCNN = "mask_rcnn/mask-rcnn_1x_coco.py"

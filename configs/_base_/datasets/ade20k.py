@@ -3,6 +3,8 @@
 # Pictures are tested at sizes that 32 divides (ResizeToMultiple), as the published numbers were.
 # For your own data in this layout, inherit a config that uses this file and override data_root,
 # data_prefix, metainfo and type of the loaders: docs/custom_data.md has the lines.
+_base_ = "ade20k_format.py"
+
 dataset_type = "ADE20KDataset"
 data_root = "data/ade/ADEChallengeData2016"
 crop_size = (512, 512)
@@ -48,31 +50,20 @@ tta_pipeline = [
 train_dataloader = dict(
     batch_size=4,
     num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
         reduce_zero_label=True,
-        data_prefix=dict(img_path="images/training", seg_map_path="annotations/training"),
         pipeline=train_pipeline,
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
     num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
         reduce_zero_label=True,
-        data_prefix=dict(img_path="images/validation", seg_map_path="annotations/validation"),
-        test_mode=True,
         pipeline=test_pipeline,
     ),
 )
 test_dataloader = val_dataloader
-
-val_evaluator = dict(type="mmplugins.evaluation.iou.PerClassIoUMetric", iou_metrics=["mIoU"])
-test_evaluator = val_evaluator

@@ -3,6 +3,8 @@
 # For your own data in COCO format, inherit a config that uses this file and override data_root,
 # ann_file, data_prefix and metainfo of the loaders, and ann_file of the evaluators:
 # docs/custom_data.md has the ten lines. tools/train.py checks them before anything is built.
+_base_ = "coco_format.py"
+
 dataset_type = "CocoDataset"
 data_root = "data/coco/"
 backend_args = None
@@ -27,8 +29,6 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=2,
     num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=True),
     batch_sampler=dict(type="AspectRatioBatchSampler"),
     dataset=dict(
         type=dataset_type,
@@ -43,15 +43,11 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=1,
     num_workers=2,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
         ann_file="annotations/instances_val2017.json",
         data_prefix=dict(img="val2017/"),
-        test_mode=True,
         pipeline=test_pipeline,
         backend_args=backend_args,
     ),
@@ -59,9 +55,7 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 
 val_evaluator = dict(
-    type="mmplugins.evaluation.coco.FastCocoMetric",
     ann_file=data_root + "annotations/instances_val2017.json",
-    metric="bbox",
     format_only=False,
     backend_args=backend_args,
 )

@@ -2,6 +2,8 @@
 #
 # To change the pictures, change `generate` in both loaders (the loaders share one folder) and give
 # another data_root, or remove the old folder: a folder made with other parameters is never reused.
+_base_ = "coco_format.py"
+
 dataset_type = "mmplugins.datasets.shapes_detection.ShapesDetection"
 data_root = "data/shapes/"
 generate = dict(image_size=128, num_train=1200, num_val=240, seed=0)
@@ -26,8 +28,6 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -40,25 +40,17 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=16,
     num_workers=1,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
         generate=generate,
         ann_file="annotations/instances_val.json",
         data_prefix=dict(img="images/validation/"),
-        test_mode=True,
         pipeline=test_pipeline,
     ),
 )
 test_dataloader = val_dataloader
 
 # Built after its data loader, so the file is there when it is read.
-val_evaluator = dict(
-    type="mmplugins.evaluation.coco.FastCocoMetric",
-    ann_file=data_root + "annotations/instances_val.json",
-    metric="bbox",
-)
+val_evaluator = dict(ann_file=data_root + "annotations/instances_val.json")
 test_evaluator = val_evaluator

@@ -2,6 +2,8 @@
 #
 # To change the pictures, change `generate` in both loaders (the loaders share one folder) and give
 # another data_root, or remove the old folder: a folder made with other parameters is never reused.
+_base_ = "ade20k_format.py"
+
 dataset_type = "mmplugins.datasets.shapes_segmentation.ShapesSegmentation"
 data_root = "data/shapes/"
 generate = dict(image_size=128, num_train=1200, num_val=240, seed=0)
@@ -23,31 +25,20 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=16,
     num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
         generate=generate,
-        data_prefix=dict(img_path="images/training", seg_map_path="annotations/training"),
         pipeline=train_pipeline,
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
     num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
         generate=generate,
-        data_prefix=dict(img_path="images/validation", seg_map_path="annotations/validation"),
-        test_mode=True,
         pipeline=test_pipeline,
     ),
 )
 test_dataloader = val_dataloader
-
-val_evaluator = dict(type="mmplugins.evaluation.iou.PerClassIoUMetric", iou_metrics=["mIoU"])
-test_evaluator = val_evaluator

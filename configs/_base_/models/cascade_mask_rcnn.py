@@ -16,24 +16,15 @@ model = dict(
         stage_loss_weights=[1, 0.5, 0.25],
         bbox_head=[
             dict(
+                _base_.model.roi_head.bbox_head,
                 type="ConvFCBBoxHead",
                 num_shared_convs=4,
                 num_shared_fcs=1,
-                in_channels=256,
                 conv_out_channels=256,
-                fc_out_channels=1024,
-                roi_feat_size=7,
-                num_classes=80,
-                bbox_coder=dict(
-                    type="DeltaXYWHBBoxCoder",
-                    target_means=[0.0, 0.0, 0.0, 0.0],
-                    target_stds=list(stds),
-                ),
-                reg_class_agnostic=False,
+                bbox_coder=dict(_base_.model.roi_head.bbox_head.bbox_coder, target_stds=list(stds)),
                 reg_decoded_bbox=True,
                 # In one process plain batch norm, also on a CPU.
                 norm_cfg=dict(type="SyncBN", requires_grad=True),
-                loss_cls=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),
                 loss_bbox=dict(type="GIoULoss", loss_weight=10.0),
             )
             for stds in cascade_stds
@@ -44,6 +35,7 @@ model = dict(
         rpn_proposal=dict(max_per_img=2000),
         rcnn=[
             dict(
+                _base_.model.train_cfg.rcnn,
                 assigner=dict(
                     type="MaxIoUAssigner",
                     pos_iou_thr=iou,
@@ -52,16 +44,6 @@ model = dict(
                     match_low_quality=False,
                     ignore_iof_thr=-1,
                 ),
-                sampler=dict(
-                    type="RandomSampler",
-                    num=512,
-                    pos_fraction=0.25,
-                    neg_pos_ub=-1,
-                    add_gt_as_proposals=True,
-                ),
-                mask_size=28,
-                pos_weight=-1,
-                debug=False,
             )
             for iou in cascade_ious
         ],
