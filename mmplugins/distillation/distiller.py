@@ -18,7 +18,8 @@ from .captures import Captures, stay_visible
 from .errors import DistillationError
 from .inheritance import inherit as inherit_from
 from .responses import AnchorScores, PixelScores, RegionScores
-from .teacher import ModelSpec, build_teacher, check_pair, load_teacher
+from .sharing import check_shared, copy_shared, still
+from .teacher import ModelSpec, build_teacher, check_pair, read_teacher
 from .terms import BlockImitation, MixerImitation, PyramidImitation, Relation, Step, Term
 
 TERMS: dict[str, type[Term]] = {
@@ -62,6 +63,9 @@ class Distiller(BaseModel):
             with a backbone from ImageNet and heads of chance. Defaults to False.
         inherit: Copy all of the teacher's weights but its token mixers' to the student when weights
             are initialised, after the student's own ``init_cfg``. Defaults to False.
+        share: Names of modules of the student, for example ``('decode_head',)``, whose weights are
+            the teacher's, frozen: copied when weights are initialised, never trained, their norms
+            and dropouts as at inference, see :mod:`.sharing`. Defaults to none.
 
     Raises:
         DistillationError: If the two do not go together; the message says in which way.
@@ -76,6 +80,7 @@ class Distiller(BaseModel):
         *,
         untrained_teacher: bool = False,
         inherit: bool = False,
+        share: str | Sequence[str] = (),
     ):
         built = isinstance(teacher, nn.Module)
         if not teacher_checkpoint and not untrained_teacher and not built:
@@ -86,12 +91,13 @@ class Distiller(BaseModel):
         student = student if isinstance(student, nn.Module) else MODELS.build(student)
         teacher = build_teacher(teacher)
         check_pair(student, teacher)
+        share = check_shared(student, teacher, share)
         super().__init__(getattr(student, "data_preprocessor", None))
         self.student = student
         # Past nn.Module, which would make it a submodule.
         self.__dict__["teacher"] = teacher
         self.teacher_checkpoint = teacher_checkpoint
-        self.untrained_teacher, self.inherit = untrained_teacher, inherit
+        self.untrained_teacher, self.inherit, self.share = untrained_teacher, inherit, share
         self._teacher_ready = built and not (teacher_checkpoint or untrained_teacher)
         self._borrows_teacher = False
         self.terms = nn.ModuleDict(_build_terms(terms, student, teacher))
@@ -100,6 +106,11 @@ class Distiller(BaseModel):
             for name in _union(term.student_points for term in self.terms.values()):
                 student.get_submodule(name).register_forward_hook(stay_visible)
         self.register_state_dict_post_hook(_name_as_plain_model)
+        self.register_load_state_dict_post_hook(_share_after_loading)
+        for name in share:
+            student.get_submodule(name).requires_grad_(False)
+        still(student, share)
+        self._take_shared()
 
     def init_weights(self) -> None:
         """Initialise the student, load the teacher, and let the student inherit if it is to.
@@ -112,10 +123,32 @@ class Distiller(BaseModel):
             if self.untrained_teacher and hasattr(self.teacher, "init_weights"):
                 self.teacher.init_weights()
             if self.teacher_checkpoint:
-                load_teacher(self.teacher, self.teacher_checkpoint)
+                weights = read_teacher(self.teacher, self.teacher_checkpoint)
+                self.teacher.load_state_dict(weights, strict=False)
             self._teacher_ready = True
         if self.inherit:
             print_log(f"\n{inherit_from(self.student, self.teacher)}", "current")
+        self._take_shared()
+
+    def check_teacher(self) -> None:
+        """Read ``teacher_checkpoint`` and compare it with the teacher, which stays as it is.
+
+        Raises:
+            DistillationError: If the file is not there or does not fit.
+        """
+        if self.teacher_checkpoint:
+            read_teacher(self.teacher, self.teacher_checkpoint)
+
+    def train(self, mode: bool = True) -> Distiller:
+        """Set the mode; norms and dropouts of shared modules stay as at inference."""
+        super().train(mode)
+        still(self.student, self.share)
+        return self
+
+    def _take_shared(self) -> None:
+        """Give shared modules the teacher's values, if it has any yet."""
+        if self._teacher_ready:
+            copy_shared(self.student, self.teacher, self.share)
 
     def forward(
         self, inputs: Tensor, data_samples: list | None = None, mode: str = "tensor"
@@ -211,6 +244,11 @@ class Distiller(BaseModel):
             if not name.startswith((OWN, STUDENT)):
                 state_dict[f"{prefix}{STUDENT}{name}"] = state_dict.pop(key)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _share_after_loading(module: Distiller, incompatible: object) -> None:
+    """Whatever was loaded, shared modules are the teacher's."""
+    module._take_shared()
 
 
 def _name_as_plain_model(

@@ -40,6 +40,8 @@ def plain_student(distiller: Distiller) -> nn.Module:
         hooks = module._forward_hooks
         for key in [key for key, hook in hooks.items() if hook is stay_visible]:
             del hooks[key]
+    for name in distiller.share:
+        student.get_submodule(name).requires_grad_(True)  # from here on, it is a model as any other
     return fold(student)
 
 

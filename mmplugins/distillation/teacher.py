@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import MODELS
-from torch import nn
+from torch import Tensor, nn
 
 from mmplugins.checkpoint import load_source
 from mmplugins.checkpoint.whole_model import match_model
@@ -45,13 +45,16 @@ def build_teacher(spec: ModelSpec) -> nn.Module:
     return revert_sync_batchnorm(teacher).requires_grad_(False).eval()
 
 
-def load_teacher(teacher: nn.Module, source: str) -> None:
-    """Load the weights of a whole detector or segmentor; all must fit.
+def read_teacher(teacher: nn.Module, source: str) -> dict[str, Tensor]:
+    """Read the weights of a whole detector or segmentor; all must fit.
 
     Args:
-        teacher: The model.
+        teacher: The model; stays as it is.
         source: A local file, an address, or whatever :func:`mmplugins.checkpoint.load_source`
             reads.
+
+    Returns:
+        Its state dict.
 
     Raises:
         DistillationError: If there is no such file, or keys are missing, unknown or misshapen.
@@ -71,7 +74,7 @@ def load_teacher(teacher: nn.Module, source: str) -> None:
             f"with {type(teacher.backbone).__name__}:\n  {lines}\nGive the file that belongs to "
             "the teacher's config"
         )
-    teacher.load_state_dict(fitted, strict=False)
+    return fitted
 
 
 def check_pair(student: nn.Module, teacher: nn.Module) -> None:
@@ -98,7 +101,7 @@ def check_pair(student: nn.Module, teacher: nn.Module) -> None:
         names = ", ".join(f"{a} (teacher: {b})" for a, b in shared[:3])
         raise DistillationError(
             f"student and teacher share {len(shared)} parameters: {names}; a frozen teacher cannot "
-            "be trained: build two models, and let inherit=True copy the weights"
+            "be trained: build two models, and let inherit=True or share= copy the weights"
         )
     ours, theirs = (_preparation(model) for model in (student, teacher))
     if ours and theirs and ours != theirs:

@@ -202,6 +202,8 @@ class Relation(_PairTerm):
         super().__init__(weight, **settings)
         if of not in ("mixer", "block"):
             raise DistillationError(f"of={of!r}: expected 'mixer' or 'block'")
+        if side < 1:
+            raise DistillationError(f"side={side}: expected positions, 1 or more")
         self.part = "token_mixer" if of == "mixer" and isinstance(self.blocks, str) else ""
         self.side = side
 
@@ -229,6 +231,8 @@ class PyramidImitation(_PairTerm):
     ):
         if of not in ("backbone", "neck"):
             raise DistillationError(f"of={of!r}: expected 'backbone' or 'neck'")
+        if unfit := schedule.keys() & {"blocks", "stages"}:
+            raise DistillationError(f"pyramid takes no {', '.join(unfit)}: it compares all levels")
         super().__init__(weight, **schedule)
         self.of = of
 

@@ -8,6 +8,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from small_pairs import CONFIGS
 
+from mmplugins.engine import load_composed
+
 LEAVES = sorted(path.name for path in CONFIGS.glob("riformer/*_distill-*.py"))
 HEADS = dict(
     (("retinanet", "anchor_scores"), ("mask-rcnn", "region_scores"), ("semantic", "pixel_scores"))
@@ -38,3 +40,24 @@ def test_leaf(leaf):
     assert model.teacher_checkpoint.endswith(f"/{last}.pth")
     # S12 and S18 have the same widths: nothing to project.
     assert not list(model.terms.parameters())
+
+
+@pytest.mark.parametrize("teacher", ["poolformer-s12", "caformer-s18"])
+@pytest.mark.parametrize("task", ["retinanet", "semantic-fpn"])
+def test_another_student(task, teacher):
+    """--backbone exchanges the student's backbone, whether the teacher is a file or a dict."""
+    fpn = "" if task == "semantic-fpn" else "_fpn"
+    path = CONFIGS / f"riformer/{task}_riformer-s12_distill-{teacher}{fpn}_shapes.py"
+    own, cfg = Config.fromfile(path), load_composed(path, "riformer_s24")
+    assert own.model.student.backbone.type == cfg.model.student.backbone.type == "RIFormer"
+    assert (own.model.student.backbone.arch, cfg.model.student.backbone.arch) == ("s12", "s24")
+    assert cfg.model.teacher == own.model.teacher and cfg.model.terms == own.model.terms
+    cfg.model.inherit = False
+    with MODELS.switch_scope_and_registry(cfg.default_scope) as models, torch.device("meta"):
+        model = models.build(cfg.model)
+    assert len(model.student.backbone.stages[2].blocks) == 12
+    assert type(model.teacher.backbone).__name__ in ("PoolFormer", "CAFormer")
+    cfg = load_composed(path, "convnext_tiny")  # other widths, other blocks
+    assert cfg.model.student.backbone.type == "ConvNeXt"
+    assert list(cfg.model.student.neck.in_channels)[-1] == 768
+    assert cfg.model.teacher == own.model.teacher

@@ -118,7 +118,7 @@ def test_resume_and_average(folder):
 
 def test_mixed_precision(folder):
     cfg = distillation("retinanet", folder, "amp", steps=2)
-    engine.settings.use_amp(cfg)
+    engine.config.settings.use_amp(cfg)
     engine.train(cfg)
     for line in scalars(cfg.work_dir):
         if "loss" in line:
@@ -137,6 +137,59 @@ def test_checks_before_training(folder):
     del cfg.model.student.data_preprocessor.mean, cfg.model.teacher.data_preprocessor.mean
     (wrong,) = (result.message for result in failures(preflight(cfg)))
     assert "'nowhere.pth' does not exist" in wrong
+
+
+@pytest.fixture
+def taught(folder):
+    """A distillation from a config file and its weights, and where both are."""
+    cfg = distillation("semantic-fpn", folder, "taught")
+    config, weights = folder / "teacher.py", folder / "teacher.pth"
+    Config(dict(model=cfg.model.teacher)).dump(config)
+    torch.save(build("semantic-fpn", cfg.model.teacher).state_dict(), weights)
+    cfg.model.update(teacher=str(config), teacher_checkpoint=str(weights), untrained_teacher=False)
+    return cfg, config, weights
+
+
+def test_checks_of_the_teachers_weights(taught, tmp_path):
+    cfg, _, weights = taught
+    results = preflight(cfg)
+    assert failures(results) == []
+    (said,) = [result.message for result in results if result.name == "weights"]
+    assert said == f"{weights} fits the teacher, EncoderDecoder"
+
+    (tmp_path / "garbage.pth").write_bytes(b"no checkpoint")
+    less = torch.load(weights)
+    del less["backbone.stem.conv.weight"]
+    torch.save(less, tmp_path / "less.pth")
+    other = build("semantic-fpn", model_config("semantic-fpn", "ConvFormer"))
+    torch.save(other.state_dict(), tmp_path / "other.pth")
+    for name, message in (
+        ("nowhere.pth", "nowhere.pth' does not exist: train the teacher first"),
+        ("garbage.pth", "garbage.pth"),
+        ("less.pth", "backbone: 1 missing in the file: backbone.stem.conv.weight"),
+        ("other.pth", "does not fit the teacher, EncoderDecoder with PoolFormer"),
+    ):
+        cfg.model.teacher_checkpoint = str(tmp_path / name)
+        (wrong,) = failures(preflight(cfg))
+        assert wrong.name == "weights" and message in wrong.message, wrong
+        assert wrong.message.startswith("model.teacher_checkpoint: ")
+
+
+def test_checks_of_the_teachers_config(taught, tmp_path):
+    cfg, config, _ = taught
+    cfg.model.teacher = str(tmp_path / "no_such_teacher.py")
+    (wrong,) = failures(preflight(cfg))
+    assert wrong.name == "model" and "no_such_teacher.py' does not exist" in wrong.message
+    # A teacher that is to start from weights of its own: they must be there, too.
+    text = Config.fromfile(config)
+    text.model.backbone.init_cfg = dict(type="Pretrained", checkpoint="none.pth")
+    text.dump(tmp_path / "teacher.py")
+    cfg.model.update(
+        teacher=str(tmp_path / "teacher.py"), teacher_checkpoint=None, untrained_teacher=True
+    )
+    (wrong,) = failures(preflight(cfg))
+    assert wrong.name == "weights"
+    assert wrong.message.startswith("model.teacher.backbone.init_cfg.checkpoint: none.pth does not")
 
 
 def test_two_processes(tmp_path):
