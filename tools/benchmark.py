@@ -116,8 +116,8 @@ class Display:
         CONSOLE.print(f"{key.row}, {key.what}: {failure.reason}", markup=False, soft_wrap=True)
 
 
-def measure(args: argparse.Namespace) -> None:
-    """Run the session of the arguments; Ctrl-C ends it and keeps what is there."""
+def measure(args: argparse.Namespace) -> bool:
+    """Run the session of the arguments, to its end or until Ctrl-C; whether it came to its end."""
     if args.threads:
         torch.set_num_threads(args.threads)
     sizes = args.sizes or (() if args.growth else ((512, 512),))
@@ -140,13 +140,14 @@ def measure(args: argparse.Namespace) -> None:
         except KeyboardInterrupt:
             progress.stop()
             CONSOLE.print("stopped; the same command goes on from here")
+            return False
+    return True
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
-        if not args.show:
-            measure(args)
+        whole = args.show or measure(args)
         report = make_report(read_results(args.out))
         out = Path(args.out)
         write_report(report, out.with_suffix(".json"))
@@ -160,7 +161,7 @@ def main(argv: list[str] | None = None) -> int:
     for note in notes_of(report):
         CONSOLE.print(note, markup=False, soft_wrap=True)
     CONSOLE.print(f"{out}, and beside it .json, .md and .csv", markup=False, soft_wrap=True)
-    return 0
+    return 0 if whole else 130
 
 
 if __name__ == "__main__":

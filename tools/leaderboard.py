@@ -43,6 +43,7 @@ from mmplugins.benchmark.leaderboard import (
 from mmplugins.benchmark.plots import save_plots
 from mmplugins.benchmark.trials import Budget, Trial, plan, run_trial, settle_budget
 from mmplugins.benchmark.work_dirs import read_work_dir
+from mmplugins.engine import Terminated
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SHAPES = {
@@ -150,7 +151,8 @@ def make(args: argparse.Namespace) -> tuple[dict, dict | None]:
         args.steps, args.batch, args.image_size, args.lr, args.amp, dict(args.cfg_options)
     )
     trials = plan(configs, args.backbones, args.seeds, out / "trials")
-    results = [read_work_dir(path) for path in args.read]
+    work_dirs = dict.fromkeys(Path(path) for path in args.read)  # a training counts once
+    results = [read_work_dir(path) for path in work_dirs]
     if not trials and not results:
         raise ValueError("Nothing to do: give backbones, for example poolformer_s12, or --read")
     report = make_report(read_results(args.cost)) if args.cost else None
@@ -177,9 +179,9 @@ def main(argv: list[str] | None = None) -> int:
         parts += [benchmark_section(report, "Cost")] if report else []
         write_html(out / "leaderboard.html", "Leaderboard", parts)
         save_plots(board_plots(board), out / "leaderboard")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         CONSOLE.print("stopped; the same command goes on from here")
-        return 130
+        return 143 if isinstance(stopped, Terminated) else 130
     except (ValueError, OSError, json.JSONDecodeError) as error:
         CONSOLE.print(f"error: {error}", markup=False, soft_wrap=True)
         return 1

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from math import comb
 from statistics import median
 
+from .places import Place, places, table_order
+
 LEVEL = 0.98
 """Confidence of intervals. Many pairs are compared in one table, hence not the usual 95 %."""
 
@@ -68,17 +70,16 @@ def compare(times: Mapping[int, float], others: Mapping[int, float]) -> Comparis
     return Comparison(median(ratios), low, high, len(ratios))
 
 
-def rank(rows: Mapping[str, Mapping[int, float]]) -> dict[str, tuple[int, bool]]:
-    """Rank rows by times by round.
+def rank(rows: Mapping[str, Mapping[int, float]]) -> dict[str, Place]:
+    """Places of rows by times by round, see :mod:`.places`; in the order of a table."""
 
-    Returns:
-        For each row its rank, one more than the number of rows that are certainly faster, and
-        whether it is tied with some other row. Fastest median first.
-    """
-    order = sorted(rows, key=lambda row: median(rows[row].values()))
-    ranks = {}
-    for row in order:
-        found = [compare(rows[row], rows[other]) for other in order if other != row]
-        verdicts = [c.verdict if c else "tie" for c in found]
-        ranks[row] = (1 + verdicts.count("slower"), "tie" in verdicts)
-    return ranks
+    def faster(times: Mapping[int, float], others: Mapping[int, float]) -> bool:
+        found = compare(times, others)
+        return found is not None and found.verdict == "faster"
+
+    found = places(rows, faster)
+
+    def order(row: str) -> tuple[float, float]:
+        return table_order(found[row]._asdict(), median(rows[row].values()))
+
+    return {row: found[row] for row in sorted(rows, key=order)}

@@ -32,6 +32,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from .html_report import Section
+from .places import Place, places, table_order, written
 from .plots import Point, accuracy_against_latency
 from .report import write_aside
 from .stamp import summary
@@ -41,9 +42,11 @@ SEEDS_TO_RANK = 3
 """With fewer seeds, two rows of equal worth lie apart by chance too often."""
 
 NOTES = (
-    "Scores are means and standard deviations over seeds, in percent. Rows share a place (=) "
-    "unless the worst seed of one is above the best of the other, with 3 seeds or more each."
+    "Scores are means and standard deviations over seeds, in percent. A row's place (#) is one "
+    "more than the number of rows that are surely better: whose worst seed is above its best; = "
+    "marks rows that are not told apart from some other."
 )
+NO_PLACES = f"No places: they take {SEEDS_TO_RANK} seeds or more of a row."
 
 
 def make_board(
@@ -71,9 +74,7 @@ def make_board(
     for key, group in groups.items():
         tasks.setdefault(key[:2], []).append(_row(group, report))
     for rows in tasks.values():
-        rows.sort(key=lambda row: -row["mean"] if row["mean"] is not None else float("inf"))
-        for row in rows:
-            row["place"] = _place(row, rows)
+        _put_in_order(rows)
     order = [*TASKS, ""]
     return dict(
         kind="leaderboard",
@@ -96,7 +97,7 @@ def make_board(
 
 
 def _row(group: Sequence[Mapping[str, Any]], report: Mapping[str, Any] | None) -> dict[str, Any]:
-    done = sorted((r for r in group if r["failure"] is None), key=lambda r: str(r["seed"]))
+    done = sorted((r for r in group if r["failure"] is None), key=_by_seed)
     values, first = [r["score"] for r in done], group[0]
     sources = [r["source"] for r in group]
     return dict(
@@ -112,14 +113,25 @@ def _row(group: Sequence[Mapping[str, Any]], report: Mapping[str, Any] | None) -
     )  # fmt: skip
 
 
-def _place(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """One more than the rows that are surely better; tied if another is neither that nor worse."""
-    ranked = [other for other in rows if len(other["scores"]) >= SEEDS_TO_RANK]
-    if row not in ranked:
-        return None
-    better = [other for other in ranked if other["lowest"] > row["highest"]]
-    worse = [other for other in ranked if other["highest"] < row["lowest"]]
-    return dict(place=len(better) + 1, tied=len(better) + len(worse) + 1 < len(ranked))
+def _by_seed(result: Mapping[str, Any]) -> tuple[bool, int]:
+    return result["seed"] is None, result["seed"] or 0
+
+
+def _put_in_order(rows: list[dict[str, Any]]) -> None:
+    """Give places to the rows that have enough seeds, and sort all by :mod:`.places`."""
+    ranked = {str(i): row for i, row in enumerate(rows) if _seeds(row) >= SEEDS_TO_RANK}
+    found = places(ranked, lambda one, other: one["lowest"] > other["highest"])
+    for i, row in enumerate(rows):
+        row["place"] = found[str(i)]._asdict() if str(i) in found else None
+    rows.sort(
+        key=lambda row: table_order(row["place"], None if row["mean"] is None else -row["mean"])
+    )
+
+
+def _seeds(row: Mapping[str, Any]) -> int:
+    """Different seeds with a score; each training that had none of its own is one."""
+    seeds = [score["seed"] for score in row["scores"]]
+    return len({seed for seed in seeds if seed is not None}) + seeds.count(None)
 
 
 def _case_to_show(report: Mapping[str, Any]) -> tuple[list[int], int] | None:
@@ -134,20 +146,25 @@ def _cost_of_report(report: Mapping[str, Any]) -> dict[str, Any]:
 
 def _cost(result: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any] | None:
     """Cost of a row: of the whole model, if the report has it, else of the backbone."""
+    read = result["source"] != "trained"
 
     def fits(row: Mapping[str, Any]) -> bool:
         if row.get("options"):
             return False
         if row.get("whole"):
+            # A config measured with its own backbone, and a training of it as it is.
+            own = read and not row["backbone"] and row["family"] == result["family"]
             same = Path(row["name"]).stem == result["config"]
-            return same and row["backbone"] in (result["backbone"], "")
+            return same and (own or row["backbone"] == result["backbone"])
         return row.get("name") == result["backbone"]
 
     found = [row for row in report["rows"] if fits(row)]
     if not found:
-        lost = [row for row in report["rows"] if row["row"].endswith(f"@{result['backbone']}")]
-        reasons = [row["failure"] for row in lost if result["config"] in row["row"]]
-        return dict(failure=reasons[0]) if reasons and reasons[0] else None
+        # Of a row that could not be built, there is its label only.
+        wanted = result["config"], result["backbone"]
+        parts = ((row["row"].partition("@"), row["failure"]) for row in report["rows"])
+        lost = [why for (name, _, b), why in parts if (Path(name).stem, b) == wanted and why]
+        return dict(failure=lost[0]) if lost else None
     row = max(found, key=lambda r: (r["whole"], bool(r["backbone"])))
     size, batch = _case_to_show(report) or (None, None)
     case = next((c for c in row["cases"] if [c["size"], c["batch"]] == [size, batch]), {})
@@ -163,27 +180,40 @@ def _cost(result: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any
     )  # fmt: skip
 
 
-def table_of_task(task: Mapping[str, Any]) -> list[list[str]]:
-    """The table of a task as text, heading first, best first; empty columns are left out."""
+def table_of_task(
+    task: Mapping[str, Any], cost: Mapping[str, Any] | None = None
+) -> list[list[str]]:
+    """The table of a task as text, heading first, best first; empty columns are left out.
+
+    Args:
+        task: Of a board.
+        cost: The board's ``cost``, whose size stands in the heading of the latency.
+    """
+    size = cost["size"] if cost else None
+    latency = f"ms at {size[0]}x{size[1]}" if size else "ms"
     heading = ["#", "backbone", task["score"], "min - max", "seeds", "steps", "params M",
-               "backbone M", "MACs G", "ms", "p10 - p90", "train s", "note"]  # fmt: skip
-    lines = [_line(row) for row in task["rows"]]
+               "backbone M", "MACs G", latency, "p10 - p90", "train s", "note"]  # fmt: skip
+    placed = any(row["place"] for row in task["rows"])
+    lines = [_line(row, placed) for row in task["rows"]]
     keep = [i for i in range(len(heading)) if any(line[i] != "-" for line in lines)]
     return [[line[i] for i in keep] for line in [heading, *lines]]
 
 
-def _line(row: Mapping[str, Any]) -> list[str]:
-    cost, place = row["cost"] or {}, row["place"]
+def _line(row: Mapping[str, Any], placed: bool) -> list[str]:
+    """A row's cells; where others are ``placed``, it says why it is not."""
+    cost = row["cost"] or {}
     times, count = cost.get("inference"), len(row["scores"])
     score = "failed" if row["mean"] is None else f"{row['mean']:.1f}"
     if row["deviation"] is not None:
         score += f" ± {row['deviation']:.1f}"
     seconds = [s["seconds"] for s in row["scores"] if s["seconds"] is not None]
     notes = [f"seed {f['seed']} failed: {f['reason']}" for f in row["failures"]]
+    if placed and not row["place"] and row["scores"]:
+        notes.append(f"no place: {_seeds(row)} of {SEEDS_TO_RANK} seeds")
     notes += [f"cost: {cost['failure']}"] if cost.get("failure") else []
     notes += [] if row["source"] == "trained" else [f"read from {', '.join(row['source'])}"]
     return [
-        f"{place['place']}{'=' if place['tied'] else ''}" if place else "-",
+        written(row["place"]),
         row["label"],
         score,
         f"{row['lowest']:.1f} - {row['highest']:.1f}" if count > 1 else "-",
@@ -205,12 +235,17 @@ def _scaled(value: float | None, unit: float, digits: int) -> str:
 
 def tables_of(board: Mapping[str, Any]) -> list[tuple[str, list[list[str]]]]:
     """All tables of a board with their titles."""
-    return [(f"{t['title']}, {t['config']}", table_of_task(t)) for t in board["tasks"]]
+    return [
+        (f"{task['title']}, {task['config']}", table_of_task(task, board["cost"]))
+        for task in board["tasks"]
+    ]
 
 
 def notes_of_board(board: Mapping[str, Any]) -> list[str]:
     """How the scores and costs came about."""
     notes, budget, cost = [NOTES], board["budget"], board["cost"]
+    if not any(row["place"] for task in board["tasks"] for row in task["rows"]):
+        notes.append(NO_PLACES)
     if budget:
         parts = [f"{budget['steps']} steps of {budget['batch']} pictures"]
         parts += [f"{budget['image_size']} pixels"] if budget["image_size"] else []
@@ -240,12 +275,13 @@ def board_markdown(board: Mapping[str, Any]) -> str:
 
 
 def board_csv(board: Mapping[str, Any]) -> str:
-    """One line per trained model, with plain numbers, as CSV."""
+    """One line per trained model, with plain numbers, as CSV; rows in the order of the tables."""
     lines = []
     for task in board["tasks"]:
         for row in task["rows"]:
             cost = row["cost"] or {}
             base = {k: row[k] for k in ("label", "backbone", "family", "steps")}
+            base |= row["place"] or dict.fromkeys(Place._fields)
             costs = {k: cost.get(k) for k in ("parameters", "backbone_parameters", "macs")}
             costs["latency_median"] = (cost.get("inference") or {}).get("median")
             head = dict(task=task["task"], config=task["config"], **base)

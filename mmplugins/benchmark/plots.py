@@ -24,6 +24,7 @@ from mmplugins.visualization.figures import save_figure
 
 from .labelling import around, label_points, spread_out
 from .palette import family_style, part_color
+from .report import rows_in_order
 from .stamp import summary
 
 MIB = 2**20
@@ -293,10 +294,9 @@ def save_plots(
 
 
 def _cases(report: Mapping[str, Any], size: list[int], batch: int, what: str | None = None):
-    for row in report["rows"]:
-        for case in row["cases"]:
-            if (case["size"], case["batch"]) == (size, batch) and (what is None or case[what]):
-                yield row, case
+    for row, case in rows_in_order(report, size, batch):
+        if what is None or case[what]:
+            yield row, case
 
 
 def _where(size: Sequence[int], batch: int) -> str:

@@ -41,6 +41,7 @@ from typing import Any
 
 from .comparison import Comparison, compare, rank
 from .growth import fit_growth
+from .places import table_order
 from .results import SCHEMA, Results
 from .speed import Key, Sample
 
@@ -98,13 +99,31 @@ def _case(results: Results, label: str, size: tuple, batch: int, ranks: Mapping)
         above_floor=_plain(compare(inference, floor)),
         images_per_second=batch / median(inference.values()) if inference else None,
         memory={what: results.memory[key(what)] for what in RANKED if key(what) in results.memory},
-        rank={what: dict(place=place[0], tied=place[1]) for what, place in places.items() if place},
+        rank={what: place._asdict() for what, place in places.items() if place},
         failures={
             k.what: reason
             for k, reason in results.failures.items()
             if (k.row, k.size, k.batch) == (label, size, batch)
         },
     )
+
+
+def rows_in_order(
+    report: Mapping[str, Any], size: list[int], batch: int
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The rows of a size and batch, each with its case, in the order of every table."""
+    found = [
+        (row, case)
+        for row in report["rows"]
+        for case in row["cases"]
+        if (case["size"], case["batch"]) == (size, batch)
+    ]
+
+    def order(pair: tuple[dict[str, Any], dict[str, Any]]) -> tuple[float, float]:
+        case = pair[1]
+        return table_order(case["rank"].get("inference"), (case["inference"] or {}).get("median"))
+
+    return sorted(found, key=order)
 
 
 def summarize(samples: Mapping[int, Sample]) -> dict[str, Any] | None:

@@ -117,6 +117,9 @@ class Session:
                     self._prepare(row)
                 except Exception as error:
                     self._failed(Key(row.label, "row", (0, 0), 0), error)
+                    # Its tasks are not run, so that no other row may rely on its floor.
+                    floors = self._floors.items()
+                    self._floors = {k: v for k, v in floors if v[1].row != row.label}
                     release(self.watch.device)
             # Training last, as its gradients and optimiser states take memory.
             for training in (False, True):
@@ -160,7 +163,9 @@ class Session:
         settings, label = self.settings, row.label
         weights, overrides = self.peers.settings_of(row) if self.peers else (None, {})
         subject = Subject(row, settings.device, weights, **overrides)
-        if label not in self.file.results.rows:
+        results = self.file.results
+        # A row that failed before is noted again, which makes the failure void.
+        if label not in results.rows or Key(label, "row", (0, 0), 0) in results.failures:
             self.file.append(
                 kind="row",
                 row=label,

@@ -144,11 +144,11 @@ def build_model(row: Row, overrides: Mapping[str, Any] | None = None) -> nn.Modu
 
 
 def _build_whole(row: Row) -> nn.Module:
-    from mmplugins.engine.settings import load_config, task_of
+    from mmplugins.engine.config.settings import load_config, task_of
 
     cfg = load_config(row.name)
     if row.backbone:
-        from mmplugins.engine.composing import compose
+        from mmplugins.engine.config.composing import compose
 
         cfg = compose(cfg, row.backbone)
     task_of(cfg)  # says what is missing if the config does not tell

@@ -10,15 +10,18 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from .places import written
+from .report import rows_in_order
 from .stamp import summary
 
 MIB = 2**20
 
 NOTES = (
-    "Times are medians of {rounds} interleaved rounds, with the 10th and 90th percentile. Rows "
-    "share a place (=) unless the difference is certain within rounds (98 %) and above 2 %. Floor: "
-    "the convolutions, matrix products and attention alone. MACs are multiply-accumulates, "
-    "pooling not among them."
+    "Times are medians of {rounds} interleaved rounds, with the 10th and 90th percentile. A row's "
+    "place (#) is one more than the number of rows that are surely faster: with a difference that "
+    "is certain within rounds (98 %) and above 2 %; = marks rows that are not told apart from some "
+    "other. Floor: the convolutions, matrix products and attention alone. MACs are "
+    "multiply-accumulates, pooling not among them."
 )
 
 
@@ -55,15 +58,10 @@ def _memory(case: dict[str, Any], what: str) -> str:
     return _scaled(case["memory"].get(what, {}).get("peak"), MIB, 0)
 
 
-def _place(case: dict[str, Any], what: str) -> str:
-    rank = case["rank"].get(what)
-    return f"{rank['place']}{'=' if rank['tied'] else ''}" if rank else "-"
-
-
 Cell = Callable[[dict[str, Any], dict[str, Any]], str]
 
 COLUMNS: dict[str, Cell] = {
-    "#": lambda row, case: _place(case, "inference"),
+    "#": lambda row, case: written(case["rank"].get("inference")),
     "row": lambda row, case: row["row"],
     "params M": lambda row, case: _scaled(row.get("parameters", {}).get("total"), 1e6, 2),
     "MACs G": lambda row, case: _scaled((case["macs"] or {}).get("total"), 1e9, 2),
@@ -80,14 +78,11 @@ COLUMNS: dict[str, Cell] = {
 
 
 def table_of(report: dict[str, Any], size: list[int], batch: int) -> list[list[str]]:
-    """The table of one size and batch as text, heading first, fastest row first."""
-    lines = []
-    for row in report["rows"]:
-        case = next((c for c in row["cases"] if (c["size"], c["batch"]) == (size, batch)), None)
-        if case is not None:
-            time = (case["inference"] or {}).get("median", float("inf"))
-            lines.append((time, [cell(row, case) for cell in COLUMNS.values()]))
-    cells = [cells for _, cells in sorted(lines, key=lambda line: line[0])]
+    """The table of one size and batch as text, heading first, then rows by :mod:`.places`."""
+    cells = [
+        [cell(row, case) for cell in COLUMNS.values()]
+        for row, case in rows_in_order(report, size, batch)
+    ]
     keep = [i for i in range(len(COLUMNS)) if any(line[i] != "-" for line in cells)]
     return [[line[i] for i in keep] for line in [list(COLUMNS), *cells]]
 
@@ -96,9 +91,8 @@ def stage_table(report: dict[str, Any], size: list[int], batch: int) -> list[lis
     """Milliseconds by stage of one size and batch as text, or no lines if none were taken."""
     found = [
         (row["row"], case["stages"]["parts"])
-        for row in report["rows"]
-        for case in row["cases"]
-        if (case["size"], case["batch"]) == (size, batch) and case["stages"]
+        for row, case in rows_in_order(report, size, batch)
+        if case["stages"]
     ]
     names = list(dict.fromkeys(name for _, parts in found for name in parts))
     lines = [
@@ -180,34 +174,11 @@ def markdown(report: dict[str, Any]) -> str:
 
 def csv_text(report: dict[str, Any]) -> str:
     """One line per row, size and batch, in seconds, bytes and plain numbers, as CSV."""
-    lines = []
-    for row in report["rows"]:
-        for case in row["cases"]:
-            line = dict(
-                row=row["row"],
-                family=row.get("family"),
-                dtype=row.get("dtype"),
-                options=" ".join(row.get("options", [])),
-                height=case["size"][0],
-                width=case["size"][1],
-                batch=case["batch"],
-                parameters=row.get("parameters", {}).get("total"),
-                trainable=row.get("parameters", {}).get("trainable"),
-                macs=(case["macs"] or {}).get("total"),
-                pooling=(case["macs"] or {}).get("pooling"),
-            )
-            for what in ("inference", "training", "floor"):
-                for name in ("median", "best", "p10", "p90"):
-                    line[f"{what}_{name}"] = (case[what] or {}).get(name)
-            line["rounds"] = (case["inference"] or {}).get("rounds")
-            line["above_floor"] = (case["above_floor"] or {}).get("ratio")
-            for what in ("inference", "training"):
-                line[f"{what}_peak_bytes"] = case["memory"].get(what, {}).get("peak")
-                line[f"{what}_place"] = case["rank"].get(what, {}).get("place")
-            line["saved_bytes"] = case["memory"].get("training", {}).get("saved")
-            reasons = [f"{what}: {reason}" for what, reason in case["failures"].items()]
-            line["failure"] = "; ".join([row["failure"]] if row["failure"] else reasons)
-            lines.append(line)
+    lines = [
+        _csv_line(row, case)
+        for size, batch in report["cases"]
+        for row, case in rows_in_order(report, size, batch)
+    ]
     if not lines:
         return ""
     text = io.StringIO()
@@ -215,3 +186,32 @@ def csv_text(report: dict[str, Any]) -> str:
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()
+
+
+def _csv_line(row: dict[str, Any], case: dict[str, Any]) -> dict[str, Any]:
+    line = dict(
+        row=row["row"],
+        family=row.get("family"),
+        dtype=row.get("dtype"),
+        options=" ".join(row.get("options", [])),
+        height=case["size"][0],
+        width=case["size"][1],
+        batch=case["batch"],
+        parameters=row.get("parameters", {}).get("total"),
+        trainable=row.get("parameters", {}).get("trainable"),
+        macs=(case["macs"] or {}).get("total"),
+        pooling=(case["macs"] or {}).get("pooling"),
+    )
+    for what in ("inference", "training", "floor"):
+        for name in ("median", "best", "p10", "p90"):
+            line[f"{what}_{name}"] = (case[what] or {}).get(name)
+    line["rounds"] = (case["inference"] or {}).get("rounds")
+    line["above_floor"] = (case["above_floor"] or {}).get("ratio")
+    for what in ("inference", "training"):
+        line[f"{what}_peak_bytes"] = case["memory"].get(what, {}).get("peak")
+        line[f"{what}_place"] = case["rank"].get(what, {}).get("place")
+        line[f"{what}_tied"] = case["rank"].get(what, {}).get("tied")
+    line["saved_bytes"] = case["memory"].get("training", {}).get("saved")
+    reasons = [f"{what}: {reason}" for what, reason in case["failures"].items()]
+    line["failure"] = "; ".join([row["failure"]] if row["failure"] else reasons)
+    return line

@@ -26,11 +26,12 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmplugins.checkpoint import write_whole
-from mmplugins.engine import build_runner, compose, load_config, settings
-from mmplugins.engine.backbone_choice import parse_backbone, short_name
-from mmplugins.engine.interruption import sigterm_interrupts
-from mmplugins.engine.settings import SettingError, task_of
-from mmplugins.engine.whole_checkpoints import resumable_files
+from mmplugins.engine import build_runner, compose, load_config
+from mmplugins.engine.config import settings
+from mmplugins.engine.config.backbone_choice import parse_backbone, short_name
+from mmplugins.engine.config.settings import SettingError, task_of
+from mmplugins.engine.resume.interruption import signals_interrupt
+from mmplugins.engine.resume.whole_checkpoints import resumable_files
 
 from .memory import release
 from .palette import timm_family
@@ -246,7 +247,7 @@ def trial_config(trial: Trial, budget: Budget, data: Path) -> Config:
         dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=warm_up),
         dict(type="CosineAnnealingLR", by_epoch=False, begin=0, end=steps, eta_min_ratio=0.01),
     ]
-    cfg.log_processor.by_epoch = False
+    cfg.setdefault("log_processor", dict(type="LogProcessor")).by_epoch = False
     # A tenth of the work is the most that an interruption costs.
     hooks = cfg.setdefault("default_hooks", {})
     hooks.setdefault("checkpoint", dict(type="CheckpointHook"))
@@ -355,7 +356,7 @@ def run_trial(
         cfg = trial_config(trial, budget, data)
         cfg.resume = resumed = bool(resumable_files(trial.folder))
         watch = _Watch(on_step)
-        with sigterm_interrupts(), _quiet():
+        with signals_interrupt(), _quiet():
             runner = build_runner(cfg)
             runner.register_hook(watch, priority="VERY_HIGH")
             runner.train()

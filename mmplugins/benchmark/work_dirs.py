@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mmplugins.engine import load_config
-from mmplugins.engine.backbone_choice import short_name
-from mmplugins.engine.fitting import parts_with_backbone
-from mmplugins.engine.settings import SettingError
+from mmplugins.engine.config.backbone_choice import short_name
+from mmplugins.engine.config.fitting import learning_parts
+from mmplugins.engine.config.settings import SettingError
 from mmplugins.visualization.training_curves import read_curves
 
 from .trials import TASKS, family_of_backbone, score_of
@@ -47,7 +47,7 @@ def read_work_dir(path: str | Path) -> dict[str, Any]:
     if not configs:
         raise SettingError(f"{path}: no config (*.py), which tells the backbone")
     cfg = load_config(configs[-1])
-    parts = parts_with_backbone(cfg.model)
+    parts = learning_parts(cfg.model)
     if not parts:
         raise SettingError(f"{configs[-1]}: its model has no backbone")
     backbone = next(iter(parts.values()))["backbone"]

@@ -15,6 +15,7 @@ from mmplugins.benchmark.leaderboard import (
     board_plots,
     board_section,
     make_board,
+    notes_of_board,
     read_board,
     table_of_task,
     write_board,
@@ -62,11 +63,44 @@ def test_mean_and_spread(board):
 
 def test_places_only_where_seeds_tell(board):
     rows = rows_of(board)
-    assert list(rows)[:2] == ["caformer_s18", "riformer_s12"] or list(rows)[0] == "riformer_s12"
+    assert list(rows) == [
+        "caformer_s18", "riformer_s12", "poolformer_s12", "poolformer_s24", "lost"
+    ]  # fmt: skip
     assert rows["caformer_s18"]["place"] == rows["riformer_s12"]["place"]
     assert rows["caformer_s18"]["place"] == dict(place=1, tied=True)
     assert rows["poolformer_s12"]["place"] == dict(place=3, tied=False)
     assert rows["poolformer_s24"]["place"] is None and rows["lost"]["place"] is None
+
+
+def test_one_order_in_table_and_files():
+    """`wide` has the worst mean, and yet no row is surely better than it."""
+    scores = dict(wide=(40.0, 55.0, 63.0), a=(58.0, 60.0, 62.0), b=(54.0, 55.0, 56.0))
+    board = make_board([result(k, i, v) for k, s in scores.items() for i, v in enumerate(s)], STAMP)
+    expected = [("1=", "a"), ("1=", "wide"), ("2=", "b")]
+    assert [tuple(line[:2]) for line in table_of_task(board["tasks"][0])[1:]] == expected
+    lines = list(csv.DictReader(io.StringIO(board_csv(board))))[::3]
+    assert [(line["place"] + "=", line["label"]) for line in lines] == expected
+    assert all(line["tied"] == "True" for line in lines)
+    shown = [line for line in board_markdown(board).splitlines() if "= |" in line]
+    assert [tuple(line.strip("| ").split(" | ")[:2]) for line in shown] == expected
+
+
+def test_the_same_seed_thrice_is_one_seed():
+    """Without a seed of its own, a training is one of chance and counts."""
+    same = [result("a", 0, 50.0)] * 3 + [result("b", None, 60.0 + i) for i in range(3)]
+    rows = rows_of(make_board(same, STAMP))
+    assert rows["a"]["place"] is None and rows["b"]["place"] == dict(place=1, tied=False)
+
+
+def test_places_withheld_are_said_so(board):
+    (table,) = (table_of_task(task) for task in board["tasks"])
+    notes = {line[1]: line[-1] for line in table[1:]}
+    assert "no place: 2 of 3 seeds" in notes["poolformer_s24"]
+    assert "no place" not in notes["poolformer_s12"] + notes["lost"]
+    assert not any("No places" in note for note in notes_of_board(board))
+    one = make_board([result("a", 0, 50.0)], STAMP)
+    assert any("No places: they take 3 seeds" in note for note in notes_of_board(one))
+    assert table_of_task(one["tasks"][0])[0] == ["backbone", "mIoU", "seeds", "steps", "train s"]
 
 
 def test_cost_is_that_of_the_largest_size(board):
@@ -76,8 +110,30 @@ def test_cost_is_that_of_the_largest_size(board):
     assert board["cost"]["size"] == [768, 768] and rows_of(board)["riformer_s12"]["cost"] is None
 
 
+def test_cost_of_a_config_with_its_own_backbone(tmp_path):
+    """It is that of a training of the config as it is, of no other backbone in it."""
+    lines = [json.loads(line) for line in write_results(tmp_path / "r.jsonl").open()]
+    for line in lines:
+        if line.get("row") == "poolformer_s12":
+            line["row"] = "configs/net.py"
+        if line["kind"] == "row" and line["row"] == "configs/net.py":
+            line.update(name="configs/net.py", backbone="", whole=True)
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    report = make_report(read_results(tmp_path / "r.jsonl"))
+    results = [
+        result("poolformer_s12", 0, 50.0, source="work_dirs/net"),
+        result("caformer_s36", 0, 50.0, source="work_dirs/other", family="caformer"),
+        result("poolformer_s36", 0, 50.0),
+    ]
+    rows = rows_of(make_board(results, STAMP, None, report))
+    assert rows["poolformer_s12"]["cost"]["row"] == "configs/net.py"
+    assert rows["poolformer_s12"]["cost"]["whole"]
+    assert rows["caformer_s36"]["cost"] is rows["poolformer_s36"]["cost"] is None
+
+
 def test_table(board):
-    heading, *lines = table_of_task(board["tasks"][0])
+    heading, *lines = table_of_task(board["tasks"][0], board["cost"])
+    assert "ms at 768x768" in heading
     by_name = {line[1]: dict(zip(heading, line, strict=True)) for line in lines}
     assert by_name["poolformer_s12"]["mIoU"] == "52.0 ± 2.0"
     assert by_name["poolformer_s12"]["min - max"] == "50.0 - 54.0"

@@ -130,11 +130,12 @@ def test_stopped_and_gone_on_with(run, tmp_path):
 def test_a_failure_is_tried_again_and_then_void(run, tmp_path):
     run("a", rounds=2, measures=("inference",))
     path = tmp_path / "results.jsonl"
-    key = Key("b", "row", (0, 0), 0)
-    with path.open("a") as file:
-        line = dict(kind="failure", row="b", what="row", size=[0, 0], batch=0, reason="busy")
-        file.write(json.dumps(line) + "\n")
-    assert read_results(path).failures == {key: "busy"}
+    with path.open("a") as file:  # `a` was built before, `b` never was
+        for row in "ab":
+            line = dict(kind="failure", row=row, what="row", size=[0, 0], batch=0, reason="busy")
+            file.write(json.dumps(line) + "\n")
+    failed = {Key(row, "row", (0, 0), 0): "busy" for row in "ab"}
+    assert read_results(path).failures == failed
     run("a", "b", rounds=2, measures=("inference",))
     assert not read_results(path).failures
 

@@ -10,7 +10,14 @@ from rich.console import Console
 from mmplugins.benchmark.report import make_report, summarize, write_report
 from mmplugins.benchmark.results import Results
 from mmplugins.benchmark.speed import Key, Sample
-from mmplugins.benchmark.tables import csv_text, markdown, notes_of, rich_tables, table_of
+from mmplugins.benchmark.tables import (
+    csv_text,
+    markdown,
+    notes_of,
+    rich_tables,
+    stage_table,
+    table_of,
+)
 
 SIZES = [(256, 256), (512, 512), (1024, 1024)]
 
@@ -123,3 +130,28 @@ def test_report_is_plain_json_and_replaces_the_older_one(report, tmp_path):
         write_report(report, path)
     assert json.loads(path.read_text()) == json.loads(json.dumps(report))
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_all_tables_have_one_order():
+    """`wild` has the worst median, and yet no row is surely faster than it."""
+    results = Results()
+    times = dict(second=(1.05,) * 3, wild=(0.5, 1.1, 2.0), steady=(1.0,) * 3)
+    for name, seconds in times.items():
+        results.take(dict(kind="row", row=name, name=name, family="f", options=[], parameters={}))
+        for r in range(15):
+            line = dict(kind="sample", round=r, **about(name, "inference"))
+            results.take({**line, "seconds": {"i": seconds[r % 3]}})
+            line["what"] = "stages"
+            results.take({**line, "seconds": {"stem": seconds[r % 3]}})
+    results.stamp = dict(processor="P", gpu=None, threads=1, packages={}, date="2026-01-02")
+    report = make_report(results)
+    expected = [["1=", "steady"], ["1=", "wild"], ["2=", "second"]]
+    assert [line[:2] for line in table_of(report, [512, 512], 2)[1:]] == expected
+    lines = list(csv.DictReader(io.StringIO(csv_text(report))))
+    assert [[line["inference_place"], line["row"]] for line in lines] == [
+        [place.rstrip("="), row] for place, row in expected
+    ]
+    assert {line["inference_tied"] for line in lines} == {"True"}
+    shown = [line.split(" | ")[:2] for line in markdown(report).splitlines() if "=" in line[:5]]
+    assert [[cell.strip("| ") for cell in line] for line in shown] == expected
+    assert [line[0] for line in stage_table(report, [512, 512], 2)[1:]] == [r for _, r in expected]

@@ -2,30 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
-ARCH = "arch=dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32))"
-BACKBONES = (f"pool=dict(type='PoolFormer', {ARCH})", f"conv=dict(type='ConvFormer', {ARCH})")
-SMALL = [
-    f"{loader}.{option}"
-    for loader in ("train_dataloader", "val_dataloader")
-    for option in ("num_workers=0", "persistent_workers=False", "dataset.generate.num_train=6",
-                   "dataset.generate.num_val=2")
-]  # fmt: skip
-COMMON = ["--tasks", "semantic", "--steps", "3", "--batch", "2", "--image-size", "64", "--rounds",
-          "1", "--cost-size", "64", "64", "--seeds", "1", "--cfg-options", *SMALL]  # fmt: skip
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(f"{name}_tool", ROOT / f"tools/{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from leaderboard_commands import BACKBONES, COMMON, load
 
 
 def test_from_backbones_to_a_report(tmp_path, monkeypatch, capsys):

@@ -1,0 +1,238 @@
+"""The leaderboard on data in COCO's and ADE20K's format, stopped, in mixed precision; and boards of
+trainings of other tools."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from leaderboard_commands import BACKBONES, COMMON, ROOT, load
+from mmengine.runner import Runner
+
+from mmplugins.engine import load_config
+
+POOL = BACKBONES[0]
+FEW = ["--steps", "2", "--batch", "2", "--seeds", "1", "--rounds", "1", "--cost-size", "64", "64"]
+
+COCO = """
+_base_ = [
+    {configs!r} + '/_base_/models/retinanet.py',
+    {configs!r} + '/_base_/datasets/coco_detection.py',
+    {configs!r} + '/_base_/detection_runtime.py',
+]
+data_root = {root!r} + '/'
+metainfo = dict(classes=('cat', 'dog'))
+train_pipeline = _base_.train_pipeline
+train_pipeline[2].scale = (64, 64)
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].scale = (64, 64)
+own = dict(data_root=data_root, metainfo=metainfo)
+loader = dict(num_workers=0, persistent_workers=False)
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline, **own), **loader)
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline, **own), **loader)
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file=data_root + 'annotations/instances_val2017.json')
+test_evaluator = val_evaluator
+model = dict(
+    backbone=dict(type='PoolFormer', arch='s12'),
+    neck=dict(in_channels=[128, 320, 512], out_channels=16),
+    bbox_head=dict(num_classes=2, in_channels=16, feat_channels=16, stacked_convs=1),
+    test_cfg=dict(score_thr=0.001),
+)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=1)
+val_cfg = dict()
+test_cfg = dict()
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3))
+"""
+
+ADE20K = """
+_base_ = [
+    {configs!r} + '/_base_/models/semantic_fpn.py',
+    {configs!r} + '/_base_/datasets/ade20k.py',
+    {configs!r} + '/_base_/segmentation_runtime.py',
+]
+train_pipeline = _base_.train_pipeline
+train_pipeline[2].scale = (128, 64)
+train_pipeline[3].crop_size = (64, 64)
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].scale = (128, 64)
+own = dict(data_root={root!r}, type='BaseSegDataset', metainfo=dict(classes=('sky', 'sea', 'sand')))
+loader = dict(num_workers=0, persistent_workers=False)
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline, **own), **loader)
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline, **own), **loader)
+test_dataloader = val_dataloader
+model = dict(
+    data_preprocessor=dict(size=(64, 64)),
+    backbone=dict(type='PoolFormer', arch='s12'),
+    neck=dict(in_channels=[64, 128, 320, 512], out_channels=16),
+    decode_head=dict(in_channels=[16] * 4, channels=16, num_classes=3),
+)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=1)
+val_cfg = dict()
+test_cfg = dict()
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3))
+"""
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "own_data.py"
+    path.write_text(text.format(root=str(folder), configs=str(ROOT / "configs")))
+    return str(path)
+
+
+def coco(folder: Path) -> str:
+    """Four pictures to learn from and two to test on, whose categories have numbers with gaps."""
+    random = np.random.default_rng(0)
+    (folder / "annotations").mkdir(parents=True)
+    categories = [dict(id=7, name="cat"), dict(id=40, name="dog")]
+    for split, count in (("train2017", 4), ("val2017", 2)):
+        (folder / split).mkdir()
+        images, boxes = [], []
+        for i in range(count):
+            picture = random.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+            cv2.imwrite(str(folder / split / f"{i}.jpg"), picture)
+            images.append(dict(id=i, file_name=f"{i}.jpg", height=64, width=64))
+            for k, category in enumerate(categories):
+                box = dict(bbox=[4 + 20 * k, 6, 30, 40], area=1200, iscrowd=0, segmentation=[])
+                boxes.append(dict(id=len(boxes), image_id=i, category_id=category["id"], **box))
+        content = dict(images=images, annotations=boxes, categories=categories)
+        (folder / f"annotations/instances_{split}.json").write_text(json.dumps(content))
+    return write(folder, COCO)
+
+
+def ade20k(folder: Path) -> str:
+    """The same number of pictures, with maps in which 0 is what belongs to no class."""
+    random = np.random.default_rng(0)
+    for split, count in (("training", 4), ("validation", 2)):
+        for kind in ("images", "annotations"):
+            (folder / kind / split).mkdir(parents=True)
+        for i in range(count):
+            picture = random.integers(0, 256, (64, 96, 3), dtype=np.uint8)
+            labels = np.repeat(np.arange(4, dtype=np.uint8), 24)[None].repeat(64, 0)
+            cv2.imwrite(str(folder / f"images/{split}/{i}.jpg"), picture)
+            cv2.imwrite(str(folder / f"annotations/{split}/{i}.png"), labels)
+    return write(folder, ADE20K)
+
+
+def board_in(folder: Path | str) -> dict:
+    return json.loads((Path(folder) / "leaderboard.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("make", "task", "metric"), [(coco, "detection", "bbox_mAP"), (ade20k, "semantic", "mIoU")]
+)
+def test_own_data(make, task, metric, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config = make(tmp_path / "data")
+    assert load("leaderboard").main([POOL, "--configs", config, *FEW]) == 0, capsys.readouterr()
+    (found,) = board_in("leaderboard")["tasks"]
+    (row,) = found["rows"]
+    assert (found["task"], found["config"], row["label"]) == (task, "own_data", "pool")
+    (score,) = row["scores"]
+    assert 0 <= score["score"] <= 100 and any(name.endswith(metric) for name in score["metrics"])
+    assert row["cost"]["whole"] and row["cost"]["inference"]["rounds"] == 1
+    said = capsys.readouterr().out
+    assert "No places: they take 3 seeds or more" in said and "ms at 64x64" in said
+    # Pictures of a given size are for the shapes, and data of one's own have theirs in the config.
+    assert load("leaderboard").main([POOL, "--configs", config, *FEW, "--image-size", "32",
+                                     "--out", "other"]) == 2  # fmt: skip
+    assert "image_size=32 is for the shapes data" in capsys.readouterr().out
+
+
+def test_mixed_precision_and_costs_of_a_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tool = load("leaderboard")
+    assert tool.main([POOL, *COMMON, "--amp", "--out", "amp"]) == 0
+    board = board_in("amp")
+    assert board["budget"]["amp"] and "mixed precision" in capsys.readouterr().out
+    cfg = load_config(next(Path("amp/trials").glob("*/pool/seed0/*.py")))
+    assert cfg.optim_wrapper.type == "AmpOptimWrapper"
+    (row,) = board["tasks"][0]["rows"]
+    assert row["failures"] == [] and row["mean"] is not None
+
+    # The same row with the costs of the file, and nothing is measured.
+    monkeypatch.setattr(tool, "measure_cost", lambda *_: pytest.fail("measured"))
+    assert tool.main([POOL, *COMMON, "--amp", "--out", "amp", "--cost", "amp/cost.jsonl"]) == 0
+    assert board_in("amp")["tasks"][0]["rows"][0]["cost"] == row["cost"]
+    capsys.readouterr()
+    assert tool.main([POOL, *COMMON, "--amp", "--out", "none", "--cost", "no.jsonl"]) == 1
+    assert "no.jsonl" in capsys.readouterr().out and not Path("none").exists()
+
+
+def test_trainings_of_train_py_and_of_mmdet(tmp_path, monkeypatch, call, detection, capsys):
+    """Ours leaves results.json, mmdet's tool (a runner of its own hooks) a log only."""
+    monkeypatch.chdir(tmp_path)
+    call("train", detection, "--work-dir", "ours", "--no-check", "--cfg-options",
+         "randomness.seed=4")  # fmt: skip
+    cfg = load_config(detection)
+    cfg.work_dir = "theirs"
+    cfg.default_hooks = dict(
+        timer=dict(type="IterTimerHook"),
+        logger=dict(type="LoggerHook", interval=1),
+        param_scheduler=dict(type="ParamSchedulerHook"),
+        checkpoint=dict(type="CheckpointHook", interval=1),
+        sampler_seed=dict(type="DistSamplerSeedHook"),
+        visualization=dict(type="DetVisualizationHook"),
+    )
+    cfg.custom_hooks = []
+    Runner.from_cfg(cfg).train()
+    assert Path("ours/results.json").is_file() and not Path("theirs/results.json").exists()
+    capsys.readouterr()
+    tool = load("leaderboard")
+    assert tool.main(["--read", "ours", "theirs", "ours/", "--out", "board"]) == 0
+    (task,) = board_in("board")["tasks"]
+    assert task["task"] == "detection" and task["config"] == detection.stem
+    (row,) = task["rows"]
+    assert row["label"].startswith("poolformer") and row["steps"] == 3
+    assert sorted(map(str, [s["seed"] for s in row["scores"]])) == ["4", "None"]  # ours once
+    last = json.loads(Path("ours/results.json").read_text())["metrics"]["coco/bbox_mAP"]
+    ours = next(s for s in row["scores"] if s["seed"] == 4)
+    assert ours["score"] == pytest.approx(100 * last)
+    assert "read from ours, theirs" in capsys.readouterr().out
+    assert tool.main(["--read", "nowhere", "--out", "none"]) == 1
+    assert "nowhere" in capsys.readouterr().out
+
+
+def test_ctrl_c_keeps_what_is_there_and_the_same_command_goes_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = [POOL, *COMMON, "--seeds", "2", "--steps", "60", "--out", "board"]
+    environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT))
+    with Path("said.txt").open("w") as said:
+        process = subprocess.Popen(
+            [sys.executable, ROOT / "tools/leaderboard.py", *command],
+            stdout=said, stderr=subprocess.STDOUT, env=environment,
+            # The tests may run as a shell's background job, which ignores Ctrl-C and hands that on.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
+        folder = Path("board/trials/semantic-fpn_shapes/pool")
+        limit = time.monotonic() + 600
+        try:
+            while not list((folder / "seed1").glob("iter_*.pth")):
+                assert process.poll() is None and time.monotonic() < limit
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(300) == 130
+        finally:
+            process.kill()  # no effect on one that has ended
+    text = Path("said.txt").read_text()
+    assert "stopped; the same command goes on from here" in text and "Traceback" not in text
+    first = (folder / "seed0/result.json").read_text()
+    assert json.loads(first)["failure"] is None
+    assert not (folder / "seed1/result.json").exists()
+    assert list((folder / "seed1").glob("iter_*.pth")) and not Path("board/cost.jsonl").exists()
+
+    assert load("leaderboard").main(command) == 0
+    assert (folder / "seed0/result.json").read_text() == first
+    second = json.loads((folder / "seed1/result.json").read_text())
+    assert second["failure"] is None and second["seconds"] is None  # as it was resumed
+    (row,) = board_in("board")["tasks"][0]["rows"]
+    assert [s["seed"] for s in row["scores"]] == [0, 1] and row["cost"]["inference"]
+    assert "1/1" in capsys.readouterr().out
