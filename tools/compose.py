@@ -2,28 +2,20 @@
 
 import argparse
 
-from mmengine.config import DictAction
 from rich.console import Console
 
+from mmplugins.checkpoint import WriteError
 from mmplugins.engine import SettingError, load_composed
-from mmplugins.engine.composing import write_config
+from mmplugins.engine.config import arguments
+from mmplugins.engine.config.composing import write_config
 
 console = Console(soft_wrap=True, markup=False, highlight=False)
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config", help="config file, of this project, mmdet or mmseg")
-    parser.add_argument(
-        "--backbone",
-        metavar="NAME_OR_DICT",
-        required=True,
-        help="caformer_s18, timm/resnet50, \"dict(type='ResNet', depth=18)\"",
-    )
+    arguments.add_config(parser, backbone_required=True)
     parser.add_argument("--out", metavar="FILE.py", help="write it here instead of printing it")
-    parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, metavar="NAME=VALUE", help="config changes"
-    )
     return parser.parse_args()
 
 
@@ -39,5 +31,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except SettingError as error:
+    except (SettingError, WriteError) as error:
         raise SystemExit(f"error: {error}") from None

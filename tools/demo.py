@@ -13,7 +13,8 @@ from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.datasets import DataError, check_data
-from mmplugins.engine import SettingError, settings, test, train, work_dir
+from mmplugins.engine import SettingError, test, train, work_dir
+from mmplugins.engine.config import settings
 from mmplugins.visualization import (
     detection_examples,
     metrics_table,

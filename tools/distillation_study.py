@@ -23,7 +23,8 @@ from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.checkpoint import save_weights, write_whole
-from mmplugins.engine import build_runner, settings
+from mmplugins.engine import build_runner
+from mmplugins.engine.config import settings
 from mmplugins.visualization.figures import save_figure
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -80,7 +81,8 @@ def run_config(task: str, row: str, seed: int, args: argparse.Namespace) -> Conf
     steps = args.iterations
     cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=steps, val_interval=steps + 1)
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    cfg.optim_wrapper.optimizer.lr = args.lr
+    if args.lr is not None:
+        cfg.optim_wrapper.optimizer.lr = args.lr
     warm_up = max(1, steps // 10)
     cfg.param_scheduler = [
         dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=warm_up),
@@ -202,12 +204,13 @@ def table(values: dict[tuple[str, str], list[float]], args: argparse.Namespace) 
             found = values.get((task, row), [])
             cells += [spread(found), ", ".join(f"{value:.1f}" for value in found) or "-"]
         lines.append(f"| {row} | {' | '.join(cells)} | {published} |")
+    rate = f"learning rate {args.lr}" if args.lr is not None else "the recipes' learning rates"
     lines += [
         "",
         f"Mean ± standard deviation over {args.seeds} seeds. {args.iterations} steps of "
         f"{args.batch} pictures of {args.image_size} pixels from random weights, "
         f"{args.train} pictures to learn from, {args.val} to test on, "
-        f"{'bfloat16' if args.amp else 'float32'}, learning rate {args.lr}. "
+        f"{'bfloat16' if args.amp else 'float32'}, {rate}. "
         f"torch {torch.__version__}, {platform.machine()}, {os.cpu_count()} CPU cores. "
         "The teacher has the budget of a student; what it learnt is not counted as the student's.",
     ]
@@ -245,7 +248,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--image-size", type=int, default=128, help="pixels")
     parser.add_argument("--train", type=int, default=1200, help="pictures to learn from")
     parser.add_argument("--val", type=int, default=240, help="pictures to test on")
-    parser.add_argument("--lr", type=float, default=4e-3, help="learning rate of AdamW")
+    parser.add_argument("--lr", type=float, help="learning rate of AdamW, else the recipes' own")
     parser.add_argument("--amp", action="store_true", help="bfloat16 on a CPU")
     return parser.parse_args()
 

@@ -3,14 +3,14 @@
 import argparse
 import os
 
-from mmengine.config import DictAction
 from mmengine.dist import is_main_process
 from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.checkpoint import CheckpointError
 from mmplugins.datasets import DataError, check_data
-from mmplugins.engine import SettingError, load_composed, settings, start_processes, test
+from mmplugins.engine import SettingError, load_composed, start_processes, test
+from mmplugins.engine.config import arguments, settings
 from mmplugins.visualization import metrics_table
 
 console = Console(soft_wrap=True, markup=False, highlight=False)
@@ -18,13 +18,8 @@ console = Console(soft_wrap=True, markup=False, highlight=False)
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config", help="config file")
+    arguments.add_config(parser)
     parser.add_argument("checkpoint", help="checkpoint file or address")
-    parser.add_argument(
-        "--backbone",
-        metavar="NAME_OR_DICT",
-        help="another backbone: caformer_s18, timm/resnet50, \"dict(type='ResNet', depth=18)\"",
-    )
     parser.add_argument("--work-dir", help="where metrics go (work_dirs/<config name>)")
     parser.add_argument("--out", help="keep predictions: a .pkl file (mmdet) or a folder (mmseg)")
     parser.add_argument("--show", action="store_true", help="show predictions in a window")
@@ -32,13 +27,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--wait-time", type=float, default=2, help="seconds per shown picture")
     parser.add_argument("--deploy", action="store_true", help="test in deploy form, see deploy.py")
     parser.add_argument("--tta", action="store_true", help="test with augmentation")
-    parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, metavar="NAME=VALUE", help="config changes"
-    )
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
-    parser.add_argument(
-        "--local_rank", "--local-rank", type=int, default=0, help="set by launchers"
-    )
+    arguments.add_launcher(parser)
     return parser.parse_args()
 
 

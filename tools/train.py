@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 from rich.console import Console
 
@@ -16,24 +16,20 @@ from mmplugins.engine import (
     how_to_go_on,
     launched,
     load_composed,
-    settings,
     start_processes,
     train,
     work_dir,
 )
+from mmplugins.engine.config import arguments, settings
 from mmplugins.engine.preflight import failures, preflight, summary, table_of
+from mmplugins.engine.resume.interruption import signals_interrupt
 
 console = Console(soft_wrap=True, markup=False, highlight=False)
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config", help="config file")
-    parser.add_argument(
-        "--backbone",
-        metavar="NAME_OR_DICT",
-        help="another backbone: caformer_s18, timm/resnet50, \"dict(type='ResNet', depth=18)\"",
-    )
+    arguments.add_config(parser)
     parser.add_argument("--work-dir", help="where all results go (work_dirs/<config name>)")
     parser.add_argument(
         "--amp", action="store_true", help="mixed precision: float16 on a GPU, bfloat16 on a CPU"
@@ -55,15 +51,9 @@ def parse_args() -> argparse.Namespace:
         help="start anew in a used work dir; the old one is renamed, not deleted",
     )
     parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, metavar="NAME=VALUE", help="config changes"
-    )
-    parser.add_argument(
         "--no-check", action="store_true", help="train without the checks of tools/check.py"
     )
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
-    parser.add_argument(
-        "--local_rank", "--local-rank", type=int, default=0, help="set by launchers"
-    )
+    arguments.add_launcher(parser)
     return parser.parse_args()
 
 
@@ -93,6 +83,17 @@ def main() -> None:
     if args.resume:
         settings.use_resume(cfg, args.resume)
 
+    try:
+        with signals_interrupt():
+            run(cfg, args)
+    except KeyboardInterrupt as stopped:
+        if launched(args.launcher)[0] == 0:
+            console.print(how_to_go_on(cfg.work_dir))
+        raise SystemExit(143 if isinstance(stopped, Terminated) else 130) from None
+
+
+def run(cfg: Config, args: argparse.Namespace) -> None:
+    """Check, join the other processes, and train."""
     rank, processes = launched(args.launcher)
     if rank == 0:
         if not args.overwrite and not (cfg.get("resume") and cfg.get("load_from")):
@@ -105,12 +106,7 @@ def main() -> None:
         if args.overwrite and (aside := work_dir.move_aside(cfg.work_dir)):
             console.print(f"The earlier training is now in {aside}")
         console.print(f"Training {args.config}; logs and checkpoints go to {cfg.work_dir}")
-    try:
-        train(cfg)
-    except KeyboardInterrupt as stopped:
-        if is_main_process():
-            console.print(how_to_go_on(cfg.work_dir))
-        raise SystemExit(143 if isinstance(stopped, Terminated) else 130) from None
+    train(cfg)
     if is_main_process():
         saved = work_dir.checkpoints_in(cfg.work_dir)
         console.print(f"Done; newest checkpoint: {saved[-1] if saved else 'none was written'}")

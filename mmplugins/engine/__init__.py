@@ -1,10 +1,18 @@
-"""What plugs into OpenMMLab's runner, and what the tools call."""
+"""What plugs into OpenMMLab's runner, and what the tools call.
 
-from .compiling import CompileBackboneHook
-from .composing import compose, load_composed
-from .exact_resume import ExactResumeHook
-from .fitting import check_fit
-from .interruption import Terminated, how_to_go_on
+``config`` reads, composes and changes configs, ``preflight`` checks them, ``launch`` trains and
+tests them. ``hooks`` and ``layer_decay`` are named in configs; ``resume`` makes interruptions
+harmless.
+"""
+
+from .config.composing import compose, load_composed
+from .config.fitting import check_fit
+from .config.settings import SettingError, load_config
+from .hooks.channels_last import ChannelsLastHook
+from .hooks.compiling import CompileBackboneHook
+from .hooks.load_report import LoadReportHook
+from .hooks.progress import ProgressHook
+from .hooks.results import ResultsHook
 from .launch import (
     ConsoleRunner,
     build_runner,
@@ -15,12 +23,9 @@ from .launch import (
     train,
 )
 from .layer_decay import LayerDecayOptimWrapperConstructor
-from .load_report import LoadReportHook
-from .memory_format import ChannelsLastHook
-from .progress import ProgressHook
-from .results import ResultsHook
-from .settings import SettingError, load_config
-from .whole_checkpoints import WholeCheckpointHook
+from .resume.exact_resume import ExactResumeHook
+from .resume.interruption import Terminated, how_to_go_on
+from .resume.whole_checkpoints import WholeCheckpointHook
 
 __all__ = [
     "ChannelsLastHook",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 from mmengine.config import Config
@@ -12,10 +13,11 @@ from mmengine.dist import init_dist, is_distributed
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, RUNNERS
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
-from .interruption import sigterm_interrupts
-from .progress import ProgressHook, console_handlers
-from .settings import SettingError
+from .config.settings import SettingError, type_name
+from .hooks.progress import ProgressHook, console_handlers
+from .resume.interruption import raise_if_interrupted, signals_interrupt, start_worker
 
 _LAUNCHERS = {
     "pytorch": ("RANK", "WORLD_SIZE"),
@@ -47,6 +49,19 @@ class ConsoleRunner(Runner):
         for handler in console_handlers(logger):
             handler.setLevel(max(handler.level, logging.WARNING))
         return logger
+
+    @staticmethod
+    def build_dataloader(dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> DataLoader:
+        """As in :class:`mmengine.runner.Runner`, with workers that end quietly at SIGTERM."""
+        loader = Runner.build_dataloader(dataloader, *args, **kwargs)
+        if loader is not dataloader:
+            loader.worker_init_fn = partial(start_worker, then=loader.worker_init_fn)
+        return loader
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """As in :class:`mmengine.runner.Runner`; a signal that Python dropped ends it here."""
+        raise_if_interrupted()
+        super().call_hook(fn_name, **kwargs)
 
 
 def start_processes(cfg: Config) -> None:
@@ -82,8 +97,9 @@ def check_model(cfg: Config) -> None:
     with MODELS.switch_scope_and_registry(cfg.get("default_scope")) as models:
         try:
             models.build(deepcopy(cfg.model))  # detectors write into what they are built from
-        except (KeyError, ValueError) as error:
-            raise SettingError(f"model: {error.args[0] if error.args else error}") from error
+        except (AssertionError, KeyError, TypeError, ValueError) as error:
+            reason = error.args[0] if error.args else f"{error!r}, tools/check.py says where"
+            raise SettingError(f"model: {reason}") from error
 
 
 def train(cfg: Config) -> Runner:
@@ -94,7 +110,7 @@ def train(cfg: Config) -> Runner:
     """
     runner = build_runner(cfg)
     try:
-        with sigterm_interrupts():
+        with signals_interrupt():
             runner.train()
     finally:
         _leave_console(runner)
@@ -104,6 +120,8 @@ def train(cfg: Config) -> Runner:
 def test(cfg: Config) -> tuple[Runner, dict[str, float]]:
     """Test ``cfg.load_from``; returns the runner and its metrics, as the evaluators name them."""
     runner = build_runner(without_averaging(cfg))
+    # mmseg's drawing hook asks for the iteration, for which mmengine would build the training data.
+    runner._train_loop = None
     try:
         return runner, runner.test()
     finally:
@@ -118,17 +136,12 @@ def without_averaging(cfg: Config) -> Config:
     if test-time augmentation wraps it, and other tensors if the model is brought to deploy form.
     """
     hooks = cfg.get("custom_hooks") or []
-    kept = [hook for hook in hooks if _type_name(hook) != "EMAHook"]
+    kept = [hook for hook in hooks if type_name(hook) != "EMAHook"]
     if len(kept) == len(hooks):
         return cfg
     cfg = deepcopy(cfg)
     cfg.custom_hooks = kept
     return cfg
-
-
-def _type_name(hook: Any) -> str:
-    kind = hook.get("type", "") if isinstance(hook, dict) else type(hook)
-    return kind.rpartition(".")[2] if isinstance(kind, str) else kind.__name__
 
 
 def _leave_console(runner: Runner) -> None:

@@ -9,7 +9,8 @@ import os
 from datetime import datetime
 from pathlib import Path
 
-from .settings import SettingError
+from .config.settings import SettingError
+from .resume.whole_checkpoints import resumable_files
 
 
 def checkpoints_in(work_dir: str | os.PathLike) -> list[Path]:
@@ -18,15 +19,15 @@ def checkpoints_in(work_dir: str | os.PathLike) -> list[Path]:
 
 
 def last_checkpoint(work_dir: str | os.PathLike) -> Path:
-    """The checkpoint that mmengine's hook wrote last.
+    """The checkpoint that was written last; those of the best scores do not count.
 
     Raises:
         FileNotFoundError: If the work dir holds none.
     """
-    found = [path for path in checkpoints_in(work_dir) if not path.name.startswith("best_")]
+    found = resumable_files(work_dir)
     if not found:
         raise FileNotFoundError(f"{work_dir} holds no checkpoint: train first")
-    return found[-1]
+    return found[0]
 
 
 def refuse_used(work_dir: str | os.PathLike, resume: bool = False) -> None:

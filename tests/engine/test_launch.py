@@ -10,8 +10,8 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_distributed
 
-from mmplugins.engine import ConsoleRunner, launch
-from mmplugins.engine.progress import ProgressHook
+from mmplugins.engine import ConsoleRunner, SettingError, launch
+from mmplugins.engine.hooks.progress import ProgressHook
 
 
 class BrokenRunner:
@@ -59,6 +59,21 @@ def test_the_check_of_a_model_leaves_its_config_alone():
     before = cfg.to_dict()
     launch.check_model(cfg)
     assert cfg.to_dict() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bbox_head.no_such_argument": 1}, "no_such_argument"),
+        ({"neck.num_outs": 1}, r"AssertionError\(\), tools/check\.py"),
+        ({"bbox_head.type": "NoSuchHead"}, "NoSuchHead"),
+    ],
+)
+def test_what_a_model_refuses(change, message):
+    cfg = Config.fromfile(Path(__file__).parents[2] / "configs/retinanet/retinanet_shapes.py")
+    cfg.merge_from_dict({f"model.{place}": value for place, value in change.items()})
+    with pytest.raises(SettingError, match=message):
+        launch.check_model(cfg)
 
 
 def test_testing_goes_without_averaging():

@@ -8,14 +8,10 @@ from __future__ import annotations
 import re
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from tiny_training import ROOT, STEPS, Training, build_runner, read_config, train
-from torch import nn
-
-from mmplugins.engine import CompileBackboneHook
 
 GUIDE = (ROOT / "docs/training.md").read_text()
 
@@ -150,21 +146,6 @@ def test_compiled_backbone(run, plain):
         backbone(torch.zeros(4, 3, *size))
     assert counters["stats"]["unique_graphs"] <= graphs + 1
     plain("segmentor").runner.model.load_state_dict(training.weights())
-
-
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        (nn.Linear(1, 1), "Linear has no part called backbone"),
-        (
-            SimpleNamespace(backbone=SimpleNamespace(with_cp=True)),
-            "with_cp=True exclude each other",
-        ),
-    ],
-)
-def test_what_cannot_be_compiled(model, message):
-    with pytest.raises(ValueError, match=message):
-        CompileBackboneHook().before_run(SimpleNamespace(model=model))
 
 
 def test_averaged_weights(run, plain, tmp_path):

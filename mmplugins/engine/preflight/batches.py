@@ -8,7 +8,7 @@ from copy import deepcopy
 from typing import Any
 
 import numpy as np
-from mmengine.registry import DATASETS, FUNCTIONS
+from mmengine.registry import DATASETS, FUNCTIONS, Registry
 from torch.utils.data import Dataset
 
 from .inspection import Inspection, listed, walk
@@ -57,7 +57,7 @@ class Trial:
         collate = self.loader.get("collate_fn") or dict(type="pseudo_collate")
         collate = {k: v for k, v in collate.items()}
         function = collate.pop("type")
-        function = FUNCTIONS.get(function) if isinstance(function, str) else function
+        function = _named(FUNCTIONS, function)
         return function(samples, **collate)
 
 
@@ -73,10 +73,17 @@ def _unserialised(cfg: Any) -> Any:
     # Serialising costs time, and fails on an empty data set with words that do not help.
     for inner in [*listed(cfg.get("datasets")), *listed(cfg.get("dataset"))]:
         _unserialised(inner)
-    cls = DATASETS.get(cfg["type"]) if isinstance(cfg["type"], str) else cfg["type"]
-    if "serialize_data" in accepted_arguments(cls)[0]:
+    if "serialize_data" in accepted_arguments(_named(DATASETS, cfg["type"]))[0]:
         cfg["serialize_data"] = False
     return cfg
+
+
+def _named(registry: Registry, kind: Any) -> Any:
+    """What a ``type`` means in the default scope; what is no string stays."""
+    if not isinstance(kind, str):
+        return kind
+    with registry.switch_scope_and_registry(None) as scoped:
+        return scoped.get(kind)
 
 
 def smaller(cfg: Any, factor: float) -> Any:

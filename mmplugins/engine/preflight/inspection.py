@@ -16,7 +16,7 @@ from torch import nn
 from mmplugins.checkpoint import CheckpointError
 from mmplugins.datasets import DataError
 
-from ..settings import SettingError
+from ..config.settings import SettingError
 from .results import CheckResult
 
 

@@ -67,6 +67,12 @@ def _check_optimizer(inspection: Inspection, wrapper: Mapping) -> Any:
             f"is {rate!r}: expected a number above 0, for example 1e-4 with AdamW",
             "optim_wrapper.optimizer.lr",
         )
+    elif rate is not None and rate > 1 and "Adam" in str(optimizer.get("type")):
+        inspection.warn(
+            f"is {rate}, and {optimizer['type']} moves every weight by about that much in each "
+            "step: give for example 1e-4",
+            "optim_wrapper.optimizer.lr",
+        )
     decay = optimizer.get("weight_decay", 0)
     if not isinstance(decay, int | float) or decay < 0:
         inspection.fail(
@@ -133,6 +139,13 @@ def _check_scheduler(
             where,
         )
     milestones = listed(scheduler.get("milestones"))
+    if not all(isinstance(m, int) for m in milestones):
+        inspection.fail(
+            f"milestones are {scheduler['milestones']!r}: expected whole numbers of {unit}, for "
+            f"example {[round(total * 2 / 3), round(total * 11 / 12)]}",
+            where,
+        )
+        return
     late = [m for m in milestones if m >= total]
     if late:
         inspection.warn(
@@ -199,7 +212,10 @@ def _check_batch_size(inspection: Inspection) -> None:
     if not base or not isinstance(size, int) or scaling.get("enable"):
         return
     wrapper = cfg.get("optim_wrapper") or {}
-    true = size * inspection.processes * wrapper.get("accumulative_counts", 1)
+    counts = wrapper.get("accumulative_counts", 1)
+    if size < 1 or not isinstance(counts, int) or counts < 1:
+        return  # reported as such
+    true = size * inspection.processes * counts
     if true != base:
         inspection.warn(
             f"the learning rate belongs to {base} pictures per step "

@@ -12,10 +12,12 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..fitting import PROBE_SIDE, Maps, check_fit
-from .inspection import Inspection, in_words
+from ..config.fitting import PROBE_SIDE, Maps, check_fit
+from .inspection import Inspection, in_words, walk
 from .names import accepted_arguments
-from .registered import find
+from .registered import find, typed_entries
+
+_NUMBERS = re.compile(r"[\s(\[]*[\d.][\d\s.,e()\[\]+-]*")
 
 
 def check_model(inspection: Inspection) -> str:
@@ -46,12 +48,34 @@ def _refusal(inspection: Inspection, error: Exception) -> str:
     found = re.search(r"(\w+)\.__init__\(\) (.*argument.*)", text, re.DOTALL)
     if found:
         name, reason = found.groups()
-        cls = find("MODELS", name, inspection.scope)
-        takes = f"; {name} takes {', '.join(sorted(accepted_arguments(cls)[0]))}" if cls else ""
+        cls = _class_of(inspection, name)
+        names = ", ".join(sorted(accepted_arguments(cls)[0])) if cls else ""
+        takes = f"; {cls.__name__} takes {names}" if cls else ""
         return f"{name}: {reason.strip()}{takes}"
     if isinstance(error, ValueError | KeyError):
         return text
-    return f"{in_words(error)}; correct the arguments of that part"
+    return f"{in_words(error)}; correct the arguments of that part{_text_for_numbers(inspection)}"
+
+
+def _class_of(inspection: Inspection, name: str) -> Any:
+    """The class of a name, or the one in the config that inherits it, or None."""
+    cls = find("MODELS", name, inspection.scope)
+    for typed in typed_entries(inspection.cfg) if cls is None else ():
+        kind = typed.cfg["type"]
+        part = find(typed.registry, kind, inspection.scope) if isinstance(kind, str) else kind
+        if name in (base.__name__ for base in getattr(part, "__mro__", ())):
+            return part
+    return cls
+
+
+def _text_for_numbers(inspection: Inspection) -> str:
+    """Numbers in quotes, of which a constructor's error seldom says where they are."""
+    for where, value in walk(inspection.cfg.model, "model"):
+        if isinstance(value, str) and re.fullmatch(
+            r"[\d\s.,e()\[\]+-]*\d[\d\s.,e()\[\]+-]*", value
+        ):
+            return f". {where} is {value!r}, a text: expected numbers, write them without quotes"
+    return ""
 
 
 def check_maps(inspection: Inspection) -> str:

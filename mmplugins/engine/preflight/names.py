@@ -66,6 +66,9 @@ def check_sections(inspection: Inspection) -> str:
             _check_forms(inspection, parts)
     if "model" in cfg and (not isinstance(cfg.model, Mapping) or "type" not in cfg.model):
         inspection.fail("has no type: give model=dict(type='RetinaNet', ...)", "model")
+    seed = (cfg.get("randomness") or {}).get("seed")
+    if seed is not None and not isinstance(seed, int):
+        inspection.fail(f"is {seed!r}: expected a whole number, or None", "randomness.seed")
     if isinstance(cfg.get("custom_hooks"), Mapping):
         inspection.fail("is a dict: expected a list, custom_hooks=[dict(type=...)]", "custom_hooks")
     for where, value in walk(cfg.to_dict()):

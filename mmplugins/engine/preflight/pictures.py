@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mmplugins.backbones.suggestions import did_you_mean
 from mmplugins.datasets.pictures import walk_transforms
 
 from .inspection import Inspection, listed, walk
@@ -13,6 +14,7 @@ from .weights import pretrained
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 _STRIDE = 32
+_MAP_METRICS = ("mIoU", "mDice", "mFscore")
 _PREPROCESSORS = {"mmdet": "DetDataPreprocessor", "mmseg": "SegDataPreProcessor"}
 
 
@@ -46,8 +48,11 @@ def check_pipelines(inspection: Inspection) -> str:
                 _check_train_steps(inspection, where, steps, names, masks)
             if split != "train":
                 _check_test_steps(inspection, where, steps, names)
+    for split in ("train", "val", "test"):
+        _check_lists(inspection, cfg.get(f"{split}_dataloader") or {}, f"{split}_dataloader")
     for split in ("val", "test"):
         for evaluator in listed(cfg.get(f"{split}_evaluator")):
+            _check_maps_metric(inspection, evaluator, f"{split}_evaluator.iou_metrics")
             if "segm" in listed(evaluator.get("metric")) and not masks:
                 inspection.fail(
                     f"asks for 'segm', but {cfg.model.get('type')} has no mask head: write "
@@ -55,6 +60,23 @@ def check_pipelines(inspection: Inspection) -> str:
                     f"{split}_evaluator.metric",
                 )
     return "the steps fit the task"
+
+
+def _check_lists(inspection: Inspection, loader: Mapping, split: str) -> None:
+    for where, value in walk(loader.get("dataset"), f"{split}.dataset"):
+        if where.endswith(".pipeline") and not isinstance(value, list | tuple):
+            shown = dict(value) if isinstance(value, Mapping) else value
+            inspection.fail(f"is {shown!r}: expected a list of steps, [dict(type=...), ...]", where)
+
+
+def _check_maps_metric(inspection: Inspection, evaluator: Mapping, where: str) -> None:
+    for metric in listed(evaluator.get("iou_metrics")):
+        if metric not in _MAP_METRICS:
+            inspection.fail(
+                f"has {metric!r}: expected some of {', '.join(_MAP_METRICS)}."
+                f"{did_you_mean(str(metric), _MAP_METRICS)}",
+                where,
+            )
 
 
 def _check_train_steps(
@@ -142,6 +164,7 @@ def check_normalisation(inspection: Inspection) -> str:
             where,
         )
         return ""
+    _check_crops(inspection, f"{where}.size", prep.get("size"))
     if (mean is None) != (std is None):
         absent = "mean" if mean is None else "std"
         inspection.fail(f"has no {absent}: mean and std belong together", where)
@@ -174,6 +197,22 @@ def check_normalisation(inspection: Inspection) -> str:
         return "pictures come as 0..255"
     order = "RGB" if prep.get("bgr_to_rgb") else "BGR"
     return f"{order}, mean {_short(mean)}, std {_short(std)}"
+
+
+def _check_crops(inspection: Inspection, where: str, size: Any) -> None:
+    """A preprocessor pads to one size, and cuts nothing off."""
+    if not isinstance(size, list | tuple) or len(size) != 2:
+        return
+    for _, pipeline in pipelines(inspection.cfg, "train"):
+        for step in walk_transforms(pipeline):
+            crop = step.get("crop_size") if step["type"] == "RandomCrop" else None
+            crop = (crop, crop) if isinstance(crop, int) else crop
+            if crop and (crop[0] > size[0] or crop[1] > size[1]):
+                inspection.fail(
+                    f"is {tuple(size)}, smaller than the crops of {tuple(crop)} that the train "
+                    f"pipeline makes: give size={tuple(crop)}",
+                    where,
+                )
 
 
 def _check_colours(inspection: Inspection, where: str, model: Mapping, prep: Mapping) -> None:

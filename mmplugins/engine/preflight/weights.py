@@ -7,7 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mmengine.runner.checkpoint import CheckpointLoader
+
 from mmplugins.backbones.pyramid import PyramidBackbone
+from mmplugins.backbones.suggestions import did_you_mean
 from mmplugins.checkpoint import check_weights, find_weights, load_source
 from mmplugins.checkpoint.sources import is_offline, kept_file, timm_sources
 from mmplugins.checkpoint.whole_model import match_model
@@ -15,6 +18,8 @@ from mmplugins.checkpoint.zoo import find_published, from_url
 from mmplugins.datasets.findings import few
 
 from .inspection import Inspection, NotRun, listed
+
+TEACHER = "model.teacher_checkpoint"
 
 _SCHEME = re.compile(r"[\w.+-]+:(\w+:)?//")
 _OURS = ("timm://", "metaformer://", "http://", "https://")
@@ -36,7 +41,7 @@ def check_weights_of(inspection: Inspection) -> str:
     for where, source, module in _named(inspection):
         try:
             kept = _kept(source)
-        except ValueError as error:  # an unknown published name
+        except ValueError as error:  # an unknown name or scheme
             inspection.fail(str(error), where)
             continue
         if kept is None:
@@ -45,6 +50,8 @@ def check_weights_of(inspection: Inspection) -> str:
             said.append(_check_backbone(inspection, where, kept, module))
         elif where == "load_from":
             said.append(_check_whole(inspection, where, kept))
+        elif where == TEACHER:
+            said.append(_check_teacher(inspection, where, kept))
         else:
             said.append(f"{source} is here")
     if not said:
@@ -54,25 +61,34 @@ def check_weights_of(inspection: Inspection) -> str:
 
 def _named(inspection: Inspection) -> Iterator[tuple[str, str, Any]]:
     cfg, (path, model) = inspection.cfg, inspection.trained
-    for name in ("backbone", "neck", "decode_head"):
-        source = pretrained(model.get(name))
-        if source:
-            where = f"{path}.{name}.init_cfg.checkpoint"
-            yield where, source, getattr(inspection.model, name, None)
-    source = pretrained(model)
-    if source:
-        yield f"{path}.init_cfg.checkpoint", source, None
+    yield from _initial(path, model, inspection.model)
+    if source := cfg.model.get("teacher_checkpoint"):
+        yield TEACHER, str(source), None
+    if cfg.model.get("untrained_teacher"):
+        teacher = inspection.model.teacher  # its config may be in a file of its own
+        parts = {name: vars(part) for name, part in teacher.named_children()}
+        yield from _initial("model.teacher", {**vars(teacher), **parts}, teacher)
     if cfg.get("load_from"):
         source = str(cfg.load_from)
         bare = source.startswith("metaformer://")  # holds a backbone only
         yield "load_from", source, inspection.model.backbone if bare else None
 
 
+def _initial(path: str, model: Mapping[str, Any], built: Any) -> Iterator[tuple[str, str, Any]]:
+    """What a detector or segmentor and its parts are initialised from."""
+    for name in ("backbone", "neck", "decode_head"):
+        if source := pretrained(model.get(name)):
+            where = f"{path}.{name}.init_cfg.checkpoint"
+            yield where, source, getattr(built, name, None)
+    if source := pretrained(model):
+        yield f"{path}.init_cfg.checkpoint", source, None
+
+
 def _kept(source: str) -> Path | str | None:
     """Where the file of a source is; None if it would have to be downloaded.
 
     Raises:
-        ValueError: If a published name is unknown.
+        ValueError: If a published name or a scheme is unknown.
     """
     if source.startswith("metaformer://"):
         sources = find_published(source.removeprefix("metaformer://")).sources
@@ -80,11 +96,22 @@ def _kept(source: str) -> Path | str | None:
         sources = timm_sources(source.removeprefix("timm://"))
     elif source.startswith(("http://", "https://")):
         sources = (from_url(source),)
-    elif _SCHEME.match(source):
+    elif scheme := _SCHEME.match(source):
+        _check_scheme(scheme[0], source)
         return None  # mmengine's own schemes, with caches of their own
     else:
         return Path(source).expanduser()
     return next((found for s in sources if (found := kept_file(s)) is not None), None)
+
+
+def _check_scheme(scheme: str, source: str) -> None:
+    known = [pattern for pattern in CheckpointLoader._schemes if pattern]
+    if not any(re.match(pattern, source) for pattern in known):
+        names = [pattern for pattern in known if pattern.endswith("://")]
+        raise ValueError(
+            f"{source}: nothing loads {scheme}: expected a file or one of {', '.join(names)}."
+            f"{did_you_mean(scheme, names)}"
+        )
 
 
 def _not_here(inspection: Inspection, where: str, source: str) -> str:
@@ -112,6 +139,16 @@ def _check_backbone(
             where,
         )
     return f"{len(report.matched) + len(report.adapted)} tensors of {kept} fit {report.model}"
+
+
+def _check_teacher(inspection: Inspection, where: str, kept: Path) -> str:
+    """The weights of a distillation's teacher, by the rule of the Distiller itself."""
+    try:
+        inspection.model.check_teacher()
+    except (OSError, ValueError) as error:
+        inspection.fail(str(error), where)
+        return ""
+    return f"{kept} fits the teacher, {type(inspection.model.teacher).__name__}"
 
 
 def _check_whole(inspection: Inspection, where: str, kept: Path) -> str:

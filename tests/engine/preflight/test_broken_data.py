@@ -89,7 +89,7 @@ PIPELINES = {
     "unknown metric of maps": (
         "semantic_fpn",
         {"val_evaluator.iou_metrics": ["mIuO"]},
-        "val_evaluator: .*mIuO.*check metric",
+        "val_evaluator.iou_metrics: has .mIuO.*expected some of",
     ),
     "classes as text": (
         "retinanet",

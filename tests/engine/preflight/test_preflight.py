@@ -11,12 +11,13 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from breaking import SPEC, changed, faults, point_at
+from breaking import LOADERS, SPEC, changed, faults, point_at
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 from rich.console import Console
 
+from mmplugins.datasets.shapes import METAINFO
 from mmplugins.engine.preflight import CHECKS, preflight, summary, table_of
 
 
@@ -26,6 +27,21 @@ def test_healthy_configs_pass(healthy, name):
     assert [str(r) for r in results if r.status not in ("ok", "not run")] == []
     assert [r.name for r in results] == [check.name for check in CHECKS]
     # From random weights, so there are none to check; all else has run.
+    assert [r.name for r in results if r.status == "not run"] == ["weights"]
+
+
+@pytest.mark.parametrize(
+    "name, data_set", [("retinanet", "CocoDataset"), ("semantic_fpn", "BaseSegDataset")]
+)
+def test_a_data_set_may_have_a_name_that_only_its_scope_knows(healthy, name, data_set):
+    cfg = deepcopy(healthy[name])
+    for loader in LOADERS:
+        del cfg[loader].dataset["generate"]
+        cfg[loader].dataset.update(type=data_set, metainfo=dict(classes=METAINFO["classes"]))
+        if name == "semantic_fpn":
+            cfg[loader].dataset.reduce_zero_label = True
+    results = preflight(cfg)
+    assert [str(r) for r in results if r.status not in ("ok", "not run")] == []
     assert [r.name for r in results if r.status == "not run"] == ["weights"]
 
 

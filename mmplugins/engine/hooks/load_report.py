@@ -11,7 +11,7 @@ from mmengine.runner import BaseLoop, Runner
 
 from mmplugins.checkpoint.whole_model import match_model
 
-from .unwrapping import bare_model
+from ..unwrapping import bare_model
 
 
 @HOOKS.register_module()

@@ -136,7 +136,7 @@ run(tiny("segmentation", Path({folder!r}), Path({work!r})))
 
 
 def test_sigkill_while_writing(folder, tmp_path):
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
     script = KILLED.format(here=str(here), folder=str(folder), work=str(tmp_path / "killed"))
     environment = os.environ | {"PYTHONPATH": f"{here.parents[1]}", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -155,7 +156,7 @@ def latest_resumable(work_dir: str | Path) -> Path | None:
             reasons.append(str(error))
             continue
         for reason in reasons:
-            print_log(f"Passed over: {reason}. Going on from {path}", "current", 30)
+            print_log(f"Passed over: {reason}. Going on from {path}", "current", logging.WARNING)
         return path
     if reasons:
         raise CheckpointError(

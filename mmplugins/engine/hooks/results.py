@@ -12,7 +12,7 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import Runner
 from rich.console import Console
 
 from mmplugins.checkpoint import write_whole
@@ -38,18 +38,28 @@ PerClassIoUMetric`), AP or IoU of each class; a training also leaves ``curves.pn
 
     def __init__(self) -> None:
         self._last: dict[str, Any] | None = None
+        # Not asked of the runner: drawing hooks build its training loop also in a test.
+        self._trained = False
+
+    def before_train(self, runner: Runner) -> None:
+        """Note that this is a training."""
+        self._trained = True
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Keep what was found."""
-        self._last = _results(runner, metrics or {}, runner.val_loop.evaluator.metrics)
+        self._last = _results(
+            runner, metrics or {}, runner.val_loop.evaluator.metrics, self._trained
+        )
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Keep what was found."""
-        self._last = _results(runner, metrics or {}, runner.test_loop.evaluator.metrics)
+        self._last = _results(
+            runner, metrics or {}, runner.test_loop.evaluator.metrics, self._trained
+        )
 
     def after_run(self, runner: Runner) -> None:
         """Write and show it."""
-        trained = isinstance(runner._train_loop, BaseLoop)
+        trained = self._trained
         if not is_main_process() or (not trained and self._last is None):
             return
         folder = Path(runner.work_dir)
@@ -86,9 +96,10 @@ def in_markdown(results: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _results(runner: Runner, metrics: Mapping[str, Any], evaluators: list) -> dict[str, Any]:
+def _results(
+    runner: Runner, metrics: Mapping[str, Any], evaluators: list, trained: bool
+) -> dict[str, Any]:
     """Metrics, per-class metrics and what they belong to."""
-    trained = isinstance(runner._train_loop, BaseLoop)
     per_class: dict[str, dict[str, dict[str, float]]] = {}
     for evaluator in evaluators:
         per_class.update(getattr(evaluator, "per_class", {}))

@@ -6,6 +6,7 @@ The flags are those of mmdet's and mmseg's own tools, for configs of both.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,16 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | None = None) 
             f"config {str(path)!r} cannot be read, {type(error).__name__}: {error}: correct it, "
             "or the file in _base_ or module in custom_imports that the message names"
         ) from error
+    merge_options(cfg, options)
+    return cfg
+
+
+def merge_options(cfg: Config, options: dict[str, Any] | None) -> None:
+    """Merge ``--cfg-options``, dotted names to values, into a config.
+
+    Raises:
+        SettingError: If they do not fit it.
+    """
     try:
         cfg.merge_from_dict(options or {})
     except (AttributeError, IndexError, KeyError, TypeError) as error:
@@ -44,7 +55,15 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | None = None) 
             f"--cfg-options {options} cannot be merged, {type(error).__name__}: {error}: give "
             "dotted names of entries, list positions as numbers"
         ) from error
-    return cfg
+
+
+def type_name(part: Any) -> str:
+    """The type of a config dict, or of what was built from one, without its scope.
+
+    ``'FPN'`` for ``dict(type='mmdet.FPN')``, for ``dict(type=FPN)`` and for an ``FPN``.
+    """
+    kind = part.get("type", "no type") if isinstance(part, Mapping) else type(part)
+    return kind.rpartition(".")[2] if isinstance(kind, str) else kind.__name__
 
 
 def task_of(cfg: Config) -> str:
@@ -151,7 +170,7 @@ def _flipped_too(pipeline: list[dict]) -> list[dict]:
     if "meta_keys" in pack:
         pack["meta_keys"] = tuple(dict.fromkeys([*pack["meta_keys"], "flip", "flip_direction"]))
     views = [dict(type="RandomFlip", prob=prob, direction="horizontal") for prob in (0.0, 1.0)]
-    labels = [step for step in steps if step["type"] == "LoadAnnotations"]
+    labels = [step for step in steps if type_name(step) == "LoadAnnotations"]
     branches = [views, *([label] for label in labels), [pack]]
     rest = [step for step in steps if step not in labels]
     return [*rest, dict(type="TestTimeAug", transforms=branches)]

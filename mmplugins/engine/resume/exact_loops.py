@@ -14,8 +14,8 @@ import torch
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
+from ..unwrapping import bare_model
 from .keyed_randomness import keyed_loader, seed_step
-from .unwrapping import bare_model
 
 
 @dataclass

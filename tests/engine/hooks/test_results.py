@@ -11,6 +11,7 @@ from random_training import run, tiny
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mmplugins.engine import test as run_test
+from mmplugins.engine.config.settings import draw_predictions
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,10 @@ def test_tables_and_curves(folder, tmp_path, capsys, task, kind, columns, metric
     assert all(event.value > 0 for event in board.Scalars("loss"))
 
     cfg.load_from = str(tmp_path / last)
+    draw_predictions(cfg, show_dir=str(tmp_path / "drawn"))
+    cfg.train_dataloader.dataset.data_root = "not/needed"
     run_test(cfg)
+    assert any((tmp_path / "drawn").rglob("*.[jp][pn]g"))
     again = json.loads((tmp_path / "test_results.json").read_text())
     assert again["metrics"] == pytest.approx(found["metrics"])
     assert again["checkpoint"] == cfg.load_from and again["per_class"] == found["per_class"]

@@ -16,7 +16,7 @@ from mmplugins.backbones.catalog import backbone_config, families
 from mmplugins.checkpoint.sources import timm_sources
 from mmplugins.checkpoint.zoo import published
 
-from .settings import SettingError
+from .settings import SettingError, type_name
 
 OPENMMLAB_WEIGHTS = {
     "ResNet": "torchvision://resnet{depth}",
@@ -44,7 +44,7 @@ def parse_backbone(text: str) -> dict[str, Any]:
             raise SettingError(str(error)) from None
     try:
         config = _literal(ast.parse(text, mode="eval").body)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, TypeError, ValueError):
         try:
             config = yaml.safe_load(text)
         except yaml.YAMLError:
@@ -64,7 +64,7 @@ def short_name(backbone: str | Mapping[str, Any]) -> str:
         if not backbone.strip().startswith(("{", "dict(")):
             return backbone.strip().replace("/", "-")
         backbone = parse_backbone(backbone)
-    parts = [str(backbone["type"]).rpartition(".")[2].lower()]
+    parts = [type_name(backbone).lower()]
     parts += [backbone[key] for key in ("arch", "model_name", "depth") if key in backbone]
     words = [str(part) for part in parts if isinstance(part, str | int)]
     return re.sub(r"[^\w.-]+", "-", "-".join(words))
@@ -77,7 +77,7 @@ def published_weights(backbone: Mapping[str, Any]) -> str | None:
         ``metaformer://...``, ``timm://...``, or what the configs of mmdet and mmseg give their
         ResNets; for a variant without published weights, or another type, None and a warning.
     """
-    kind = str(backbone["type"]).rpartition(".")[2]
+    kind = type_name(backbone)
     if kind == "TimmBackbone":
         name = str(backbone.get("model_name")).removeprefix("timm/")
         try:

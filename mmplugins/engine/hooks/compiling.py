@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+
+from ..unwrapping import bare_model
 
 
 @HOOKS.register_module()
@@ -36,7 +37,7 @@ class CompileBackboneHook(Hook):
         Raises:
             ValueError: If the model has no part ``backbone``, or that has ``with_cp``.
         """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = bare_model(runner.model)
         if not hasattr(model, "backbone"):
             raise ValueError(
                 f"CompileBackboneHook: {type(model).__name__} has no part called backbone; remove "

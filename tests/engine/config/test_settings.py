@@ -7,7 +7,8 @@ import re
 import pytest
 from mmengine.config import Config
 
-from mmplugins.engine import SettingError, settings
+from mmplugins.engine import SettingError
+from mmplugins.engine.config import settings
 
 LOAD = dict(type="LoadImageFromFile")
 LABELS = dict(type="LoadAnnotations", with_bbox=True)
@@ -177,3 +178,21 @@ def test_options_that_cannot_be_merged(tmp_path):
     (tmp_path / "a.py").write_text("hooks = [dict(type='A')]")
     with pytest.raises(SettingError, match="--cfg-options .*hooks.3.*cannot be merged"):
         settings.load_config(tmp_path / "a.py", {"hooks.3.type": "B"})
+
+
+class Part:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        (dict(type="mmdet.FPN"), "FPN"),
+        (dict(type="FPN"), "FPN"),
+        (dict(type=Part), "Part"),
+        (Part(), "Part"),
+        (dict(), "no type"),
+    ],
+)
+def test_type_names(part, name):
+    assert settings.type_name(part) == name

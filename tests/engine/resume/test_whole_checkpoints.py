@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import time
 from pathlib import Path
 
@@ -15,9 +14,12 @@ from mmengine.registry import HOOKS
 from random_training import run, tiny
 
 from mmplugins.checkpoint import CheckpointError, WriteError, writing
-from mmplugins.engine import Terminated, WholeCheckpointHook, how_to_go_on
-from mmplugins.engine.interruption import sigterm_interrupts
-from mmplugins.engine.whole_checkpoints import check_resumable, latest_resumable, resumable_files
+from mmplugins.engine import WholeCheckpointHook
+from mmplugins.engine.resume.whole_checkpoints import (
+    check_resumable,
+    latest_resumable,
+    resumable_files,
+)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +83,7 @@ DAMAGE = [
 def test_what_cannot_be_used_is_passed_over(tmp_path, monkeypatch, damage, reason):
     said = []
     monkeypatch.setattr(
-        "mmplugins.engine.whole_checkpoints.print_log", lambda text, *_: said.append(text)
+        "mmplugins.engine.resume.whole_checkpoints.print_log", lambda text, *_: said.append(text)
     )
     older, newest = (checkpoint(tmp_path / f"epoch_{n}.pth") for n in (1, 2))
     (tmp_path / "last_checkpoint").write_text(str(newest))
@@ -148,17 +150,3 @@ def test_the_only_checkpoint_is_kept_until_its_successor_is_whole(folder, tmp_pa
     run(cfg, resume=True)
     kept = sorted(path.name for path in tmp_path.glob("*.pth"))
     assert len(kept) == 2 and kept[1] == "iter_12.pth" and kept[0].startswith("best_mIoU")
-
-
-def test_sigterm_ends_as_ctrl_c_does():
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt) as stopped, sigterm_interrupts():
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(10)
-    assert stopped.type is Terminated and signal.getsignal(signal.SIGTERM) is before
-
-
-def test_how_to_go_on(tmp_path):
-    assert "start it again" in how_to_go_on(tmp_path)
-    path = checkpoint(tmp_path / "epoch_1.pth")
-    assert str(path) in how_to_go_on(tmp_path) and "--resume" in how_to_go_on(tmp_path)

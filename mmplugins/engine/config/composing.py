@@ -6,7 +6,6 @@ import copy
 import inspect
 import logging
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from mmplugins.backbones.pyramid import resolve_out_indices
+from mmplugins.checkpoint import write_whole
 
 from .backbone_choice import parse_backbone, published_weights, short_name
 from .fitting import (
@@ -29,10 +29,10 @@ from .fitting import (
     first_neck,
     heads_by_index,
     index_of,
-    parts_with_backbone,
+    learning_parts,
     used_levels,
 )
-from .settings import SettingError, load_config
+from .settings import SettingError, load_config, merge_options, type_name
 
 STRIDES = (4, 8, 16, 32)
 
@@ -66,8 +66,9 @@ def compose(cfg: Config, backbone: str | Mapping[str, Any]) -> Config:
     - ``custom_imports`` names this package, so that OpenMMLab's own tools can run the result.
 
     Args:
-        cfg: A config of mmdet or mmseg with one backbone, also inside of a wrapper. It may leave
-            the backbone's type and all ``in_channels`` open. Stays as it is.
+        cfg: A config of mmdet or mmseg with one backbone, also inside of a wrapper; of a
+            distillation, the student's is exchanged and its teacher stays. It may leave the
+            backbone's type and all ``in_channels`` open. Stays as it is.
         backbone: A name of ``list_backbones()``, ``'timm/<model>'``, a config dict of any
             registered type, or such a dict as text, see :func:`parse_backbone`.
 
@@ -90,7 +91,7 @@ def compose(cfg: Config, backbone: str | Mapping[str, Any]) -> Config:
             "backbone into the config by hand"
         )
     wanted = _recipe_maps(old, scope)
-    pyramid = neck is not None and neck.get("type") in PYRAMID_NECKS
+    pyramid = neck is not None and type_name(neck) in PYRAMID_NECKS
     used = wanted
     if pyramid:
         levels = used_levels(neck, len(wanted.strides))
@@ -136,16 +137,17 @@ def load_composed(
     cfg = compose(load_config(path), backbone)
     cfg.setdefault("work_dir", f"work_dirs/{Path(path).stem}_{short_name(backbone)}")
     if options:
-        cfg.merge_from_dict(options)
+        merge_options(cfg, options)
         check_fit(cfg)
     return cfg
 
 
 def write_config(cfg: Config, path: str | os.PathLike) -> Path:
-    """Write a config with nothing left to inherit, aside first, then renamed.
+    """Write a config with nothing left to inherit.
 
     Raises:
-        SettingError: If the file exists already or is not to end in ``.py``.
+        SettingError: If the file exists already, or its name does not end in ``.py``.
+        WriteError: If it cannot be written.
     """
     path = Path(path)
     if path.suffix != ".py":
@@ -155,15 +157,12 @@ def write_config(cfg: Config, path: str | os.PathLike) -> Path:
             f"config file {str(path)!r} exists, and nothing is overwritten: give another name, or "
             "remove it"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as aside:
-        cfg.dump(Path(aside) / path.name)
-        os.replace(Path(aside) / path.name, path)
-    return path
+    return write_whole(path, cfg.pretty_text)
 
 
 def _the_part(cfg: Config) -> ConfigDict:
-    parts = parts_with_backbone(cfg.get("model") or {})
+    """The dict whose backbone is exchanged: of a distillation, the student's."""
+    parts = learning_parts(cfg.get("model") or {})
     if len(parts) != 1:
         found = f"backbones at {', '.join(parts)}" if parts else "no backbone"
         raise SettingError(

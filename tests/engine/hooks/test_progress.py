@@ -12,8 +12,8 @@ from mmengine.logging import HistoryBuffer
 from mmengine.registry import HOOKS
 from rich.console import Console
 
-from mmplugins.engine import progress
-from mmplugins.engine.progress import Bars, Lines, ProgressHook, Stretch
+from mmplugins.engine.hooks import progress
+from mmplugins.engine.hooks.progress import Bars, Lines, ProgressHook, Stretch
 
 
 @pytest.fixture

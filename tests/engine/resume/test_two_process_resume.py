@@ -13,7 +13,7 @@ from random_training import compare_states, run, tiny
 
 from mmplugins.checkpoint import read_checkpoint
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 
 SCRIPT = """
 import sys

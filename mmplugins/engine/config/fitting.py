@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmplugins.backbones.suggestions import did_you_mean
 
-from .settings import SettingError
+from .settings import SettingError, type_name
 
 PROBE_SIDE = 128
 """Side of the image, in pixels, that shows what a backbone without ``out_strides`` puts out."""
@@ -56,6 +56,12 @@ def parts_with_backbone(model: Mapping[str, Any], path: str = "model") -> dict[s
     return found
 
 
+def learning_parts(model: Mapping[str, Any]) -> dict[str, Any]:
+    """As :func:`parts_with_backbone`, without the teacher of a distillation."""
+    parts = parts_with_backbone(model)
+    return {path: part for path, part in parts.items() if not path.endswith(".teacher")}
+
+
 def build_outline(
     backbone: Mapping[str, Any], scope: str | None, device: str = "meta"
 ) -> nn.Module:
@@ -69,7 +75,7 @@ def build_outline(
     Raises:
         SettingError: If the type is not registered or refuses its arguments.
     """
-    # No weights are read: they are fetched in init_weights, and timm's, here, not at all.
+    # Weights are read by init_weights, which nothing calls here, and by timm if pretrained is set.
     config = {k: v for k, v in backbone.items() if k not in ("init_cfg", "pretrained")}
     with MODELS.switch_scope_and_registry(scope) as models, torch.random.fork_rng(devices=[]):
         if isinstance(config.get("type"), str) and models.get(config["type"]) is None:
@@ -138,7 +144,7 @@ def backbone_maps(
 def used_levels(neck: Mapping[str, Any], count: int) -> slice:
     """Which of ``count`` maps an FPN looks at, by its ``start_level`` and ``end_level``."""
     end = neck.get("end_level", -1)
-    return slice(neck.get("start_level", 0), count if end in (-1, count - 1) else end + 1)
+    return slice(neck.get("start_level", 0), count if end == -1 else end + 1)
 
 
 def first_neck(part: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -200,28 +206,23 @@ def check_part(part: Mapping[str, Any], path: str, scope: str | None) -> None:
         maps = backbone_maps(part["backbone"], scope)
     except UnknownMaps:
         return
-    giver = f"{path}.backbone={_name(part['backbone'])}"
+    giver = f"{path}.backbone={type_name(part['backbone'])}"
     neck = first_neck(part)
     if neck is not None:
-        _check_neck(neck, maps, f"{path}.neck={_name(neck)}", giver)
-        if _name(neck) not in PYRAMID_NECKS or neck is not part["neck"]:
+        _check_neck(neck, maps, f"{path}.neck={type_name(neck)}", giver)
+        if type_name(neck) not in PYRAMID_NECKS or neck is not part["neck"]:
             return
-        maps, giver = _neck_maps(neck, maps, f"{path}.neck"), f"{path}.neck={_name(neck)}"
+        maps, giver = _neck_maps(neck, maps, f"{path}.neck"), f"{path}.neck={type_name(neck)}"
         _check_detection_heads(part, maps, path, giver)
     for name, head in heads_by_index(part):
-        _check_head(head, maps, f"{path}.{name}={_name(head)}", giver)
-
-
-def _name(config: Mapping[str, Any]) -> str:
-    kind = config.get("type", "no type")
-    return kind.rpartition(".")[2] if isinstance(kind, str) else kind.__name__
+        _check_head(head, maps, f"{path}.{name}={type_name(head)}", giver)
 
 
 def _check_neck(neck: Mapping[str, Any], maps: Maps, taker: str, giver: str) -> None:
     expected = neck.get("in_channels")
     if isinstance(expected, list | tuple):
         fits = list(maps.channels) == list(expected)
-        if _name(neck) not in PYRAMID_NECKS:  # YOLOv3's counts backwards, RFP's skips the image
+        if type_name(neck) not in PYRAMID_NECKS:  # YOLOv3's counts backwards, RFP's skips the image
             fits = sorted(maps.channels[-len(expected) :]) == sorted(expected)
     else:
         fits = expected is None or expected in maps.channels

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from mmengine.hooks import EarlyStoppingHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
 
+from ..unwrapping import bare_model
 from .exact_loops import Restart, exact_loop
 
 KEY = "exact_resume"
@@ -124,8 +124,8 @@ def _pending_gradients(runner: Runner) -> dict[str, Any] | None:
     wrapper = runner.optim_wrapper
     if not isinstance(wrapper, OptimWrapper) or wrapper.should_update():
         return None
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    return {n: p.grad.cpu() for n, p in model.named_parameters() if p.grad is not None}
+    parameters = bare_model(runner.model).named_parameters()
+    return {name: p.grad.cpu() for name, p in parameters if p.grad is not None}
 
 
 def _early_stopping(runner: Runner) -> list[EarlyStoppingHook]:

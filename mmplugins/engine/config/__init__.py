@@ -1,0 +1,1 @@
+"""Configs: read, changed by the flags of the tools, given another backbone, checked to fit."""

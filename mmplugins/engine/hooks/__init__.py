@@ -1,0 +1,1 @@
+"""Hooks for OpenMMLab's runner, one to a file; those that make resuming safe are in ``resume``."""

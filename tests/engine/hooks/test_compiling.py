@@ -1,0 +1,48 @@
+"""Compiling the backbone only; what it computes then is in test_training_options.py."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from mmengine.model import BaseTTAModel
+from torch import nn
+
+from mmplugins.engine import CompileBackboneHook
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone, self.head = nn.Linear(1, 1), nn.Linear(1, 1)
+
+    def test_step(self, data):
+        raise NotImplementedError
+
+
+class Augmented(BaseTTAModel):
+    def merge_preds(self, data_samples_list):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, Augmented])
+def test_the_backbone_alone_is_compiled(wrap):
+    model = Model()
+    CompileBackboneHook().before_run(SimpleNamespace(model=wrap(model)))
+    compiled = [name for name, part in model.named_modules() if part._compiled_call_impl]
+    assert compiled == ["backbone"]
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (nn.Linear(1, 1), "Linear has no part called backbone"),
+        (
+            SimpleNamespace(backbone=SimpleNamespace(with_cp=True)),
+            "with_cp=True exclude each other",
+        ),
+    ],
+)
+def test_what_cannot_be_compiled(model, message):
+    with pytest.raises(ValueError, match=message):
+        CompileBackboneHook().before_run(SimpleNamespace(model=model))
