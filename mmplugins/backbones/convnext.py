@@ -15,7 +15,6 @@ from functools import partial
 from itertools import accumulate
 from typing import Any
 
-import torch
 from mmcv.cnn.bricks import DropPath
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -25,7 +24,7 @@ from .deploy_form import deploy_branch
 from .fused_conv import FusedConv2d
 from .key_layouts import KeyLayout
 from .layers import ChannelMLP, LayerNorm2d, LayerSpec, Scale
-from .metaformer import PatchConv, Stage, init_normal
+from .metaformer import PatchConv, Stage, drop_path_rates, init_normal
 from .pyramid import PyramidBackbone
 from .token_mixers import DepthwiseConv
 from .variants import Variant, resolve_variant
@@ -154,7 +153,7 @@ class ConvNeXt(PyramidBackbone):
     ):
         variant = resolve_variant(arch, VARIANTS, "ConvNeXt")
         depths, dims = variant.depths, variant.dims
-        drop_paths = torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist()
+        drop_paths = drop_path_rates(drop_path_rate, sum(depths))
         first = [0, *accumulate(depths)]
 
         def stage(i: int) -> Stage:

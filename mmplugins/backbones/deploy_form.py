@@ -9,6 +9,7 @@ most of this is exact algebra on the weights:
 * the factor of StarReLU goes into the layer after it, and its shift too unless that layer pads;
 * a group norm with one group before pooling leaves one factor per image, as
   ``pool(norm(x)) - norm(x) = (pool(x) - x) * weight * rstd``: mean and bias cancel;
+* a group norm that is the whole branch becomes one factor and one shift, shortcut included;
 * the sum with the shortcut becomes a part of the last convolution (:mod:`.fused_conv`).
 
 How a token mixer takes part is said in :mod:`.token_mixers`; the algebra is in :mod:`.folding`.
@@ -20,7 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..functional.inference_conv import can_fuse, image_moments, in_bands
+from ..functional.calling import by_channel, is_traced
+from ..functional.inference_conv import can_fuse
+from ..functional.inference_maps import image_moments, in_bands, pointwise_pair, scaled
 from .folding import (
     absorb_norm,
     absorb_scale,
@@ -50,7 +53,7 @@ class PoolingBranch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix ``x [N, C, H, W]``; shape is kept."""
-        if can_fuse(x, self.gain):
+        if can_fuse(x, self.gain) and not is_traced():
             x = x.contiguous(memory_format=torch.channels_last)
             rstd = image_moments(x, self.eps)[1]
         else:
@@ -62,6 +65,35 @@ class PoolingBranch(nn.Module):
         if self.res_scale is None:
             return torch.lerp(x, pooled, gain)
         return torch.addcmul(x * (self.res_scale[:, None, None] - gain), pooled, gain)
+
+
+class NormBranch(nn.Module):
+    """``res_scale * x + norm(x)``: of a group norm, one factor and shift per image and channel.
+
+    Args:
+        norm: The group norm, which has taken in what stood after it.
+        res_scale: Factors on the shortcut ``[C]``, or None.
+    """
+
+    def __init__(self, norm: GroupNorm1, res_scale: Tensor | None):
+        super().__init__()
+        self.norm, self.res_scale = CentredGroupNorm1(norm), _frozen(res_scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix ``x [N, C, H, W]``; shape is kept."""
+        norm = self.norm
+        if is_traced() or not can_fuse(x, x):
+            return scaled(x, self.res_scale) + norm(x)
+        x = x.contiguous(memory_format=torch.channels_last)
+        mean, factor = image_moments(x, norm.eps)
+        if norm.weight is not None:
+            factor = factor * by_channel(norm.weight)
+        shift = -mean * factor
+        if norm.bias is not None:
+            shift = shift + by_channel(norm.bias)
+        return torch.addcmul(
+            shift, x, factor + (1 if self.res_scale is None else by_channel(self.res_scale))
+        )
 
 
 class CentredGroupNorm1(GroupNorm1):
@@ -78,7 +110,7 @@ class CentredGroupNorm1(GroupNorm1):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``x [N, C, H, W]``; shape is kept."""
-        if not can_fuse(x, x):
+        if is_traced() or not can_fuse(x, x):
             return super().forward(x)
         x = x.contiguous(memory_format=torch.channels_last)
         mean, rstd = image_moments(x, self.eps)
@@ -116,12 +148,21 @@ class InvertedBranch(nn.Module):
         self.norm, self.fc1, self.middle, self.fc2 = norm, fc1, middle, fc2
         self.res_scale, self.shortcut = _frozen(res_scale), shortcut
         self.pointwise = not any(isinstance(m, nn.Conv2d) for m in middle.modules())
+        self.squared = [type(m) for m in middle] == [Square]
+        self.is_pair = self.pointwise and (self.squared or len(middle) == 0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix ``x [N, C, H, W]``; shape is kept."""
         y = self.before(x)
-        if not (self.pointwise and can_fuse(y, self.fc1.weight)):
-            return self._mix(self.norm(y), x)
+        shortcut = x if self.shortcut else None
+        fused = can_fuse(y, self.fc1.weight)
+        if fused and self.is_pair and is_traced():
+            fc1, fc2 = self.fc1, self.fc2
+            first = (fc1.weight, fc1.bias, fc1.act, self.squared)
+            last = (fc2.weight, fc2.bias, shortcut, self.res_scale)
+            return pointwise_pair(self.norm(y), *first, *last)
+        if is_traced() or not (fused and self.pointwise):
+            return self._layers(self.norm(y), scaled(shortcut, self.res_scale))
         if isinstance(self.norm, GroupNorm1):
             y = y.contiguous(memory_format=torch.channels_last)
             mean, rstd = image_moments(y, self.norm.eps)
@@ -130,11 +171,16 @@ class InvertedBranch(nn.Module):
             norm = self.norm
         else:
             y, norm = self.norm(y), nn.Identity()
-        return in_bands(lambda y, x: self._mix(norm(y), x), y, x, self.fc1.out_channels)
+        return in_bands(
+            lambda band, residual: self._layers(norm(band), residual),
+            y,
+            shortcut,
+            self.res_scale,
+            self.fc1.out_channels,
+        )
 
-    def _mix(self, y: Tensor, x: Tensor) -> Tensor:
-        y = self.middle(self.fc1(y))
-        return self.fc2(y, _shortcut(x, self.res_scale) if self.shortcut else None)
+    def _layers(self, y: Tensor, residual: Tensor | None) -> Tensor:
+        return self.fc2(self.middle(self.fc1(y)), residual)
 
 
 class AttentionBranch(nn.Module):
@@ -156,7 +202,7 @@ class AttentionBranch(nn.Module):
         """Mix ``x [N, C, H, W]``; shape is kept."""
         tokens = self.qkv(self.norm(x)).permute(0, 2, 3, 1).flatten(1, 2)
         y = attend(tokens, self.head_dim).unflatten(1, x.shape[-2:]).permute(0, 3, 1, 2)
-        return self.proj(y, _shortcut(x, self.res_scale) if self.shortcut else None)
+        return self.proj(y, scaled(x, self.res_scale) if self.shortcut else None)
 
 
 class PlainBranch(nn.Module):
@@ -177,11 +223,17 @@ class PlainBranch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix ``x [N, C, H, W]``; shape is kept."""
+        if (
+            self.shortcut
+            and self.layer_scale is None
+            and getattr(self.mixer, "adds_residual", False)
+        ):
+            return self.mixer(self.norm(x), scaled(x, self.res_scale))
         y = self.mixer(self.norm(x))
         if self.layer_scale is None:
-            return _shortcut(x, self.res_scale) + y if self.shortcut else y
+            return scaled(x, self.res_scale) + y if self.shortcut else y
         scale = self.layer_scale[:, None, None]
-        return torch.addcmul(_shortcut(x, self.res_scale), y, scale) if self.shortcut else y * scale
+        return torch.addcmul(scaled(x, self.res_scale), y, scale) if self.shortcut else y * scale
 
 
 class SquareAndShift(nn.Module):
@@ -242,6 +294,8 @@ def deploy_branch(
         return AttentionBranch(norm, body, res, shortcut)
     if type(body) is Pooling and type(norm) is GroupNorm1 and shortcut and scale is None:
         return PoolingBranch(body, norm, res)
+    if isinstance(body, nn.Identity) and type(norm) is GroupNorm1 and shortcut and scale is None:
+        return NormBranch(norm, res)
     return PlainBranch(norm, body, scale, res, shortcut)
 
 
@@ -296,7 +350,3 @@ def _factors(scale: nn.Module) -> Tensor | None:
 
 def _frozen(value: Tensor | None) -> nn.Parameter | None:
     return None if value is None else nn.Parameter(value.detach().clone(), requires_grad=False)
-
-
-def _shortcut(x: Tensor, res_scale: Tensor | None) -> Tensor:
-    return x if res_scale is None else x * res_scale[:, None, None]

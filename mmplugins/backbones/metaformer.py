@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from .branches import add_branch
 from .deploy_form import deploy_branch
 from .folding import absorb_norm, absorb_scale, batch_norm_factors
-from .layers import ChannelMLP, LayerSpec, Scale, build_norm
+from .layers import ChannelMLP, LayerSpec, Scale, build_norm, to_fast_layout
 from .pyramid import PyramidBackbone
 from .token_mixers import build_token_mixer
 
@@ -84,7 +84,7 @@ class PatchConv(nn.Module):
             x = self.norm(x)
         if self.pad_end and (x.shape[-2] % self.stride or x.shape[-1] % self.stride):
             x = nn.functional.pad(x, (0, self.pad_end, 0, self.pad_end))
-        x = self.conv(x)
+        x = self.conv(to_fast_layout(x))
         return x if self.norm_first else self.norm(x)
 
 
@@ -189,6 +189,17 @@ class PositionEmbedding(nn.Module):
         return x + weight
 
 
+def drop_path_rates(last: float, blocks: int) -> list[float]:
+    """Drop probabilities of a backbone's blocks, linear from 0 to ``last``.
+
+    Raises:
+        ValueError: If ``last`` is no probability below 1.
+    """
+    if not 0 <= last < 1:
+        raise ValueError(f"drop_path_rate={last}: expected a probability, 0 or more and below 1")
+    return torch.linspace(0, last, blocks, device="cpu").tolist()
+
+
 class Stage(nn.Module):
     """Downsampling (none in stage 0), position embedding if any, then blocks."""
 
@@ -289,7 +300,7 @@ class MetaFormer(PyramidBackbone):
             ).items()
         }
         sides = _per_stage(pos_embed, "pos_embed")
-        drop_paths = torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist()
+        drop_paths = drop_path_rates(drop_path_rate, sum(depths))
         first = [0, *accumulate(depths)]
         stem = dict(kernel_size=7, stride=4, padding=2) if stem is None else stem
         downsample = dict(kernel_size=3, stride=2, padding=1) if downsample is None else downsample

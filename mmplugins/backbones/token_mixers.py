@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from ..functional.depthwise import depthwise_conv, star_relu_depthwise_conv
 from ..functional.pooling import pool_normalised
-from .layers import LayerSpec, StarReLU, build_act, is_hooked
+from .layers import LayerSpec, StarReLU, build_act, is_hooked, pointwise
 from .suggestions import did_you_mean
 
 TOKEN_MIXERS = Registry("token mixer", scope="mmplugins")
@@ -162,11 +162,12 @@ class SepConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix ``x [N, C, H, W]``; shape is kept."""
-        x = self.pwconv1(x)
-        if type(self.act1) is not StarReLU or is_hooked(self.act1, self.dwconv):
-            return self.pwconv2(self.dwconv(self.act1(x)))
-        act = self.act1
-        return self.pwconv2(star_relu_depthwise_conv(x, act.scale, act.bias, self.dwconv.weight))
+        x, act = pointwise(self.pwconv1, x), self.act1
+        if type(act) is StarReLU and not is_hooked(act, self.dwconv):
+            x = star_relu_depthwise_conv(x, act.scale, act.bias, self.dwconv.weight)
+        else:
+            x = self.dwconv(act(x))
+        return pointwise(self.pwconv2, x)
 
 
 @TOKEN_MIXERS.register_module()
@@ -206,8 +207,8 @@ class Attention(nn.Module):
         """Mix ``x [N, C, H, W]``; shape is kept, the result is channels-last in memory."""
         h, w = x.shape[-2:]
         tokens = x.permute(0, 2, 3, 1).flatten(1, 2)  # a view of a channels-last map
-        tokens = attend(self.qkv(tokens), self.head_dim)
-        return self.proj(tokens).unflatten(1, (h, w)).permute(0, 3, 1, 2)
+        tokens = attend(pointwise(self.qkv, tokens), self.head_dim)
+        return pointwise(self.proj, tokens).unflatten(1, (h, w)).permute(0, 3, 1, 2)
 
     def extra_repr(self) -> str:
         """Show the size of a head in the printed model."""

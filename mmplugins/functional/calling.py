@@ -15,6 +15,12 @@ def is_traced() -> bool:
     return torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export()
 
 
+def is_exported() -> bool:
+    """Whether a graph is being recorded that leaves this process, as a file for example."""
+    exporting = getattr(torch.compiler, "is_exporting", None)  # since PyTorch 2.7
+    return torch.onnx.is_in_onnx_export() or (exporting is not None and exporting())
+
+
 def compute_dtype(x: Tensor) -> torch.dtype:
     """Precision of a convolution of ``x``: autocast's if autocast is on, else that of ``x``."""
     device = x.device.type

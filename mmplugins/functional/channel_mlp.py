@@ -21,11 +21,9 @@ from torch.autograd.function import once_differentiable
 
 from .activations import star_relu_formula
 from .calling import by_channel, cast, compute_dtype, is_traced, without_autocast
+from .pointwise import join_bands, mix_channels, pointwise_gradients, position_bands
 
 Activation = Literal["gelu", "gelu_tanh", "star_relu", "squared_relu"]
-
-FEW_POSITIONS = 1024
-"""Up to so many positions in a batch, matrix products give weight gradients faster on CPUs."""
 
 
 def channel_mlp(
@@ -126,24 +124,6 @@ def _constant(
     return constant if constant is None or out_scale is None else constant * out_scale
 
 
-def pointwise_gradients(
-    grad: Tensor, x: Tensor, weight: Tensor, need_x: bool, need_weight: bool, need_bias: bool
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of a 1x1 convolution for input, weight and bias, those that are needed."""
-    n, _, h, w = x.shape
-    by_product = need_weight and x.device.type == "cpu" and n * h * w <= FEW_POSITIONS
-    grad_x = grad_weight = grad_bias = None
-    mask = [need_x, need_weight and not by_product, need_bias]
-    if any(mask):
-        grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
-            grad, x, weight, [len(weight)], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, mask
-        )
-    if by_product:
-        rows, columns = (t.permute(0, 2, 3, 1).flatten(0, 2) for t in (grad, x))
-        grad_weight = (rows.t() @ columns)[:, :, None, None]
-    return grad_x, grad_weight, grad_bias
-
-
 class _ChannelMLP(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -163,20 +143,25 @@ class _ChannelMLP(torch.autograd.Function):
         unit = 1.0 if activation.startswith("gelu") else _headroom(dtype) ** 2
         with without_autocast(x):
             x = x.to(dtype)
-            kept = F.conv2d(x, weight1.to(dtype), cast(bias1, dtype))
-            if not activation.startswith("gelu"):
-                kept = _times(kept.relu_(), 1 / _headroom(dtype), in_place=True)
+            first = weight1.to(dtype), cast(bias1, dtype)
             gain = _gain(unit, act_scale, out_scale)
             constant = _constant(weight2, bias2, act_bias, out_scale)
-            if isinstance(gain, float) and gain == 1:
-                y = F.conv2d(_activate(kept, activation), weight2.to(dtype), cast(constant, dtype))
-            else:
-                y = F.conv2d(_activate(kept, activation), weight2.to(dtype))
-                y = _times(y, gain, in_place=True)
-                if constant is not None:
-                    y = y.add_(by_channel(constant))
+            plain = isinstance(gain, float) and gain == 1
+            second = weight2.to(dtype), cast(constant, dtype) if plain else None
+            kept, results = [], []
+            for band in position_bands(x):
+                hidden = mix_channels(band, *first)
+                if not activation.startswith("gelu"):
+                    hidden = _times(hidden.relu_(), 1 / _headroom(dtype), in_place=True)
+                y = mix_channels(_activate(hidden, activation), *second)
+                if not plain:
+                    y = _times(y, gain, in_place=True)
+                    y = y if constant is None else y.add_(by_channel(constant))
+                kept.append(hidden)
+                results.append(y)
+            y = join_bands(results, x)
         ctx.unit = unit
-        ctx.save_for_backward(x, kept, weight1, weight2, bias2, act_scale, act_bias, out_scale)
+        ctx.save_for_backward(x, weight1, weight2, bias2, act_scale, act_bias, out_scale, *kept)
         return y if out_scale is None else y.to(torch.promote_types(y.dtype, out_scale.dtype))
 
     @staticmethod
@@ -187,20 +172,38 @@ class _ChannelMLP(torch.autograd.Function):
 
 
 def _mlp_gradients(grad: Tensor, saved: tuple, ctx: Any) -> tuple:
-    x, kept, weight1, weight2, bias2, act_scale, act_bias, out_scale = saved
+    x, weight1, weight2, bias2, act_scale, act_bias, out_scale, *kept = saved
     need_x, need_w1, need_b1, need_w2, need_b2, need_s, need_t, need_l, *_ = ctx.needs_input_grad
-    squared, dtype = not ctx.activation.startswith("gelu"), kept.dtype
+    squared, dtype = not ctx.activation.startswith("gelu"), x.dtype
+    first, second = weight1.to(dtype), weight2.to(dtype)
     grad = grad.to(dtype)
     wide = _wide(weight2)  # sums of signed terms would lose digits in half precision
+    # relu(h)**2 has the slope 2 relu(h), and kept is relu(h) / headroom
+    gain = _gain(2 * _headroom(dtype) if squared else 1.0, act_scale, out_scale)
 
-    # second layer
-    need_hidden = need_x or need_w1 or need_b1
-    need_product = need_w2 or need_s or need_l
-    product = total = None
-    if need_product:
-        active = _activate(kept, ctx.activation)
-        _, product, _ = pointwise_gradients(grad, active, weight2, False, True, False)
-        del active
+    product = grad_w1 = grad_b1 = None
+    grads_x = []
+    bands = (position_bands(t, len(kept)) for t in (grad, x))
+    for grad_y, part, hidden in zip(*bands, kept, strict=True):
+        if need_w2 or need_s or need_l:
+            active = _activate(hidden, ctx.activation)
+            _, found, _ = pointwise_gradients(grad_y, active, second, False, True, False)
+            product = _accumulate(product, found)
+            del active
+        if need_x or need_w1 or need_b1:
+            grad_y = _times(grad_y, gain, in_place=False)
+            grad_hidden, _, _ = pointwise_gradients(grad_y, hidden, second, True, False, False)
+            grad_hidden = _activation_gradient(grad_hidden, hidden, ctx.activation)
+            grad_part, found, found_bias = pointwise_gradients(
+                grad_hidden, part, first, need_x, need_w1, need_b1
+            )
+            del grad_hidden
+            grads_x.append(grad_part)
+            grad_w1 = _accumulate(grad_w1, found)
+            grad_b1 = _accumulate(grad_b1, found_bias)
+    grad_x = join_bands(grads_x, x) if need_x else None
+
+    total = None
     if need_b2 or need_t or need_l or (need_w2 and act_bias is not None):
         total = grad.sum((0, 2, 3), dtype=wide)
     parts = (weight2, bias2, act_scale, act_bias, out_scale)
@@ -209,29 +212,32 @@ def _mlp_gradients(grad: Tensor, saved: tuple, ctx: Any) -> tuple:
         needed=(need_w2, need_b2, need_s, need_t, need_l),
     )  # fmt: skip
     folded = [g if g is None else g.to(part.dtype) for g, part in zip(folded, parts, strict=True)]
-
-    # activation and first layer
-    grad_x = grad_w1 = grad_b1 = None
-    if need_hidden:
-        # relu(h)**2 has the slope 2 relu(h), and kept is relu(h) / headroom
-        slope = 2 * _headroom(dtype) if squared else 1.0
-        grad = _times(grad, _gain(slope, act_scale, out_scale), in_place=False)
-        grad_hidden, _, _ = pointwise_gradients(grad, kept, weight2.to(dtype), True, False, False)
-        if squared:
-            grad_hidden = grad_hidden.mul_(kept)
-        else:
-            approximate = "tanh" if ctx.activation == "gelu_tanh" else "none"
-            torch.ops.aten.gelu_backward.grad_input(
-                grad_hidden, kept, approximate=approximate, grad_input=grad_hidden
-            )
-        grad_x, grad_w1, grad_b1 = pointwise_gradients(
-            grad_hidden, x, weight1.to(dtype), need_x, need_w1, need_b1
-        )
     grad_w2, grad_b2, *grad_scales = folded
     return (
         cast(grad_x, ctx.input_dtype), cast(grad_w1, weight1.dtype), cast(grad_b1, weight1.dtype),
         grad_w2, grad_b2, *grad_scales, None, None,
     )  # fmt: skip
+
+
+def _accumulate(total: Tensor | None, summand: Tensor | None) -> Tensor | None:
+    return summand if total is None else total.add_(summand)
+
+
+def _activation_gradient(grad: Tensor, kept: Tensor, activation: Activation) -> Tensor:
+    """``grad`` times the slope of u, up to the number in front of it; overwrites ``grad``."""
+    if not activation.startswith("gelu"):
+        return grad.mul_(kept)
+    approximate = "tanh" if activation == "gelu_tanh" else "none"
+    return torch.ops.aten.gelu_backward.grad_input(
+        grad, kept, approximate=approximate, grad_input=grad
+    )
+
+
+def _row_products(a: Tensor, b: Tensor) -> Tensor:
+    """Scalar products of the rows of two matrices, some rows at a time to stay in cache."""
+    rows = max(1, 2**17 // a.shape[1])
+    parts = zip(a.split(rows), b.split(rows), strict=True)
+    return torch.cat([torch.linalg.vecdot(*part) for part in parts])
 
 
 def _fold_gradients(
@@ -257,8 +263,8 @@ def _fold_gradients(
     factor = unit if act_scale is None else unit * act_scale
     row_sums = weight2.sum((1, 2, 3)) if act_bias is not None and (need_t or need_l) else None
     overlap = None
-    if need_s or need_l:  # row by row, without a product of the size of the weights
-        overlap = (product.flatten(1)[:, None] @ weight2.flatten(1)[:, :, None]).flatten()
+    if need_s or need_l:
+        overlap = _row_products(product.flatten(1), weight2.flatten(1))
     scale = 1.0 if out_scale is None else out_scale
     if need_s:
         grad_s = (unit * overlap * scale).sum().view_as(act_scale)

@@ -3,6 +3,10 @@
 oneDNN applies activation and sum to each tile of the product while it is in cache, and wants the
 weights in blocks of its own. PyTorch offers both to its compiler under ``torch.ops.mkldnn``; here
 they serve eager code. The operators are not public, so :func:`fused_kernels` tries them once.
+
+A compiler has to take them as they are, too: what PyTorch's own makes of a plain convolution packs
+the weight again at each call. :func:`conv2d` then records an operator of this package, which runs
+the same eager code.
 """
 
 from __future__ import annotations
@@ -16,6 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import conv_flop_count, flop_registry, register_flop_formula
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from .calling import is_exported
+
+_PACKED = WeakTensorKeyDictionary()  # weight: (what it was made of, packed weight)
 
 ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], str, str]] = {
     "relu": (F.relu, "relu", ""),
@@ -24,10 +33,6 @@ ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], str, str]] = {
     "silu": (F.silu, "swish", ""),
 }
 """Activations that can be fused, by our name: the function, oneDNN's name and its algorithm."""
-
-
-BAND = 2**21
-"""Elements of a map that :func:`in_bands` lets stand between two layers."""
 
 
 class Geometry(NamedTuple):
@@ -118,65 +123,94 @@ def pack_weight(weight: Tensor, geometry: Geometry, input_size: Sequence[int]) -
     return torch.ops.mkldnn._reorder_convolution_weight(weight, *geometry, [*input_size])
 
 
-def in_bands(
-    function: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, width: int
+def packed_weight(weight: Tensor, geometry: Geometry, input_size: Sequence[int]) -> Tensor:
+    """The result of :func:`pack_weight`, made once for each weight and kept as long as it lives.
+
+    It is made anew when the weight changes, however that happens, or, unless the layer is
+    pointwise, when the input size does.
+    """
+    version = 0 if weight.is_inference() else weight._version
+    size = () if is_pointwise(weight, geometry) else tuple(input_size)
+    made_of = (weight.data_ptr(), version, geometry, size)
+    kept = _PACKED.get(weight)
+    if kept is None or kept[0] != made_of:
+        kept = made_of, pack_weight(weight, geometry, input_size)
+        _PACKED[weight] = kept
+    return kept[1]
+
+
+def conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    geometry: Geometry,
+    act: str | None = None,
+    residual: Tensor | None = None,
 ) -> Tensor:
-    """``function(x, y)``, a function of each position alone, for a band of rows after the other.
+    """``act(conv(x)) + residual``, fused where :func:`can_fuse` allows, compiled or not.
 
-    What the function holds in between then stays in cache, and is small enough for the allocator to
-    reuse: a large block goes back to the operating system each time, and returns by page faults.
-
-    Args:
-        function: Function of two maps of the same positions.
-        x: Map ``[N, C, H, W]``.
-        y: Map of the same positions.
-        width: Channels of the widest map in between.
+    Arguments are those of :func:`plain_conv2d`.
     """
-    rows = max(1, BAND // (x.shape[0] * x.shape[3] * width))
-    if rows >= x.shape[2]:
-        return function(x, y)
-    pairs = zip(x.split(rows, 2), y.split(rows, 2), strict=True)
-    return torch.cat([function(*bands) for bands in pairs], 2)
+    if not can_fuse(x, weight):
+        return plain_conv2d(x, weight, bias, geometry, act, residual)
+    if torch.compiler.is_compiling():
+        return conv2d_operator(x, weight, bias, *geometry, act, residual)
+    packed = packed_weight(weight, geometry, x.shape)
+    return fused_conv2d(x, packed, bias, geometry, act, residual)
 
 
-def image_moments(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Mean and reciprocal deviation of each image of ``x [N, C, H, W]``: each ``[N, 1, 1, 1]``.
+@torch.library.custom_op("mmplugins::fused_conv2d", mutates_args=(), device_types="cpu")
+def conv2d_operator(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    padding: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    act: str | None,
+    residual: Tensor | None,
+) -> Tensor:
+    """:func:`conv2d` as one operator for compilers. The result is channels-last."""
+    geometry = Geometry(tuple(padding), tuple(stride), tuple(dilation), groups)
+    packed = packed_weight(weight, geometry, x.shape)
+    return fused_conv2d(x, packed, bias, geometry, act, residual)
 
-    The statistics of a group norm with one group, without its result. The deviation is taken about
-    the mean, in a second pass: the difference of the mean square and the squared mean, as PyTorch's
-    channels-last kernel takes it, loses all digits where the mean is far from zero.
 
-    Args:
-        x: Channels-last map.
-        eps: Added to the variance.
-    """
-    rows = x.permute(0, 2, 3, 1).flatten(2)
-    count = rows[0].numel()
-    mean = (rows.sum(-1).double().sum(-1) / count).to(x.dtype).view(-1, 1, 1)
-    length = max(1, BAND // (rows.shape[0] * rows.shape[2]))
-    norms = [torch.linalg.vector_norm(band - mean, dim=-1) for band in rows.split(length, 1)]
-    variance = torch.cat(norms, 1).double().square().sum(-1) / count
-    rstd = (variance + eps).rsqrt().to(x.dtype)
-    return mean.view(-1, 1, 1, 1), rstd.view(-1, 1, 1, 1)
+@conv2d_operator.register_fake
+def _(x, weight, bias, padding, stride, dilation, groups, act, residual):
+    steps = zip(x.shape[2:], weight.shape[2:], padding, stride, dilation, strict=True)
+    sides = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, p, s, d in steps]
+    return empty_map(x, x.shape[0], weight.shape[0], *sides)
+
+
+def empty_map(like: Tensor, *size: int) -> Tensor:
+    """A channels-last map without content, in dtype and on the device of another."""
+    last = torch.channels_last
+    return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=last)
 
 
 def can_fuse(x: Tensor, weight: Tensor) -> bool:
     """Whether the fused form may stand in for the plain one here.
 
-    Not where something else has to see the plain operators: autograd, autocast, a compiler, a
-    tracer; not for tensor subclasses, other devices or precisions.
+    Not where something else has to see the plain operators: autograd, autocast, a tracer, an
+    exporter; not for tensor subclasses, other devices or precisions.
     """
     return (
-        not torch.compiler.is_compiling()
-        and not torch.is_grad_enabled()
+        not torch.is_grad_enabled()
         and type(x) is Tensor
         and x.device.type == weight.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
         and not torch.jit.is_tracing()
-        and torch.backends.mkldnn.enabled
-        and fused_kernels()
+        and not is_exported()
+        and _kernels_are_on()
     )
+
+
+@torch.compiler.assume_constant_result
+def _kernels_are_on() -> bool:
+    return torch.backends.mkldnn.enabled and fused_kernels()
 
 
 @cache

@@ -8,14 +8,16 @@ import torch.nn.functional as F
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from mmplugins.backbones.fused_conv import FusedConv2d
 from mmplugins.functional import inference_conv
 from mmplugins.functional.inference_conv import (
     Geometry,
     can_fuse,
+    conv2d_operator,
     fused_conv2d,
-    image_moments,
-    in_bands,
     pack_weight,
+    packed_weight,
+    plain_conv2d,
 )
 
 needs_fused = pytest.mark.skipif(
@@ -82,26 +84,42 @@ def test_stands_aside_where_others_look_on():
         assert seen and not any(seen)
 
 
-@pytest.mark.parametrize("offset", [0.0, 10.0, 100.0])
-def test_moments(offset):
-    x = (torch.randn(3, 8, 33, 21) + offset).contiguous(memory_format=torch.channels_last)
-    mean, rstd = image_moments(x, 1e-5)
-    flat = x.double().flatten(1)
-    expected = (flat.var(1, correction=0) + 1e-5).rsqrt()
-    torch.testing.assert_close(mean.flatten().double(), flat.mean(1), rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(rstd.flatten().double(), expected, rtol=1e-6, atol=0)
+@needs_fused
+@torch.no_grad()
+@pytest.mark.parametrize("kind", KINDS)
+def test_operator_for_compilers(kind):
+    """Shapes and layout told to a compiler are those that come out, at any size."""
+    shape, geometry = KINDS[kind]
+    weight, bias = torch.randn(shape), torch.randn(shape[0])
+    for act, with_residual in [(None, True), ("gelu", False)]:
+        x = torch.randn(2, 8, 9, 7)
+        plain = plain_conv2d(x, weight, bias, geometry, act)
+        residual = torch.randn_like(plain) if with_residual else None
+        args = (x, weight, bias, *geometry, act, residual)
+        tests = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
+        torch.library.opcheck(conv2d_operator, args, test_utils=tests)
+        expected = plain if residual is None else plain + residual
+        torch.testing.assert_close(conv2d_operator(*args), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("band", [1, 100, 1000, 10**6])
-def test_bands_are_put_together(monkeypatch, band):
-    monkeypatch.setattr(inference_conv, "BAND", band)
-    x, y = torch.randn(2, 3, 7, 5), torch.randn(2, 4, 7, 5)
-    heights = []
+@needs_fused
+@torch.no_grad()
+def test_packed_weights_live_as_long_as_the_weight():
+    geometry, weight = KINDS["pointwise"][1], torch.randn(8, 8, 1, 1)
+    before = len(inference_conv._PACKED)
+    packed = packed_weight(weight, geometry, (1, 8, 4, 4))
+    assert packed_weight(weight, geometry, (1, 8, 9, 9)) is packed
+    assert len(inference_conv._PACKED) == before + 1
+    weight.mul_(2)
+    assert packed_weight(weight, geometry, (1, 8, 4, 4)) is not packed
+    del weight
+    assert len(inference_conv._PACKED) == before
 
-    def mix(x, y):
-        heights.append(x.shape[2])
-        return torch.cat([x * 2, y], 1)
 
-    assert torch.equal(in_bands(mix, x, y, 8), torch.cat([x * 2, y], 1))
-    assert sum(heights) == 7
-    assert len(heights) == dict([(1, 7), (100, 7), (1000, 1), (10**6, 1)])[band]
+@needs_fused
+@torch.no_grad()
+def test_exported_graphs_hold_public_operators_only():
+    layer = FusedConv2d(nn.Conv2d(8, 8, 1), "relu")
+    graph = torch.export.export(layer, (torch.randn(1, 8, 4, 4),)).graph
+    names = [str(node.target) for node in graph.nodes if node.op == "call_function"]
+    assert names and all(name.startswith("aten.") for name in names)
