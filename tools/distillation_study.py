@@ -228,7 +228,7 @@ def plot(values: dict[tuple[str, str], list[float]], args: argparse.Namespace) -
         panel.plot([statistics.mean(found) for _, found in shown], color="tab:blue")
         if teacher := values.get((task, TEACHER)):
             panel.axhline(statistics.mean(teacher), color="gray", linestyle="--", label=TEACHER)
-            panel.legend(loc="lower right")
+            panel.legend(loc="best")
         panel.set_xticks(range(len(shown)), [row for row, _ in shown], rotation=15)
         panel.set_ylabel(TASKS[task][2][1])
     figure.tight_layout()
