@@ -245,7 +245,7 @@ class SquareAndShift(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to ``x`` of any shape, in place where no gradient is asked for."""
-        out = None if torch.is_grad_enabled() else x
+        out = None if torch.is_grad_enabled() or is_traced() else x
         return torch.addcmul(self.shift, x, x, out=out)
 
 

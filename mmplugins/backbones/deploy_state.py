@@ -40,7 +40,8 @@ def become_deployed(module: nn.Module, fold: Callable[[nn.Module], None]) -> Non
     fold(module)
     module.register_buffer(MARK, torch.ones((), dtype=torch.uint8))
     module._trained_form = (trained,)  # in a tuple, so that it is no submodule
-    module.register_load_state_dict_pre_hook(partial(_fold_on_load, fold=fold))
+    # The public name of this is of torch 2.5.
+    module._register_load_state_dict_pre_hook(partial(_fold_on_load, fold=fold), with_module=True)
 
 
 def is_deployed(module: nn.Module) -> bool:

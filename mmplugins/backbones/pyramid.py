@@ -98,6 +98,9 @@ class PyramidBackbone(BaseModule):
 
         self.stem = stem
         self.stages = nn.ModuleList(build() for build in stages[: self.out_indices[-1] + 1])
+        # Not asked of out_indices in forward: compiled by torch 2.4 for changing sizes, `i in ...`
+        # is wrong, as integers become symbols.
+        self._put_out = tuple(i in self.out_indices for i in range(len(self.stages)))
         self.out_norms = nn.ModuleDict(
             {str(i): build_norm(out_norm, dims[i]) for i in self.out_indices}
             if out_norm is not None
@@ -125,9 +128,9 @@ class PyramidBackbone(BaseModule):
         """Compute the maps of the requested stages, before any output norm."""
         x = self.stem(x)
         maps = []
-        for i, stage in enumerate(self.stages):
+        for stage, put_out in zip(self.stages, self._put_out, strict=True):
             x = self.forward_stage(stage, x)
-            if i in self.out_indices:
+            if put_out:
                 maps.append(x)
         return maps
 

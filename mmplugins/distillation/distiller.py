@@ -105,7 +105,7 @@ class Distiller(BaseModel):
         if getattr(student.backbone, "with_cp", False):
             for name in _union(term.student_points for term in self.terms.values()):
                 student.get_submodule(name).register_forward_hook(stay_visible)
-        self.register_state_dict_post_hook(_name_as_plain_model)
+        self._register_state_dict_hook(_name_as_plain_model)  # the public name is of torch 2.5
         self.register_load_state_dict_post_hook(_share_after_loading)
         for name in share:
             student.get_submodule(name).requires_grad_(False)

@@ -159,7 +159,14 @@ def conv2d(
     return fused_conv2d(x, packed, bias, geometry, act, residual)
 
 
-@torch.library.custom_op("mmplugins::fused_conv2d", mutates_args=(), device_types="cpu")
+@torch.library.custom_op(
+    "mmplugins::fused_conv2d",
+    mutates_args=(),
+    device_types="cpu",
+    # Said, as torch 2.4 does not read annotations that are text.
+    schema="(Tensor x, Tensor weight, Tensor? bias, int[] padding, int[] stride, int[] dilation, "
+    "int groups, str? act, Tensor? residual) -> Tensor",
+)
 def conv2d_operator(
     x: Tensor,
     weight: Tensor,

@@ -62,7 +62,13 @@ def scaled(x: Tensor | None, factor: Tensor | None) -> Tensor | None:
     return x if x is None or factor is None else x * by_channel(factor)
 
 
-@torch.library.custom_op("mmplugins::pointwise_pair", mutates_args=(), device_types="cpu")
+@torch.library.custom_op(
+    "mmplugins::pointwise_pair",
+    mutates_args=(),
+    device_types="cpu",
+    schema="(Tensor x, Tensor weight1, Tensor? bias1, str? act, bool squared, Tensor weight2, "
+    "Tensor? bias2, Tensor? shortcut, Tensor? factor) -> Tensor",
+)
 def pointwise_pair(
     x: Tensor,
     weight1: Tensor,

@@ -8,8 +8,8 @@ Maps are addressed as they lie in memory, so a kernel serves both memory formats
 must be dense and lie alike, which :func:`.calling.on_triton` sees to.
 """
 
-from __future__ import annotations
-
+# No `from __future__ import annotations`: Triton 3.0's interpreter knows constants by the class in
+# their annotation, not by its name.
 import torch
 import triton
 import triton.language as tl

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from mmengine.utils import digit_version
 from small_backbones import build, every_backbone
 from torch import nn
 
@@ -47,6 +48,8 @@ def test_one_graph_of_fused_operators(name, randomise, assert_close):
 @pytest.mark.parametrize("name", ["poolformerv2_s12", "convformer_s18", "smlpnet_t"])
 def test_one_graph_for_all_sizes(name, randomise, assert_close):
     """Of sMLPNet, for all on one side of the training size, where resampling changes its form."""
+    if name == "smlpnet_t" and digit_version(torch.__version__) < digit_version("2.6"):
+        pytest.skip("torch 2.4 reasons about the sizes of resampling without end")
     model = randomise(build(name)).eval().switch_to_deploy()
     torch._dynamo.reset()
     graphs = []
