@@ -56,6 +56,9 @@ class PoolingBranch(nn.Module):
         if can_fuse(x, self.gain) and not is_traced():
             x = x.contiguous(memory_format=torch.channels_last)
             rstd = image_moments(x, self.eps)[1]
+        elif torch.is_grad_enabled():  # group norm's own statistics have no gradient in torch 2.4
+            wide = x.to(torch.promote_types(x.dtype, torch.float32))
+            rstd = (wide.var((1, 2, 3), correction=0, keepdim=True) + self.eps).rsqrt()
         else:
             n, c, h, w = x.shape
             rstd = torch.native_group_norm(x, None, None, n, c, h * w, 1, self.eps)[2]

@@ -30,7 +30,7 @@ import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_flop_count
 
 BOX_REGIONS, MASK_REGIONS = 1000, 100
 """Regions per image that box heads and mask heads are counted with."""
@@ -188,7 +188,7 @@ class _PartCounter:
     """Counts what runs while it is entered, and how much of it in the backbone and in the neck."""
 
     def __init__(self, model: nn.Module):
-        self.mode = FlopCounterMode(display=False, custom_mapping=_POOLING)
+        self.mode = FlopCounterMode(display=False, custom_mapping=_POOLING | _MISSING)
         self.by_part: Counter[str] = Counter()
         self.modules = [("backbone", model)]
         if is_whole(model):
@@ -249,4 +249,16 @@ _POOLING = {
     _aten.adaptive_avg_pool2d: _adaptive,
     _aten._adaptive_avg_pool2d: _adaptive,
     _aten.adaptive_max_pool2d: _adaptive,
+}
+
+
+def _attention(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+# What PyTorch's counter does not know: torch 2.4 attention on the CPU.
+_MISSING = {
+    operator: _attention
+    for operator in [_aten._scaled_dot_product_flash_attention_for_cpu]
+    if operator not in flop_registry
 }

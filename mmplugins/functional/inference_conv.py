@@ -258,6 +258,8 @@ def _register_flops() -> None:
         operator = getattr(torch.ops.mkldnn, name, None)
         if operator is not None and operator not in flop_registry:
             register_flop_formula(operator)(formula)
+            if operator not in flop_registry:  # torch 2.4 notes overloads, and looks for packets
+                flop_registry[operator] = flop_registry[operator.default]
 
 
 _register_flops()
