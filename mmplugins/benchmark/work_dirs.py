@@ -10,7 +10,7 @@ from typing import Any
 from mmplugins.engine import load_config
 from mmplugins.engine.config.backbone_choice import short_name
 from mmplugins.engine.config.fitting import learning_parts
-from mmplugins.engine.config.settings import SettingError
+from mmplugins.engine.config.settings import SettingError, type_name
 from mmplugins.visualization.training_curves import read_curves
 
 from .trials import TASKS, family_of_backbone, score_of
@@ -62,7 +62,7 @@ def read_work_dir(path: str | Path) -> dict[str, Any]:
 
 def _name(backbone: dict[str, Any]) -> str:
     """The name of ``list_backbones()`` or ``timm/<model>``, or a short one for other types."""
-    kind = str(backbone["type"]).rpartition(".")[2]
+    kind = type_name(backbone)
     if kind == "TimmBackbone":
         return f"timm/{str(backbone.get('model_name')).removeprefix('timm/')}"
     arch = backbone.get("arch")
