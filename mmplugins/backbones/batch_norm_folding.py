@@ -9,6 +9,7 @@ from mmcv.cnn import ConvModule
 from torch import nn
 
 from .folding import absorb_scale, batch_norm_factors
+from .layers import is_hooked
 
 
 def fold_batch_norms(model: nn.Module, but: Sequence[nn.Module] = ()) -> None:
@@ -51,7 +52,8 @@ def _conv_norm_pairs(parent: nn.Module) -> Iterator[tuple[str, str]]:
             if ordered or norm in (conv.replace("conv", "bn", 1), conv.replace("conv", "norm", 1))
         ]
     for conv, norm in pairs:
-        if type(children[conv]) is nn.Conv2d and _is_batch_norm(children[norm]):
+        is_plain = type(children[conv]) is nn.Conv2d and not is_hooked(children[conv])
+        if is_plain and _is_batch_norm(children[norm]):
             yield conv, norm
 
 

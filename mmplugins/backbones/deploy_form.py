@@ -166,7 +166,7 @@ class InvertedBranch(nn.Module):
             return pointwise_pair(self.norm(y), *first, *last)
         if is_traced() or not (fused and self.pointwise):
             return self._layers(self.norm(y), scaled(shortcut, self.res_scale))
-        if isinstance(self.norm, GroupNorm1):
+        if type(self.norm) in (GroupNorm1, CentredGroupNorm1) and self.norm.weight is None:
             y = y.contiguous(memory_format=torch.channels_last)
             mean, rstd = image_moments(y, self.norm.eps)
             norm = lambda band: (band - mean).mul_(rstd)  # noqa: E731

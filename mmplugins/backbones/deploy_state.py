@@ -8,7 +8,7 @@ deployed model carries a mark, by which a model in trained form knows to refuse 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from functools import partial
 from typing import Any
 
@@ -37,7 +37,10 @@ def become_deployed(module: nn.Module, fold: Callable[[nn.Module], None]) -> Non
     if is_deployed(module):
         return
     trained = skeleton_of(module)
-    fold(module)
+    # New weights are to be of the same kind as the old, wherever this is called: of those made in
+    # inference mode no packed copy is kept, and they alone are changed in that mode.
+    with torch.inference_mode(any(p.is_inference() for p in module.parameters())), torch.no_grad():
+        fold(module)
     module.register_buffer(MARK, torch.ones((), dtype=torch.uint8))
     module._trained_form = (trained,)  # in a tuple, so that it is no submodule
     # The public name of this is of torch 2.5.
@@ -47,6 +50,15 @@ def become_deployed(module: nn.Module, fold: Callable[[nn.Module], None]) -> Non
 def is_deployed(module: nn.Module) -> bool:
     """Whether the module was folded by :func:`become_deployed`."""
     return MARK in module._buffers
+
+
+def form_that_loads(module: nn.Module, state_dict: Mapping[str, Tensor]) -> nn.Module:
+    """The form of a module whose names and shapes a state dict should have.
+
+    That is the module itself, but for one that is deployed and weights that are not: they are
+    folded while they load, so that they have to fit the trained form, a skeleton without memory.
+    """
+    return module._trained_form[0] if is_deployed(module) and MARK not in state_dict else module
 
 
 def skeleton_of(module: nn.Module) -> nn.Module:
@@ -60,9 +72,9 @@ def skeleton_of(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module, memo)
 
 
-def refuse_deployed(state_dict: Mapping[str, Tensor], prefix: str, name: str) -> None:
+def refuse_deployed(keys: Container[str], prefix: str, name: str) -> None:
     """Raise ValueError if what stands below ``prefix`` is the deployed form of a model."""
-    if prefix + MARK in state_dict:
+    if prefix + MARK in keys:
         raise ValueError(
             f"Weights in deploy form for a {name} in trained form: folding cannot be undone; call "
             "eval() and switch_to_deploy() on the backbone, or mmplugins.deployment.reparameterize "

@@ -22,7 +22,8 @@ def absorb_norm(norm: nn.Module, layer: nn.Conv2d | nn.Linear, padded: bool = Fa
         layer: Layer that sees the output of the norm and nothing else.
         padded: Whether zeros are padded between the two. Defaults to False.
     """
-    if isinstance(norm, nn.BatchNorm2d):
+    is_batch_norm = has_batch_norm_factors(norm)
+    if is_batch_norm:
         scale, shift = batch_norm_factors(norm)
     elif type(norm) in (GroupNorm1, LayerNorm2d):
         if norm.weight is None:
@@ -31,7 +32,7 @@ def absorb_norm(norm: nn.Module, layer: nn.Conv2d | nn.Linear, padded: bool = Fa
     else:
         return norm
     is_conv = isinstance(layer, nn.Conv2d)
-    depthwise = is_conv and layer.weight.shape[1] == 1 < layer.in_channels
+    depthwise = is_conv and layer.groups == layer.in_channels == layer.out_channels
     if is_conv and layer.groups > 1 and not depthwise:
         return norm
     if shift is not None and (padded or (is_conv and any(layer.padding))) and shift.any():
@@ -42,7 +43,7 @@ def absorb_norm(norm: nn.Module, layer: nn.Conv2d | nn.Linear, padded: bool = Fa
     along = (-1, 1) if depthwise else (1, -1)
     tail = [1] * (layer.weight.ndim - 2)
     layer.weight.copy_(layer.weight.double() * scale.view(*along, *tail))
-    if isinstance(norm, nn.BatchNorm2d):
+    if is_batch_norm:
         return nn.Identity()
     norm.weight = norm.bias = None
     return norm
@@ -72,6 +73,11 @@ def absorb_scale_into_norm(norm: nn.Module, scale: Tensor | None) -> bool:
         if parameter is not None:
             parameter.copy_(parameter.double() * scale.double())
     return True
+
+
+def has_batch_norm_factors(norm: nn.Module) -> bool:
+    """Whether a module is a batch norm that keeps statistics, without which it is no factor."""
+    return isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None
 
 
 def batch_norm_factors(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

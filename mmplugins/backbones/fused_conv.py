@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..functional.inference_conv import Geometry, conv2d
+from .layers import is_hooked
 from .token_mixers import DepthwiseConv
 
 
@@ -39,11 +40,12 @@ class FusedConv2d(nn.Conv2d):
 
     @staticmethod
     def fits(module: nn.Module) -> bool:
-        """Whether ``module`` is a plain convolution, which this class computes too."""
+        """Whether ``module`` is a plain, unhooked convolution, which this class computes too."""
         return (
             type(module) in (nn.Conv2d, DepthwiseConv)
             and module.padding_mode == "zeros"
             and isinstance(module.padding, tuple)
+            and not is_hooked(module)
         )
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:

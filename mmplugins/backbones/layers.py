@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmcv.cnn import build_norm_layer
 from mmengine.registry import MODELS
 from mmengine.utils import digit_version
 from torch import Tensor, nn
@@ -209,11 +210,17 @@ def build_norm(spec: LayerSpec, dim: int) -> nn.Module:
     """Build a norm over ``dim`` channels from its name or dict; ``None`` gives the identity.
 
     Beside the names in :data:`NORMS`, any norm of the OpenMMLab registry serves (``SyncBN``...).
+    PyTorch's own take the arguments of OpenMMLab's configs: ``num_groups``, ``requires_grad``.
 
     Raises:
         ValueError: If the name is unknown; the message lists the known ones.
     """
-    return _build(spec, NORMS, "norm", dim)
+    if spec is None:
+        return nn.Identity()
+    layer, settings = _look_up(spec, NORMS, "norm")
+    if layer.__module__.startswith(("torch.", "mmengine.")):  # SyncBN is of the latter
+        return build_norm_layer(dict(settings, type=layer), dim)[1]
+    return layer(dim, **settings)
 
 
 def build_act(spec: LayerSpec) -> nn.Module:
@@ -222,16 +229,20 @@ def build_act(spec: LayerSpec) -> nn.Module:
     Raises:
         ValueError: If the name is unknown; the message lists the known ones.
     """
-    return _build(spec, ACTIVATIONS, "activation")
-
-
-def _build(spec: LayerSpec, table: Mapping[str, Callable], kind: str, *args: Any) -> nn.Module:
     if spec is None:
         return nn.Identity()
+    layer, settings = _look_up(spec, ACTIVATIONS, "activation")
+    return layer(**settings)
+
+
+def _look_up(
+    spec: str | Mapping[str, Any], table: Mapping[str, Callable], kind: str
+) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
+    """The layer that a spec names, and the arguments beside the name."""
     settings = {"type": spec} if isinstance(spec, str) else dict(spec)
     name = settings.pop("type", None)
     layer = table.get(name) or (MODELS.get(name) if isinstance(name, str) else None)
     if layer is None:
         hint = did_you_mean(name, table)
         raise ValueError(f"Unknown {kind} {name!r}: expected one of {', '.join(table)}.{hint}")
-    return layer(*args, **settings)
+    return layer, settings

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from .branches import add_branch
 from .deploy_form import deploy_branch
-from .folding import absorb_norm, absorb_scale, batch_norm_factors
+from .folding import absorb_norm, absorb_scale, batch_norm_factors, has_batch_norm_factors
 from .layers import ChannelMLP, LayerSpec, Scale, build_norm, to_fast_layout
 from .pyramid import PyramidBackbone
 from .token_mixers import build_token_mixer
@@ -74,7 +74,7 @@ class PatchConv(nn.Module):
         """Fold the norm into the convolution, as far as it is affine."""
         if self.norm_first:
             self.norm = absorb_norm(self.norm, self.conv, padded=bool(self.pad_end))
-        elif isinstance(self.norm, nn.BatchNorm2d):
+        elif has_batch_norm_factors(self.norm):
             absorb_scale(self.conv, *batch_norm_factors(self.norm))
             self.norm = nn.Identity()
 

@@ -161,8 +161,9 @@ class FoldedSparseMLP(nn.Module):
         self.row, self.column = mixer.row, mixer.column
         dim, bias = mixer.fuse.out_channels, mixer.fuse.bias
         parts = mixer.fuse.weight.detach().split(dim, dim=1)
+        learnt = mixer.fuse.weight.requires_grad
         self.fuse_own, self.fuse_rows, self.fuse_columns = (
-            FusedConv2d(_pointwise(weight.clone(), bias if i == 0 else None))
+            FusedConv2d(_pointwise(nn.Parameter(weight.clone(), learnt), bias if i == 0 else None))
             for i, weight in enumerate(parts)
         )
         self.train(mixer.training)
@@ -181,7 +182,7 @@ class FoldedSparseMLP(nn.Module):
         return f"policy={self.policy!r}"
 
 
-def _pointwise(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
+def _pointwise(weight: nn.Parameter, bias: nn.Parameter | None) -> nn.Conv2d:
     conv = nn.Conv2d(weight.shape[1], weight.shape[0], 1, bias=False, device="meta")
-    conv.weight, conv.bias = nn.Parameter(weight), bias
+    conv.weight, conv.bias = weight, bias
     return conv

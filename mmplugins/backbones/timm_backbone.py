@@ -128,6 +128,7 @@ class TimmBackbone(PyramidBackbone):
         import timm
 
         self.found = found
+        self._put_out = tuple(stage in out_indices for stage in found.taps)
         self.body = timm.create_model(model_name, pretrained=pretrained, **found.settings)
         self.body.is_init = True  # or mmengine would call init_weights of timm models that have one
         self.pyramid = pyramid
@@ -160,7 +161,7 @@ class TimmBackbone(PyramidBackbone):
             maps = [x.permute(0, 3, 1, 2) for x in maps]
         if self.pyramid is not None:
             return self.pyramid(maps[-1])
-        return [x for x, stage in zip(maps, found.taps, strict=True) if stage in self.out_indices]
+        return [x for x, put_out in zip(maps, self._put_out, strict=True) if put_out]
 
     def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
         """Depth of a parameter by timm's own grouping, or by stages where timm has none.

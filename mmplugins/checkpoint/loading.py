@@ -14,6 +14,7 @@ from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
 
 from mmplugins.backbones.catalog import families
+from mmplugins.backbones.deploy_state import MARK, form_that_loads, is_deployed, refuse_deployed
 from mmplugins.backbones.key_layouts import find_layout
 from mmplugins.backbones.pyramid import PyramidBackbone
 
@@ -50,11 +51,13 @@ def load_weights(
 
     Raises:
         MismatchError: If the weights do not fit and ``strict``.
+        ValueError: If they are in deploy form and the model is not, even without ``strict``.
         CheckpointError: If the file cannot be read, or holds no such weights.
     """
     report, fitted = _match(model, source, prefix, allow_unsafe)
     if strict:
         report.raise_if_wrong()
+    refuse_deployed(report.unexpected, "", report.model)  # its values mean something else
     _backbone_of(model).load_state_dict(fitted, strict=False)
     return report
 
@@ -103,6 +106,7 @@ def match(
     Returns:
         The report, and the tensors that fit, by our names and in the model's shapes.
     """
+    model = form_that_loads(model, tensors)
     layout = find_layout(tensors, model.layouts)
     native = dict(model.convert_state_dict(tensors))
     # A backbone around a timm model takes timm's names without a layout: its own ones are longer.
@@ -183,6 +187,11 @@ def likely_cause(model: PyramidBackbone, tensors: Mapping[str, Tensor], report: 
         tensors: The weights.
         report: How they meet.
     """
+    if MARK in tensors and not is_deployed(model):
+        return (
+            "the file holds the deploy form of a model, which cannot be undone; call eval() and "
+            "switch_to_deploy() on the backbone before loading"
+        )
     mixers = [key for key in report.missing if ".token_mixer." in key]
     if mixers and mixers == report.missing and not (report.unexpected or report.mismatched):
         return (

@@ -58,7 +58,7 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _has_fast_gradient(x: Tensor, weight: Tensor) -> bool:
     """3x3 kernels are fast enough in PyTorch's own backward pass; GPUs were not measured."""
-    return x.device.type == "cpu" and weight.shape[-1] >= 5
+    return x.device.type == "cpu" and weight.shape[-1] >= 5 and x.numel() > 0
 
 
 def depthwise_gradients(

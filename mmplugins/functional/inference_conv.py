@@ -126,12 +126,15 @@ def pack_weight(weight: Tensor, geometry: Geometry, input_size: Sequence[int]) -
 def packed_weight(weight: Tensor, geometry: Geometry, input_size: Sequence[int]) -> Tensor:
     """The result of :func:`pack_weight`, made once for each weight and kept as long as it lives.
 
-    It is made anew when the weight changes, however that happens, or, unless the layer is
-    pointwise, when the input size does.
+    It is made anew when the weight changes, or, unless the layer is pointwise, when the input size
+    does. A change is told by PyTorch's count of in-place operations and by the address. Two escape
+    the count: writing through ``weight.data``, which goes unnoticed (write under
+    ``torch.no_grad()`` instead), and tensors made in inference mode, for which nothing is kept.
     """
-    version = 0 if weight.is_inference() else weight._version
+    if weight.is_inference():
+        return pack_weight(weight, geometry, input_size)
     size = () if is_pointwise(weight, geometry) else tuple(input_size)
-    made_of = (weight.data_ptr(), version, geometry, size)
+    made_of = (weight.data_ptr(), weight._version, geometry, size)
     kept = _PACKED.get(weight)
     if kept is None or kept[0] != made_of:
         kept = made_of, pack_weight(weight, geometry, input_size)
@@ -155,8 +158,11 @@ def conv2d(
         return plain_conv2d(x, weight, bias, geometry, act, residual)
     if torch.compiler.is_compiling():
         return conv2d_operator(x, weight, bias, *geometry, act, residual)
-    packed = packed_weight(weight, geometry, x.shape)
-    return fused_conv2d(x, packed, bias, geometry, act, residual)
+    try:
+        packed = packed_weight(weight, geometry, x.shape)
+        return fused_conv2d(x, packed, bias, geometry, act, residual)
+    except RuntimeError:  # oneDNN does not say which size is wrong; the plain convolution does
+        return plain_conv2d(x, weight, bias, geometry, act, residual)
 
 
 @torch.library.custom_op(
@@ -206,6 +212,7 @@ def can_fuse(x: Tensor, weight: Tensor) -> bool:
     return (
         not torch.is_grad_enabled()
         and type(x) is Tensor
+        and x.ndim == 4
         and x.device.type == weight.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")

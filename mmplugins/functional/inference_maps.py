@@ -41,7 +41,8 @@ def in_bands(
         factor: Factors on the shortcut ``[C]``, or None for 1.
         width: Channels of the widest map that the function holds in between.
     """
-    rows = max(1, BAND // (x.shape[0] * x.shape[3] * width))
+    row = x.shape[0] * x.shape[3] * width
+    rows = max(1, BAND // max(1, row))  # a batch may be empty
     if rows >= x.shape[2]:
         return function(x, scaled(shortcut, factor))
     out = empty_map(x, *x.shape)
@@ -125,7 +126,7 @@ def image_moments(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         eps: Added to the variance.
     """
     rows = x.permute(0, 2, 3, 1).flatten(2)
-    mean = rows.sum(-1).double().sum(-1) / rows[0].numel()
+    mean = rows.sum(-1).double().sum(-1) / rows.shape[1:].numel()
     square = _mean_square(rows)
     variance = square - mean.square()
     if (square > 8 * variance).any():
@@ -140,4 +141,4 @@ def image_moments(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 def _mean_square(rows: Tensor) -> Tensor:
     """By image, in float64, of rows ``[N, H, W * C]``; each row is summed in its own precision."""
     norms = torch.linalg.vector_norm(rows, dim=-1)
-    return norms.double().square().sum(-1) / rows[0].numel()
+    return norms.double().square().sum(-1) / rows.shape[1:].numel()

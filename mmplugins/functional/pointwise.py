@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .calling import compute_dtype, is_traced
-from .inference_conv import fused_kernels
+from .inference_conv import empty_map, fused_kernels
 
 FEW_POSITIONS = 4096
 """Up to so many positions in a batch, matrix products give weight gradients faster on CPUs."""
@@ -128,6 +128,7 @@ def _as_products(x: Tensor, weight: Tensor) -> bool:
     """Whether oneDNN's linear primitive serves: dense channels-last maps in float32 on the CPU."""
     return (
         type(x) in (Tensor, torch.nn.Parameter)
+        and x.numel() > 0  # oneDNN has no products of nothing
         and x.device.type == weight.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and x.is_contiguous(memory_format=torch.channels_last)
@@ -143,7 +144,7 @@ def _rows(x: Tensor) -> Tensor:
 
 def _as_map(rows: Tensor, like: Tensor) -> Tensor:
     n, _, h, w = like.shape
-    return rows.view(n, h, w, -1).permute(0, 3, 1, 2)
+    return rows.view(n, h, w, rows.shape[1]).permute(0, 3, 1, 2)
 
 
 def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -167,6 +168,5 @@ class _PointwiseConv(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple:
         x, weight = ctx.saved_tensors
         if x is None:  # only its shape and layout are looked at
-            shape = (len(grad), weight.shape[1], *grad.shape[2:])
-            x = torch.empty(shape, memory_format=torch.channels_last)
+            x = empty_map(grad, len(grad), weight.shape[1], *grad.shape[2:])
         return pointwise_gradients(grad, x, weight, *ctx.needs_input_grad)

@@ -130,7 +130,7 @@ class _PoolNormalised(torch.autograd.Function):
             grad_bias = torch.zeros_like(weight)
         if ctx.needs_input_grad[0]:
             factor = by_channel(weight).to(wide) * rstd
-            pull = rstd**2 * (factor * overlap).sum(1, keepdim=True) / x[0].numel()
+            pull = rstd**2 * (factor * overlap).sum(1, keepdim=True) / x.shape[1:].numel()
             grad_x = torch.addcmul(pull * mean, spread, factor)
             grad_x = torch.addcmul(grad_x, x, -pull, out=grad_x).to(x.dtype)
         return grad_x, grad_weight, grad_bias, None, None, None

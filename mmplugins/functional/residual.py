@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import torch
@@ -32,11 +33,16 @@ def scaled_residual(
         keep: Factors by image ``[N, 1, 1, 1]`` of drop path, which get no gradient; None for 1.
 
     Returns:
-        The sum, in the widest precision of all that enter.
+        The sum, in the widest precision of all that enter but ``keep``.
     """
     if is_traced() or not torch.is_grad_enabled():
-        return _sum(x, branch, x_scale, _product(branch_scale, keep))
+        y = _sum(x, branch, x_scale, _product(branch_scale, keep))
+        return y.to(_result_dtype(x, branch, x_scale, branch_scale))
     return _ScaledResidual.apply(x, branch, x_scale, branch_scale, keep)
+
+
+def _result_dtype(*tensors: Tensor | None) -> torch.dtype:
+    return reduce(torch.promote_types, (t.dtype for t in tensors if t is not None))
 
 
 def _product(branch_scale: Tensor | None, keep: Tensor | None) -> Tensor | None:
@@ -83,7 +89,7 @@ class _ScaledResidual(torch.autograd.Function):
         else:
             y = _sum(x, branch, x_scale, factor)
         ctx.memory_format = memory_format(y)
-        return y
+        return y.to(_result_dtype(x, branch, x_scale, branch_scale))
 
     @staticmethod
     @once_differentiable

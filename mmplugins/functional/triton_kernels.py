@@ -125,7 +125,7 @@ def image_statistics(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     One kernel leaves size, mean and sum of squared deviations of each block; they are combined
     exactly as Chan et al. (1979) do, so that no digits are lost where the mean is large.
     """
-    n, image = len(x), x[0].numel()
+    n, image = len(x), x.shape[1:].numel()
     programs = triton.cdiv(image, BLOCK)
     partial = torch.empty(n, programs, 3, dtype=torch.float32, device=x.device)
     _statistics[(n, programs)](x, partial, image, programs, BLOCK=BLOCK)

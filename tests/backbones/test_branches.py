@@ -196,3 +196,14 @@ def test_runs_on_the_meta_device_and_exports(name):
         exported = torch.export.export(model, (x,)).module()(x)
         for out, expected in zip(exported, model(x), strict=True):
             torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
+
+
+@every_family
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_model_in_half_precision_drops_paths(name, dtype):
+    """All of it in one precision: the factors of drop path must not widen the maps."""
+    model = tiny(name, drop_path_rate=0.5).to(dtype).train()
+    maps = model(torch.randn(4, 3, 64, 64, dtype=dtype))
+    assert all(x.dtype == dtype for x in maps)
+    sum(x.float().mean() for x in maps).backward()
+    assert all(p.grad.dtype == dtype for p in model.parameters() if p.grad is not None)

@@ -342,3 +342,38 @@ def test_timm_models(name, randomise, assert_close):
     expected = model(x)
     for out, e in zip(model.switch_to_deploy()(x), expected, strict=True):
         assert_close(out, e)
+
+
+@every_backbone
+def test_an_empty_batch(name, randomise):
+    """As a process has one that was given no image; trained, deployed, and in training."""
+    model, x = randomise(build(name)), torch.randn(0, 3, 65, 96)
+    shapes = [out.shape for out in model(x)]
+    assert all(shape[0] == 0 for shape in shapes)
+    if name != "TimmBackbone":  # timm's own layers
+        sum(out.sum() for out in model(x)).backward()
+    model.eval().switch_to_deploy()
+    with torch.no_grad():
+        assert [out.shape for out in model(x)] == shapes
+
+
+@every_backbone
+def test_what_is_frozen_stays_so(name):
+    model = build(name, frozen_stages=4, out_norm=None).eval().switch_to_deploy()
+    assert not [key for key, p in model.named_parameters() if p.requires_grad]
+
+
+@pytest.mark.parametrize("built_there", [True, False])
+def test_deployed_in_inference_mode(built_there, randomise, assert_close):
+    """It may be called anywhere, and leaves weights of the kind that they were."""
+    x = torch.randn(1, 3, 65, 64)
+    with torch.inference_mode(built_there):
+        model = randomise(build("caformer_s18")).eval()
+    with torch.inference_mode():
+        expected = model(x)
+    with torch.inference_mode(not built_there):
+        model.switch_to_deploy()
+    assert {p.is_inference() for p in model.parameters()} == {built_there}
+    with torch.inference_mode():
+        for out, e in zip(model(x), expected, strict=True):
+            assert_close(out, e)

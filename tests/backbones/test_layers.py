@@ -82,6 +82,9 @@ def test_layers_by_name_and_dict():
     assert isinstance(build_norm("BN", 4), nn.BatchNorm2d)
     assert isinstance(build_norm(None, 4), nn.Identity)
     assert isinstance(build_norm("SyncBN", 4), nn.SyncBatchNorm)  # from OpenMMLab's registry
+    frozen = build_norm(dict(type="SyncBN", requires_grad=False), 4)  # as OpenMMLab's configs say
+    assert not any(p.requires_grad for p in frozen.parameters())
+    assert build_norm(dict(type="GN", num_groups=2), 4).num_groups == 2
     norm = build_norm(dict(type="LN", eps=0.5, bias=False), 4)
     assert isinstance(norm, LayerNorm2d) and norm.eps == 0.5 and norm.bias is None
     assert isinstance(build_act("SiLU"), nn.SiLU)

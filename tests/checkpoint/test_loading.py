@@ -1,5 +1,6 @@
 """The report: what is loaded, what is named, and why."""
 
+import copy
 import re
 
 import pytest
@@ -14,6 +15,33 @@ from mmplugins.checkpoint import (
     check_weights,
     load_weights,
 )
+
+
+@pytest.mark.parametrize("form", ["trained", "deployed"])
+def test_both_forms_load_into_a_deployed_backbone(save, form):
+    trained = small("PoolFormer").eval()
+    with torch.no_grad():
+        for p in trained.parameters():
+            p.copy_(torch.randn_like(p) / 4)
+    deployed = copy.deepcopy(trained).switch_to_deploy()
+    path = save((trained if form == "trained" else deployed).state_dict())
+    model = small("PoolFormer").eval().switch_to_deploy()
+    assert check_weights(model, path).ok
+    report = load_weights(model, path)
+    assert report.ok and not report.absent
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, deployed.state_dict()[key])
+
+
+def test_the_deploy_form_is_refused_by_a_backbone_in_trained_form(save):
+    path = save(small("PoolFormer").eval().switch_to_deploy().state_dict())
+    model = small("PoolFormer")
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(MismatchError, match="cause: the file holds the deploy form"):
+        load_weights(model, path)
+    with pytest.raises(ValueError, match="Weights in deploy form for a PoolFormer"):
+        load_weights(model, path, strict=False)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
 def test_the_table_counts_by_stage(save):

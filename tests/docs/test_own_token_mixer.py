@@ -14,7 +14,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS
 from mmengine.structures import InstanceData, PixelData
 
-from mmplugins.backbones import TOKEN_MIXERS
+from mmplugins.backbones import TOKEN_MIXERS, PoolFormer
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "own_token_mixer.md").read_text()
@@ -31,9 +31,12 @@ def build(tmp_path, monkeypatch):
     (tmp_path / "my_mixer.py").write_text(MIXER)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
 
-    def build(text):
+    def read(text):
         (tmp_path / "mine.py").write_text(text)
-        config = Config.fromfile(tmp_path / "mine.py")
+        return Config.fromfile(tmp_path / "mine.py")
+
+    def build(text):
+        config = read(text)
         config.model.backbone.init_cfg = None  # no download
         if "size" in config.model.data_preprocessor:
             config.model.data_preprocessor.size = SIZE  # mmseg would pad to its crop of 512
@@ -41,6 +44,7 @@ def build(tmp_path, monkeypatch):
             model = models.build(config.model).train()
         return revert_sync_batchnorm(model)  # it would ask for a GPU
 
+    build.config = read
     return build
 
 
@@ -85,3 +89,17 @@ def test_one_training_step(text, annotate, build):
     strips = {n for n in before if "token_mixer" in n}
     assert len(strips) == 4 * (6 + 2)
     assert strips <= changed
+
+
+def test_pretrained_weights_fill_all_but_the_mixers(build, tmp_path):
+    """As the guide's RetinaNet asks for them; here from a file, with few blocks."""
+    config = build.config(RETINANET).model.backbone
+    config.arch = dict(depths=(1, 1, 1, 1), dims=(8, 8, 16, 16))
+    kept = PoolFormer(dict(config.arch)).state_dict()
+    config.init_cfg.checkpoint = str(tmp_path / "poolformer.pth")
+    torch.save(kept, config.init_cfg.checkpoint)
+    backbone = MODELS.build(config)
+    backbone.init_weights()
+    loaded = backbone.state_dict()
+    assert all(torch.equal(value, kept[key]) for key, value in loaded.items() if key in kept)
+    assert {key.split(".")[4] for key in loaded.keys() - kept.keys()} == {"token_mixer"}

@@ -167,3 +167,15 @@ def test_mlp_holds_no_wide_map_of_many_positions(random, monkeypatch):
         y = channel_mlp(x, *weights)
         torch.autograd.grad(y, [x, *weights], torch.ones_like(y))
     assert sizes.largest == max(x.numel(), 64 * 16)
+
+
+def test_any_default_precision():
+    """The gradient of the input alone asks for no input, only for its shape."""
+    x = torch.randn(1, 4, 5, 5).contiguous(memory_format=torch.channels_last).requires_grad_()
+    weight = torch.randn(3, 4, 1, 1)
+    torch.set_default_dtype(torch.float64)
+    try:
+        pointwise.pointwise_conv(x, weight).sum().backward()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(x.grad, weight.sum(0).expand_as(x))

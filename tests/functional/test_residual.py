@@ -45,3 +45,16 @@ def test_gradient_gets_the_layout_of_the_result(random):
 
 def test_second_derivative_is_refused(random, assert_twice_fails):
     assert_twice_fails(scaled_residual, [random(2, 3, 4, 5), random(2, 3, 4, 5), random(3)])
+
+
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize("scale_dtype", [torch.bfloat16, torch.float32, None])
+def test_drop_path_does_not_widen(random, grad, scale_dtype):
+    """Its factors come in float32; the formula with a map in half precision stays in that."""
+    x, branch = (random(2, 3, 4, 5).bfloat16() for _ in range(2))
+    scale = None if scale_dtype is None else random(3).to(scale_dtype)
+    with torch.set_grad_enabled(grad):
+        y = scaled_residual(x, branch, None, scale, KEEP)
+    assert y.dtype == (scale_dtype or torch.bfloat16)
+    expected = branch.double() * KEEP * (1 if scale is None else scale.double().view(3, 1, 1))
+    torch.testing.assert_close(y.double(), x.double() + expected, rtol=2**-7, atol=2**-7)

@@ -18,7 +18,7 @@ from .packages import (
     packages_by_module_name,
     packages_without_pkg_resources,
 )
-from .precision import amp_on_cpu
+from .precision import amp_on_cpu, half_precision_on_cpu
 
 __all__ = [
     "TARGETS",
@@ -27,6 +27,7 @@ __all__ = [
     "distributed_model_on_cpu",
     "ext_without_find_loader",
     "flops_of_given_inputs",
+    "half_precision_on_cpu",
     "history_in_checkpoints",
     "in_force",
     "no_fall_back_to_pickle",
