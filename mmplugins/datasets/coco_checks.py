@@ -10,7 +10,16 @@ from typing import Any
 
 from .coco_mask_checks import check_masks
 from .findings import DataError, Finding, few
-from .pictures import MIN_SIDE, check_present, check_sides, read_all, sample, walk_transforms
+from .pictures import (
+    MIN_SIDE,
+    check_depth,
+    check_prefix,
+    check_present,
+    check_sides,
+    read_all,
+    sample,
+    walk_transforms,
+)
 
 _REQUIRED = {
     "images": ("id", "file_name", "width", "height"),
@@ -56,7 +65,15 @@ def check_coco(
     with_mask = any(t.get("with_mask") for t in walk_transforms(pipeline))
     findings += _check_annotations(where, path, data, classes, train, with_mask)
 
-    folder = os.path.join(root, (dataset.get("data_prefix") or {}).get("img", ""))
+    prefix = dataset.get("data_prefix") or {}
+    check_prefix(where, prefix, ("img", "seg"))
+    if "img" not in prefix:
+        raise DataError(
+            f"{where}.data_prefix",
+            f"is {dict(prefix)}: expected dict(img='...'), the folder of the pictures below "
+            "data_root, '' for data_root itself",
+        )
+    folder = os.path.join(root, prefix["img"])
     images = data["images"]
     files = [os.path.join(folder, image["file_name"]) for image in images]
     check_present(
@@ -207,12 +224,21 @@ def _check_annotations(
             )
         x, y, w, h = box
         width, height = sizes[ann["image_id"]]
-        beyond = max(-x, -y, x + w - width, y + h - height)
         corners += x < w <= width and y < h <= height
-        if w < 1 or h < 1 or ann["area"] <= 0 or beyond >= max(w, h):
+        # As mmdet decides.
+        inside = min(x + w, width) > max(x, 0) and min(y + h, height) > max(y, 0)
+        if w < 1 or h < 1 or ann["area"] <= 0 or not inside:
             empty.append(ann["id"])
-        elif beyond > 1:
+        elif max(-x, -y, x + w - width, y + h - height) > 1:
             outside.append(ann["id"])
+    if annotations and max(max(ann["bbox"]) for ann in annotations) <= 1:
+        raise DataError(
+            where,
+            f"the boxes of {path} are in 0..1 (annotation {ann['id']}: {box}), but COCO's are in "
+            "pixels, and these would all be left out: multiply them by width and height",
+        )
+    if train:
+        _check_learnable(where, path, annotations, empty)
     findings = []
     if corners == len(annotations) and len(empty) + len(outside) > corners / 4:
         empty, outside = [], []
@@ -265,15 +291,36 @@ def _check_annotations(
     return findings
 
 
+def _check_learnable(
+    where: str, path: str, annotations: Sequence[Mapping], empty: Sequence
+) -> None:
+    """Something is left when mmdet has dropped what is empty, and ignored crowds."""
+    left_out = {
+        "have no area in their picture": set(empty),
+        "are crowds (iscrowd=1), which are ignored": {
+            a["id"] for a in annotations if a.get("iscrowd")
+        },
+        "are marked to be ignored": {a["id"] for a in annotations if a.get("ignore")},
+    }
+    if {ann["id"] for ann in annotations} <= set().union(*left_out.values()):
+        counts = [f"{len(ids)} {why}" for why, ids in left_out.items() if ids]
+        raise DataError(
+            where,
+            f"{path} leaves nothing to learn: of its {len(annotations)} annotations "
+            f"{' and '.join(counts)}; correct them, or export the file again",
+        )
+
+
 def _check_pictures(where: str, files: Sequence[str], images: Sequence[Mapping]) -> list[Finding]:
     """Decodes pictures and compares their sizes with the annotation file's."""
-    findings = []
-    other = []
-    sizes = read_all(where, files, lambda picture: picture.size)
-    for (path, size), image in zip(sizes, images, strict=True):
+    deep, other = [], []
+    found = read_all(where, files, lambda picture: (picture.size, picture.info["deep"]))
+    for (path, (size, is_deep)), image in zip(found, images, strict=True):
+        deep += [path] * is_deep
         # A camera's turn flag swaps the sides, and annotation tools differ in which they write.
         if sorted(size) != sorted((image["width"], image["height"])):
             other.append(f"{path} is {size[0]}x{size[1]}, not {image['width']}x{image['height']}")
+    findings = check_depth(where, deep, len(files))
     if other:
         text = f"{len(other)} of {len(files)} pictures differ in size from the annotation file"
         findings.append(Finding(where, f"{text}: {few(other, 2)}"))

@@ -50,6 +50,7 @@ def check_data(
             continue
         ann_files = []
         for where, dataset, pipeline in _leaves(loader["dataset"], f"{split}_dataloader.dataset"):
+            _check_kinds(where, dataset)
             if "ann_file" in dataset:
                 root = dataset.get("data_root") or ""
                 ann_files.append(os.path.join(root, dataset["ann_file"]))
@@ -68,6 +69,8 @@ def _leaves(dataset: Any, where: str, outer: Sequence = ()) -> Iterator[tuple[st
     """Data sets below the wrappers, with their config paths and all transforms they run through."""
     pipeline = [*(dataset.get("pipeline") or ()), *outer]
     if "datasets" in dataset:
+        if not dataset["datasets"]:
+            raise DataError(f"{where}.datasets", "is empty: expected a list of data sets")
         for k, inner in enumerate(dataset["datasets"]):
             yield from _leaves(inner, f"{where}.datasets[{k}]", pipeline)
     elif "dataset" in dataset:
@@ -102,6 +105,21 @@ def _check_dataset(
     if is_segmentation(cls):
         return check_segmentation(where, dataset, cls, classes, pipeline, full)
     return [Finding(where, f"the annotations of a {cls.__name__} were not checked")]
+
+
+def _check_kinds(where: str, dataset: Mapping) -> None:
+    """Paths are texts; what has names inside is a dict."""
+    for name, kind, wanted in (
+        ("data_root", str, "the path of a folder"),
+        ("ann_file", str, "the path of a file below data_root"),
+        ("data_prefix", Mapping, "a dict, such as dict(img='images/') or dict(img_path='images/')"),
+        ("metainfo", Mapping, "a dict, metainfo=dict(classes=('first', 'second', ...))"),
+        ("generate", Mapping, "a dict, such as dict(image_size=128)"),
+    ):
+        value = dataset.get(name)
+        unset = value is None and (name != "ann_file" or name not in dataset)
+        if not unset and not isinstance(value, kind):
+            raise DataError(f"{where}.{name}", f"is {value!r}: expected {wanted}")
 
 
 def _registered(registry: str, cfg: Any, scope: str, where: str) -> Any:
@@ -237,7 +255,11 @@ def _check_heads(cfg: Any, path: str, classes: Sequence, where: str, scope: str)
 def _check_evaluator(evaluators: Any, split: str, ann_files: list[str]) -> list[Finding]:
     """An evaluator names its annotation file again; the two names must mean one file."""
     findings = []
-    for evaluator in evaluators if isinstance(evaluators, list | tuple) else [evaluators or {}]:
+    if isinstance(evaluators, Mapping) and not isinstance(evaluators.get("metrics", ""), str):
+        evaluators = evaluators["metrics"] or []  # of an Evaluator, which holds them inside
+    if isinstance(evaluators, Mapping):
+        evaluators = [evaluators]
+    for evaluator in evaluators or []:
         path = evaluator.get("ann_file")
         if not path or "://" in path or evaluator.get("backend_args"):
             continue

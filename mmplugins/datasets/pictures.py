@@ -37,6 +37,17 @@ def default_of(cls: Any, argument: str) -> Any:
     return None
 
 
+def check_prefix(where: str, prefix: Mapping, known: Sequence[str]) -> None:
+    """Raises for a name in `data_prefix` that the type of data set does not read."""
+    unknown = [name for name in prefix if name not in known]
+    if unknown:
+        raise DataError(
+            f"{where}.data_prefix",
+            f"is {dict(prefix)}, and nobody reads {few(unknown)}: expected "
+            f"{' and '.join(known)}, with the folders below data_root",
+        )
+
+
 def check_present(where: str, paths: Sequence[str], what: str, remedy: str) -> None:
     """Raises when files are absent; lists each folder once instead of asking for every file."""
     folders = defaultdict(list)
@@ -65,6 +76,8 @@ def read_all(
 ) -> Iterator[tuple[str, Any]]:
     """Decodes pictures on threads, and yields each path with what `read` makes of its picture.
 
+    `picture.info["deep"]` tells whether the file has 16 bits per channel, which Pillow forgets.
+
     Raises:
         DataError: A file is no picture or is cut off.
     """
@@ -73,7 +86,9 @@ def read_all(
     def one(path: str) -> Any:
         try:
             with Image.open(path) as picture:
+                form = [str(tile[-1]) for tile in picture.tile]  # gone once it is decoded
                 picture.load()
+                picture.info["deep"] = any(";16" in one for one in form)
                 return read(picture)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             size = os.path.getsize(path)
@@ -87,6 +102,25 @@ def read_all(
         results = zip(paths, threads.map(one, paths), strict=True)
         shown = len(paths) > _SAMPLE  # a sample takes no time worth a bar
         yield from track(results, "Reading pictures", total=len(paths)) if shown else results
+
+
+def check_depth(where: str, deep: Sequence[str], total: int) -> list[Finding]:
+    """Pictures of 16 bits: OpenCV keeps the upper 8, of which 12-bit cameras fill the lower half.
+
+    Args:
+        where: Config entry.
+        deep: Paths of the pictures with 16 bits per channel.
+        total: Number of pictures looked at.
+    """
+    if not deep:
+        return []
+    return [
+        Finding(
+            where,
+            f"{len(deep)} of {total} pictures have 16 bits per channel, of which LoadImageFromFile "
+            f"keeps the upper 8, often nearly black: {few(deep, 3)}: scale them to 8 bits",
+        )
+    ]
 
 
 def check_sides(where: str, small: Sequence[str], total: int, pipeline: Sequence) -> list[Finding]:

@@ -8,7 +8,16 @@ import numpy as np
 from PIL import Image
 
 from .findings import DataError, Finding, few
-from .pictures import MIN_SIDE, check_present, check_sides, default_of, read_all, sample
+from .pictures import (
+    MIN_SIDE,
+    check_depth,
+    check_prefix,
+    check_present,
+    check_sides,
+    default_of,
+    read_all,
+    sample,
+)
 
 _ONE_CHANNEL = {"1", "L", "P", "I", "I;16"}
 
@@ -51,29 +60,34 @@ def check_segmentation(
         )
     root = dataset.get("data_root") or ""
     prefix = setting("data_prefix")
+    check_prefix(where, prefix, ("img_path", "seg_map_path"))
     picture_folder = os.path.join(root, prefix.get("img_path") or "")
     names = _names(where, dataset, root, picture_folder, setting("img_suffix"))
     pictures = [os.path.join(picture_folder, name + setting("img_suffix")) for name in names]
     check_present(where, pictures, "pictures", "check data_prefix.img_path and img_suffix")
     chosen = sample(pictures, full)
-    sizes = dict(read_all(where, chosen, lambda picture: picture.size))
+    found = dict(read_all(where, chosen, lambda picture: (picture.size, picture.info["deep"])))
+    sizes = {path: size for path, (size, _) in found.items()}
     small = [path for path, size in sizes.items() if min(size) < MIN_SIDE]
     findings = check_sides(where, small, len(chosen), pipeline)
+    findings += check_depth(where, [path for path in found if found[path][1]], len(chosen))
     if not prefix.get("seg_map_path"):
         return [*findings, Finding(where, "no seg_map_path: predictions only, no figures")]
 
     map_folder = os.path.join(root, prefix["seg_map_path"])
     maps = [os.path.join(map_folder, name + setting("seg_map_suffix")) for name in names]
     check_present(where, maps, "label maps", "check data_prefix.seg_map_path and seg_map_suffix")
+    if not dataset.get("ann_file"):
+        findings += _check_alone(where, map_folder, names, setting("seg_map_suffix"))
     # With a choice of the type's own classes, the files still hold the numbers of all of them.
     raw = len(own or classes)
     zero, ignored = bool(setting("reduce_zero_label")), setting("ignore_index")
     allowed = {*range(raw + 1), 255} if zero else {*range(raw), ignored}
     # `sample` depends on the length alone, so pictures and maps are chosen alike.
-    for (path, found), size in zip(
+    for (path, described), size in zip(
         read_all(where, sample(maps, full), _describe), sizes.values(), strict=True
     ):
-        _check_map(where, path, found, size, allowed, raw, zero)
+        _check_map(where, path, described, size, allowed, raw, zero)
     return findings
 
 
@@ -93,12 +107,8 @@ def _names(where: str, dataset: Mapping, root: str, folder: str, suffix: str) ->
         raise DataError(
             where, f"data_prefix.img_path leads to {folder!r}, which does not exist: correct it"
         )
-    found = [
-        os.path.relpath(os.path.join(parent, name), folder)
-        for parent, _, files in os.walk(folder)
-        for name in files
-    ]
-    names = sorted(name[: -len(suffix)] for name in found if name.endswith(suffix))
+    found = _files(folder)
+    names = _stems(found, suffix)
     if not names:
         raise DataError(
             where,
@@ -106,6 +116,33 @@ def _names(where: str, dataset: Mapping, root: str, folder: str, suffix: str) ->
             f"{few(sorted(found), 3) or 'nothing'}: correct img_suffix or data_prefix.img_path",
         )
     return names
+
+
+def _files(folder: str) -> list[str]:
+    """All files below a folder, relative to it."""
+    return [
+        os.path.relpath(os.path.join(parent, name), folder)
+        for parent, _, files in os.walk(folder)
+        for name in files
+    ]
+
+
+def _stems(files: Sequence[str], suffix: str) -> list[str]:
+    return sorted(name[: len(name) - len(suffix)] for name in files if name.endswith(suffix))
+
+
+def _check_alone(where: str, folder: str, names: Sequence[str], suffix: str) -> list[Finding]:
+    """Label maps without a picture: mmseg goes by the pictures, and never misses one."""
+    alone = sorted({*_stems(_files(folder), suffix)} - {*names})
+    if not alone:
+        return []
+    return [
+        Finding(
+            where,
+            f"{len(alone)} label maps in {folder} have no picture and are not used: "
+            f"{few([name + suffix for name in alone], 3)}: copy the pictures, or remove the maps",
+        )
+    ]
 
 
 def _describe(picture: Image.Image) -> tuple[str, tuple[int, int], list[int]]:

@@ -1,5 +1,7 @@
 import json
 
+import cv2
+import numpy as np
 import pytest
 
 from mmplugins.datasets import METAINFO, DataError, check_data
@@ -153,11 +155,65 @@ def test_odd_boxes_are_reported(shapes_copy):
         data["annotations"][1]["area"] = 0
         data["annotations"][2]["bbox"] = [500, 500, 20, 20]
         data["annotations"][3]["bbox"] = [-5, 10, 40, 20]
+        data["annotations"][4]["bbox"] = [10, -20, 60, 15]  # wide, and above the picture
 
     edit(shapes_copy, spoil)
     empty, outside = map(str, check_data(config(shapes_copy)))
-    assert "3 annotations of" in empty and empty.endswith("ids 1, 2, 3")
+    assert "4 annotations of" in empty and empty.endswith("ids 1, 2, 3, 5")
     assert "1 boxes of" in outside and outside.endswith("ids 4")
+
+
+def test_boxes_in_shares_of_the_picture(shapes_copy):
+    def spoil(data):
+        for annotation in data["annotations"]:
+            annotation["bbox"] = [value / 96 for value in annotation["bbox"]]
+
+    edit(shapes_copy, spoil)
+    with pytest.raises(DataError, match=r"boxes of .* are in 0\.\.1 .*multiply them by width"):
+        check_data(config(shapes_copy))
+
+
+def test_nothing_left_to_learn(shapes_copy):
+    def spoil(data):
+        for k, annotation in enumerate(data["annotations"]):
+            annotation.update([dict(iscrowd=1), dict(ignore=True), dict(area=0)][k % 3])
+
+    edit(shapes_copy, spoil)
+    words = "nothing to learn: .* have no area .* are crowds .* to be ignored; correct"
+    with pytest.raises(DataError, match=words):
+        check_data(config(shapes_copy))
+    edit(shapes_copy, lambda data: data["annotations"][0].update(iscrowd=0))
+    (finding,) = check_data(config(shapes_copy))
+    assert "have no area" in str(finding)
+    edit(shapes_copy, lambda data: data["annotations"][0].update(iscrowd=1))
+    cfg = config(shapes_copy)
+    cfg["val_dataloader"] = cfg.pop("train_dataloader")
+    check_data(cfg)  # one may look at predictions all the same
+
+
+@pytest.mark.parametrize("prefix", [{}, dict(img_path="images/training/")])
+def test_the_folder_of_pictures_by_another_name(shapes_root, prefix):
+    with pytest.raises(DataError, match="^train_dataloader.dataset.data_prefix: .*expected .*img"):
+        check_data(config(shapes_root, data_prefix=prefix))
+
+
+def test_pictures_of_16_bits(shapes_copy):
+    path = shapes_copy / "images/training/train_00005.jpg"  # what it is, its first bytes say
+    done, deep = cv2.imencode(".png", cv2.imread(str(path)).astype(np.uint16) * 16)
+    path.write_bytes(deep)
+    (finding,) = check_data(config(shapes_copy))
+    assert "1 of 8 pictures have 16 bits per channel" in str(finding)
+    assert "train_00005.jpg" in str(finding)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [dict(ann_file=None), dict(ann_file=5), dict(metainfo=("disc",)), dict(data_prefix="images")],
+)
+def test_values_of_the_wrong_kind(shapes_root, changes):
+    (name,) = changes
+    with pytest.raises(DataError, match=rf"^train_dataloader.dataset.{name}: is .*: expected "):
+        check_data(config(shapes_root, **changes))
 
 
 def test_masks_that_are_not_there(shapes_copy):

@@ -177,6 +177,13 @@ def test_evaluator_that_names_an_absent_file(cfg):
         check_data(cfg)
 
 
+def test_evaluator_inside_of_an_evaluator(cfg):
+    inner = dict(cfg.val_evaluator, ann_file="annotations/instances_val.json")
+    cfg.val_evaluator = dict(type="Evaluator", metrics=[inner])
+    with pytest.raises(DataError, match="val_evaluator.ann_file: .* does not exist"):
+        check_data(cfg)
+
+
 def test_evaluator_that_names_another_file(cfg, shapes_root):
     cfg.val_evaluator.ann_file = str(shapes_root / "annotations/instances_train.json")
     (finding,) = check_data(cfg)

@@ -133,3 +133,24 @@ def test_small_pictures(shapes_copy, resize):
 def test_pictures_without_maps_can_be_predicted(shapes_root):
     (finding,) = check_data(config(shapes_root, data_prefix=dict(img_path="images/training")))
     assert "predictions only" in str(finding)
+
+
+def test_maps_without_a_picture(shapes_copy):
+    (shapes_copy / "images/training/train_00003.jpg").unlink()
+    (finding,) = check_data(config(shapes_copy))
+    assert "1 label maps in " in str(finding) and "not used: train_00003.png" in str(finding)
+    names = [f"train_0000{k}" for k in (0, 1)]
+    (shapes_copy / "some.txt").write_text("\n".join(names))
+    assert check_data(config(shapes_copy, ann_file="some.txt")) == []  # a choice that is meant
+
+
+def test_the_folders_by_names_of_mmdet(shapes_root):
+    with pytest.raises(DataError, match="nobody reads img: expected img_path and seg_map_path"):
+        check_data(config(shapes_root, data_prefix=dict(img="images/training")))
+
+
+def test_pictures_of_16_bits(shapes_copy):
+    path = shapes_copy / "images/training/train_00001.jpg"
+    Image.fromarray(np.full((96, 96), 4000, np.uint16)).save(path, format="PNG")
+    (finding,) = check_data(config(shapes_copy))
+    assert "1 of 8 pictures have 16 bits per channel" in str(finding)

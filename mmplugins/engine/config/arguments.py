@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+from argparse import ArgumentError, ArgumentParser
+from typing import Any
 
 from mmengine.config import DictAction
+
+from .literals import literal
+
+
+class OptionsAction(DictAction):
+    """mmengine's ``--cfg-options``, which also takes dicts.
+
+    A value with ``dict(`` or ``{`` in it is read as Python has it, texts in quotes:
+    ``"custom_hooks=[dict(type='EMAHook')]"``. All others are mmengine's: ``sides=[1,2]``.
+    """
+
+    def _parse_iterable(self, val: str) -> Any:
+        if "dict(" not in val and "{" not in val:
+            return DictAction._parse_iterable(val)
+        try:
+            return literal(val)
+        except (SyntaxError, TypeError, ValueError):
+            raise ArgumentError(
+                self,
+                f"{val!r} cannot be read: expected Python, with texts in quotes and all of it in "
+                "quotes for the shell, \"custom_hooks=[dict(type='EMAHook')]\"",
+            ) from None
 
 
 def add_config(parser: ArgumentParser, backbone_required: bool = False) -> None:
@@ -17,7 +40,11 @@ def add_config(parser: ArgumentParser, backbone_required: bool = False) -> None:
         help="another backbone: caformer_s18, timm/resnet50, \"dict(type='ResNet', depth=18)\"",
     )
     parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, metavar="NAME=VALUE", help="config changes"
+        "--cfg-options",
+        nargs="+",
+        action=OptionsAction,
+        metavar="NAME=VALUE",
+        help="config changes: sides=[1,2] \"custom_hooks=[dict(type='EMAHook')]\"",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import logging
 import re
@@ -16,6 +15,7 @@ from mmplugins.backbones.catalog import backbone_config, families
 from mmplugins.checkpoint.sources import timm_sources
 from mmplugins.checkpoint.zoo import published
 
+from .literals import literal
 from .settings import SettingError, type_name
 
 OPENMMLAB_WEIGHTS = {
@@ -43,7 +43,7 @@ def parse_backbone(text: str) -> dict[str, Any]:
         except ValueError as error:
             raise SettingError(str(error)) from None
     try:
-        config = _literal(ast.parse(text, mode="eval").body)
+        config = literal(text)
     except (SyntaxError, TypeError, ValueError):
         try:
             config = yaml.safe_load(text)
@@ -103,19 +103,3 @@ def published_weights(backbone: Mapping[str, Any]) -> str | None:
         level=logging.WARNING,
     )
     return None
-
-
-def _literal(node: ast.expr) -> Any:
-    """The value of a literal in which ``dict(name=value)`` may stand for ``{'name': value}``."""
-    if isinstance(node, ast.Call):
-        named = isinstance(node.func, ast.Name) and node.func.id == "dict" and not node.args
-        if not named or any(word.arg is None for word in node.keywords):
-            raise ValueError("a call")
-        return {word.arg: _literal(word.value) for word in node.keywords}
-    if isinstance(node, ast.Dict):
-        keys = [ast.literal_eval(key) for key in node.keys]
-        return dict(zip(keys, map(_literal, node.values), strict=True))
-    if isinstance(node, ast.List | ast.Tuple):
-        values = [_literal(value) for value in node.elts]
-        return values if isinstance(node, ast.List) else tuple(values)
-    return ast.literal_eval(node)

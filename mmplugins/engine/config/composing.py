@@ -46,7 +46,7 @@ OFFICIAL_LAYER_DECAY = (
 """Constructors of mmdet and mmseg that know a few class names only."""
 
 
-def compose(cfg: Config, backbone: str | Mapping[str, Any]) -> Config:
+def compose(cfg: Config | str | os.PathLike, backbone: str | Mapping[str, Any]) -> Config:
     """Exchange the backbone of a config.
 
     Neck, heads, number of levels and what else depends on the backbone follow by themselves:
@@ -68,7 +68,7 @@ def compose(cfg: Config, backbone: str | Mapping[str, Any]) -> Config:
     Args:
         cfg: A config of mmdet or mmseg with one backbone, also inside of a wrapper; of a
             distillation, the student's is exchanged and its teacher stays. It may leave the
-            backbone's type and all ``in_channels`` open. Stays as it is.
+            backbone's type and all ``in_channels`` open. Stays as it is. Or the path of its file.
         backbone: A name of ``list_backbones()``, ``'timm/<model>'``, a config dict of any
             registered type, or such a dict as text, see :func:`parse_backbone`.
 
@@ -76,11 +76,16 @@ def compose(cfg: Config, backbone: str | Mapping[str, Any]) -> Config:
         A new config.
 
     Raises:
-        SettingError: If the name, type or arguments are wrong, or the backbone's maps do not fit
-            the recipe; the message then shows the channels and strides of both.
+        SettingError: If there is no such file, the name, type or arguments are wrong, or the
+            backbone's maps do not fit the recipe; the message then shows the channels and strides
+            of both.
     """
     given = parse_backbone(backbone) if isinstance(backbone, str) else copy.deepcopy(dict(backbone))
-    new = copy.deepcopy(cfg)
+    new = load_config(cfg) if isinstance(cfg, str | os.PathLike) else copy.deepcopy(cfg)
+    if not isinstance(new, Config):
+        raise SettingError(
+            f"config is a {type(cfg).__name__}: expected an mmengine Config or the path of its file"
+        )
     scope = new.get("default_scope")
     part = _the_part(new)
     old, neck = part["backbone"], first_neck(part)

@@ -13,6 +13,7 @@ from typing import Any
 from mmengine.config import Config
 
 from .data import check_files, sample_of_shapes
+from .forms import check_forms
 from .hooks import check_hooks
 from .inspection import Check, Inspection
 from .learning import check_learning, check_loaders
@@ -22,7 +23,8 @@ from .names import check_arguments, check_sections, check_types
 from .no_trace import no_trace
 from .pictures import check_normalisation, check_pipelines
 from .results import CheckResult, Status, failures, summary, table_of
-from .trial import check_step, check_validation
+from .trial import check_step
+from .validation import check_validation
 from .versions import check_versions
 from .weights import check_weights_of
 
@@ -32,6 +34,7 @@ _TRAIN = ("train_dataloader", "data", "pipelines", "data loaders")
 
 CHECKS = (
     Check("versions", check_versions),
+    Check("forms", check_forms),
     Check("config entries", check_sections, ("versions",)),
     Check("type names", check_types, ("versions",)),
     Check("arguments", check_arguments, ("versions",)),
@@ -81,7 +84,9 @@ def preflight(cfg: Config, full: bool = False, processes: int = 1) -> list[Check
         Results in the order of :data:`CHECKS`, at least one for each. Never raises for what is
         wrong with the config: that is a failure in the list.
     """
-    inspection = Inspection(_copied(cfg), cfg.get("default_scope") or "mmengine", full, processes)
+    scope = cfg.get("default_scope")
+    scope = scope if scope and isinstance(scope, str) else "mmengine"
+    inspection = Inspection(_copied(cfg), scope, full, processes)
     with no_trace(inspection.scope), sample_of_shapes(inspection):
         for check in CHECKS:
             inspection.run(check)

@@ -54,7 +54,10 @@ def sample_of_shapes(inspection: Inspection) -> Iterator[None]:
     roots = {
         value["data_root"]: dict(value["generate"] or {})
         for _, value in walk(cfg)
-        if isinstance(value, Mapping) and "generate" in value and "data_root" in value
+        if isinstance(value, Mapping)
+        and isinstance(value.get("data_root"), str)
+        and "generate" in value
+        and isinstance(value["generate"] or {}, Mapping)
     }
     absent = {
         root: spec

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-from mmengine.hooks import EMAHook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import HOOKS, MODELS
+from mmengine.runner import Priority, get_priority
 from torch import nn
 
-from mmplugins.backbones.suggestions import did_you_mean
-
+from ..hooks.compiling import CompileBackboneHook
 from .inspection import Inspection, in_words, listed
-
-_DEFAULT = (
-    *("timer", "logger", "param_scheduler", "checkpoint", "exact_resume", "load_report"),
-    *("sampler_seed", "progress", "results", "visualization"),
-)
-"""Hooks of the recipes, by the names that change their arguments."""
 
 
 def check_hooks(inspection: Inspection) -> str:
     """Build every hook; those that draw need the runner's visualizer and are only counted."""
     cfg = inspection.cfg
     entries = [
-        (f"default_hooks.{name}", hook) for name, hook in cfg.get("default_hooks", {}).items()
+        (f"default_hooks.{name}", hook) for name, hook in (cfg.get("default_hooks") or {}).items()
     ]
     own = listed(cfg.get("custom_hooks"))
     entries += [(f"custom_hooks[{k}]", hook) for k, hook in enumerate(own)]
     for where, hook in entries:
         if not isinstance(hook, dict) or "Visualization" in str(hook.get("type")):
             continue
-        if "type" not in hook:
-            near = did_you_mean(where.rpartition(".")[2], _DEFAULT)
-            inspection.fail(f"has no type: {dict(hook)}; give type='...'.{near}", where)
+        try:
+            get_priority(hook.get("priority", "NORMAL"))
+        except (KeyError, TypeError, ValueError):
+            inspection.fail(
+                f"is {hook['priority']!r}: expected {', '.join(Priority.__members__)}, or a number "
+                "from 0, the first, to 100",
+                f"{where}.priority",
+            )
             continue
         try:
             built = HOOKS.build({key: value for key, value in hook.items() if key != "priority"})
@@ -38,4 +37,14 @@ def check_hooks(inspection: Inspection) -> str:
                 MODELS.build(built.ema_cfg, default_args=dict(model=nn.Identity()))
         except Exception as error:  # hooks raise what they like
             inspection.fail(in_words(error), where)
+            continue
+        if not isinstance(built, Hook):
+            inspection.fail(f"is a {type(built).__name__}: expected a hook", f"{where}.type")
+        backbone = inspection.trained[1].get("backbone") or {}
+        if isinstance(built, CompileBackboneHook) and backbone.get("with_cp"):
+            inspection.fail(
+                "CompileBackboneHook and a backbone with_cp=True exclude each other: set "
+                "with_cp=False, or remove the hook",
+                where,
+            )
     return f"{len(entries)} hooks"

@@ -74,8 +74,8 @@ class Inspection:
     def run(self, check: Check) -> None:
         """Run a check unless something it needs is broken; any error in it is a failure."""
         self._name = check.name
-        # In a wrong scope every name would be reported again.
-        lacking = sorted(self.broken.intersection({*check.needs, "default_scope"}))
+        # In a wrong scope every name would be reported again; forms are what all checks rely on.
+        lacking = sorted(self.broken.intersection({*check.needs, "default_scope", "forms"}))
         if lacking:
             self._add("not run", f"needs {', '.join(lacking)} to be in order", "")
             self.broken.add(check.name)  # what needs this one cannot run either
@@ -150,3 +150,16 @@ def listed(value: Any) -> list:
     if value is None:
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def metrics_of(cfg: Mapping, split: str) -> list[tuple[str, Any]]:
+    """Config path and config of each metric of a split, those inside of an ``Evaluator`` too."""
+    where, value = f"{split}_evaluator", cfg.get(f"{split}_evaluator")
+    if isinstance(value, Mapping) and "metrics" in value and _is_wrapper(value):
+        where, value = f"{where}.metrics", value["metrics"]
+    many = isinstance(value, list | tuple)
+    return [(f"{where}[{k}]" if many else where, one) for k, one in enumerate(listed(value))]
+
+
+def _is_wrapper(evaluator: Mapping) -> bool:
+    return str(evaluator.get("type", "Evaluator")).rpartition(".")[2] == "Evaluator"

@@ -85,18 +85,24 @@ def _check_optimizer(inspection: Inspection, wrapper: Mapping) -> Any:
             f"is {counts!r}: expected a whole number of batches per step, 1 or more",
             "optim_wrapper.accumulative_counts",
         )
-    for key in wrapper.get("paramwise_cfg") or {}:
-        near = did_you_mean(key, _PARAMWISE)
-        if near and key not in _PARAMWISE:
-            inspection.warn(f"is not read by anyone.{near}", f"optim_wrapper.paramwise_cfg.{key}")
+    _check_paramwise(inspection, wrapper.get("paramwise_cfg") or {})
     clip = wrapper.get("clip_grad")
-    if clip:
+    if clip and not isinstance(clip, Mapping):
+        inspection.fail(
+            f"is {clip!r}: expected a dict, clip_grad=dict(max_norm=1.0)", "optim_wrapper.clip_grad"
+        )
+    elif clip:
         accepted = _CLIPS.get(clip.get("type", "norm"), set())
         wrong = [key for key in clip if key not in accepted | {"type"}]
         if wrong or not accepted:
             inspection.fail(
                 f"{dict(clip)} has {wrong or clip.get('type')!r}: expected for example "
                 "clip_grad=dict(max_norm=1.0, norm_type=2)",
+                "optim_wrapper.clip_grad",
+            )
+        elif text := [v for k, v in clip.items() if k.startswith(("max", "clip")) and _is_text(v)]:
+            inspection.fail(
+                f"{dict(clip)} has {text[0]!r}, a text: expected a number, write it without quotes",
                 "optim_wrapper.clip_grad",
             )
         elif min((v for v in clip.values() if isinstance(v, int | float)), default=1) <= 0:
@@ -107,11 +113,46 @@ def _check_optimizer(inspection: Inspection, wrapper: Mapping) -> Any:
     return rate
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _check_paramwise(inspection: Inspection, rules: Any) -> None:
+    """Multipliers by kind and by name of parameters."""
+    where = "optim_wrapper.paramwise_cfg"
+    if not isinstance(rules, Mapping):
+        inspection.fail(
+            f"is {rules!r}: expected a dict, paramwise_cfg=dict(norm_decay_mult=0.0)", where
+        )
+        return
+    for key in rules:
+        near = did_you_mean(key, _PARAMWISE)
+        if near and key not in _PARAMWISE:
+            inspection.warn(f"is not read by anyone.{near}", f"{where}.{key}")
+    keys = rules.get("custom_keys") or {}
+    wrong = (
+        keys
+        if not isinstance(keys, Mapping)
+        else {name: rule for name, rule in keys.items() if not isinstance(rule, Mapping)}
+    )
+    if wrong:
+        inspection.fail(
+            f"has {wrong!r}: expected a dict for each name, dict(backbone=dict(lr_mult=0.1))",
+            f"{where}.custom_keys",
+        )
+
+
 def _check_scheduler(
     inspection: Inspection, where: str, scheduler: Mapping, total: int, unit: str
 ) -> None:
     by_epoch = scheduler.get("by_epoch", True)
     begin, end = scheduler.get("begin", 0), scheduler.get("end")
+    for name, value in (("begin", begin), ("end", end), ("gamma", scheduler.get("gamma"))):
+        number = isinstance(value, int | float) and (name != "gamma" or value > 0)
+        if value is not None and not number:
+            wanted = "a number above 0" if name == "gamma" else f"a whole number of {unit}"
+            inspection.fail(f"is {value!r}: expected {wanted}", f"{where}.{name}")
+            return
     if end is not None and end <= begin:
         inspection.fail(
             f"ends at {end}, before or where it begins ({begin}): give an end above {begin}", where
@@ -168,14 +209,30 @@ def _check_intervals(inspection: Inspection, total: int, unit: str) -> None:
     cfg = inspection.cfg
     # mmengine's own defaults of the loops.
     interval = cfg.train_cfg.get("val_interval", 1 if unit == "epochs" else 1000)
-    if cfg.get("val_dataloader") is not None and interval > total:
+    first = cfg.train_cfg.get("val_begin", 1)
+    saving = (cfg.get("default_hooks") or {}).get("checkpoint")
+    numbers = {"train_cfg.val_interval": interval, "train_cfg.val_begin": first}
+    if saving is not None:
+        numbers["default_hooks.checkpoint.interval"] = saving.get("interval", -1)
+        numbers["default_hooks.checkpoint.max_keep_ckpts"] = saving.get("max_keep_ckpts", -1)
+    right = True
+    for where, number in numbers.items():
+        lowest = 0 if where.endswith(("begin", "max_keep_ckpts")) else 1
+        whole = isinstance(number, int) or (isinstance(number, float) and number.is_integer())
+        if not whole or (number < lowest and number != -1):
+            inspection.fail(f"is {number!r}: expected a whole number, {lowest} or more", where)
+            right = False
+    if not right:
+        return
+    if cfg.get("val_dataloader") is not None and max(interval, first) > total:
+        never = first > total
+        name, value = ("val_begin", first) if never else ("val_interval", interval)
+        effect = "is never validated" if never else "is validated at its end only"
         inspection.warn(
-            f"val_interval={interval} is more than the {total} {unit} of the training, which so "
-            f"is never validated: give at most {total}",
+            f"{name}={value} is more than the {total} {unit} of the training, which so {effect}: "
+            f"give at most {total}",
             "train_cfg",
         )
-    hooks = cfg.get("default_hooks") or {}
-    saving = hooks.get("checkpoint")
     if saving is None:
         inspection.warn(
             "no checkpoint is saved: give checkpoint=dict(type='CheckpointHook', interval=1)",
@@ -188,17 +245,37 @@ def _check_intervals(inspection: Inspection, total: int, unit: str) -> None:
             "by_epoch=False and an interval in iterations",
             "default_hooks.checkpoint",
         )
-    numbers = {"train_cfg.val_interval": interval}
-    if saving is not None:
-        numbers["default_hooks.checkpoint.interval"] = saving.get("interval", -1)
-    for where, number in numbers.items():
-        if not isinstance(number, int) or number == 0 or number < -1:
-            inspection.fail(f"is {number!r}: expected a whole number above 0", where)
+    elif saving.get("by_epoch", True) == (unit == "epochs"):
+        check_saving(inspection, saving, total, unit)
     best = (saving or {}).get("save_best")
     if best and cfg.get("val_dataloader") is None:
         inspection.fail(
             f"save_best={best!r} needs validation: add val_dataloader, val_cfg and val_evaluator, "
             "or take save_best out",
+            "default_hooks.checkpoint",
+        )
+
+
+def check_saving(inspection: Inspection, saving: Mapping, total: int, unit: str) -> None:
+    """Compare the interval of checkpoints with a training of ``total`` epochs or iterations."""
+    interval = saving.get("interval", -1)
+    if 0 < interval <= total:
+        return
+    found = f"interval={interval}" + (
+        f" is more than the {total} {unit} of the training"
+        if interval > 0
+        else " saves none on the way"
+    )
+    if not saving.get("save_last", True):
+        inspection.fail(
+            f"{found}, and save_last=False: nothing would ever be saved, give an interval of at "
+            f"most {total}",
+            "default_hooks.checkpoint",
+        )
+    else:
+        inspection.warn(
+            f"{found}: only its end is saved, and an interruption loses all, give an interval of "
+            f"at most {total}",
             "default_hooks.checkpoint",
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
+import multiprocessing
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,21 @@ _TOP_LEVEL = {
 }
 _LOADER = {"dataset", "sampler", "batch_sampler", "collate_fn", "worker_init_fn"}
 _LOADER |= {"num_batch_per_epoch", "disable_subprocess_warning"}
+_OF_MMCV_1 = dict(
+    runner="train_cfg",
+    total_epochs="train_cfg",
+    optimizer="optim_wrapper",
+    optimizer_config="optim_wrapper",
+    lr_config="param_scheduler",
+    evaluation="val_evaluator and train_cfg.val_interval",
+    checkpoint_config="default_hooks.checkpoint",
+    log_config="default_hooks.logger and visualizer",
+    dist_params="env_cfg.dist_cfg",
+    workflow="train_cfg",
+)
+"""Entries of OpenMMLab until 2022, and what has taken their place."""
+_RANDOMNESS = {"seed", "diff_rank_seed", "deterministic"}
+_LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _NEAR = 0.8  # below that a name that **kwargs may swallow is left to the class itself
 
 # What builders take out of a dict before they call the class, or put in.
@@ -47,6 +63,10 @@ def check_sections(inspection: Inspection) -> str:
         near = difflib.get_close_matches(key, _TOP_LEVEL, 1, 0.9)
         if near and key not in _TOP_LEVEL:
             inspection.warn(f"is not read by anyone: did you mean {near[0]!r}?", key)
+        elif key in _OF_MMCV_1 and not _is_used(cfg, key, inspection.scope):
+            inspection.warn(
+                f"was read by OpenMMLab 1.x, and nobody reads it now: give {_OF_MMCV_1[key]}", key
+            )
     for split, others in (
         ("train", ("train_cfg", "optim_wrapper")),
         ("val", ("val_cfg", "val_evaluator")),
@@ -62,15 +82,7 @@ def check_sections(inspection: Inspection) -> str:
             inspection.fail(
                 f"is absent, but {split} needs {', '.join(parts)} together: {ways}", absent[0]
             )
-        elif given and not absent:
-            _check_forms(inspection, parts)
-    if "model" in cfg and (not isinstance(cfg.model, Mapping) or "type" not in cfg.model):
-        inspection.fail("has no type: give model=dict(type='RetinaNet', ...)", "model")
-    seed = (cfg.get("randomness") or {}).get("seed")
-    if seed is not None and not isinstance(seed, int):
-        inspection.fail(f"is {seed!r}: expected a whole number, or None", "randomness.seed")
-    if isinstance(cfg.get("custom_hooks"), Mapping):
-        inspection.fail("is a dict: expected a list, custom_hooks=[dict(type=...)]", "custom_hooks")
+    _check_runner_values(inspection)
     for where, value in walk(cfg.to_dict()):
         if isinstance(value, float) and math.isnan(value):
             inspection.fail("is NaN: expected a number, check how it is computed", where)
@@ -81,21 +93,53 @@ def check_sections(inspection: Inspection) -> str:
     return f"{sum(key in _TOP_LEVEL for key in cfg)} entries for the runner"
 
 
-def _check_forms(inspection: Inspection, parts: tuple[str, ...]) -> None:
-    """A loader and what goes with it are dicts, and the data set says its type."""
-    for part in parts:
-        value = inspection.cfg[part]
-        if not isinstance(value, Mapping | list | tuple) or (
-            part.endswith("_cfg") and not isinstance(value, Mapping)
-        ):
-            inspection.fail(f"is {value!r}: expected a dict", part)
-            return
-    dataset = inspection.cfg[parts[0]].get("dataset")
-    if not isinstance(dataset, Mapping) or "type" not in dataset:
+def _is_used(cfg: Mapping, key: str, scope: str) -> bool:
+    """Whether an entry is only a name for what another one holds."""
+    if key == "optimizer" and scope == "mmseg":  # its schedules have one, used or replaced
+        return True
+    return any(value == cfg[key] for other in cfg if other != key for _, value in walk(cfg[other]))
+
+
+def _check_runner_values(inspection: Inspection) -> None:
+    """Values that the runner meets before or while it starts."""
+    cfg = inspection.cfg
+    randomness = cfg.get("randomness") or {}
+    seed = randomness.get("seed")
+    if seed is not None and (not isinstance(seed, int) or not 0 <= seed < 2**32):
         inspection.fail(
-            f"is {dataset if dataset is None else dict(dataset)!r}: expected "
-            "dict(type='CocoDataset', ...) or another data set",
-            f"{parts[0]}.dataset",
+            f"is {seed!r}: expected a whole number from 0 to 2**32 - 1, or None", "randomness.seed"
+        )
+    _compare(inspection, "randomness", randomness, _RANDOMNESS, "the runner")
+    level = cfg.get("log_level", "INFO")
+    if not isinstance(level, int) and level not in _LOG_LEVELS:
+        inspection.fail(
+            f"is {level!r}: expected one of {', '.join(_LOG_LEVELS)}."
+            f"{did_you_mean(level, _LOG_LEVELS)}",
+            "log_level",
+        )
+    window = (cfg.get("log_processor") or {}).get("window_size", 10)
+    if not isinstance(window, int) or window < 1:
+        inspection.fail(
+            f"is {window!r}: expected a whole number of iterations", "log_processor.window_size"
+        )
+    start = ((cfg.get("env_cfg") or {}).get("mp_cfg") or {}).get("mp_start_method")
+    methods = multiprocessing.get_all_start_methods()
+    if start is not None and start not in methods:
+        inspection.fail(
+            f"is {start!r}: expected one of {', '.join(methods)}.{did_you_mean(start, methods)}",
+            "env_cfg.mp_cfg.mp_start_method",
+        )
+    if not isinstance(cfg.get("resume") or False, bool):
+        inspection.fail(
+            f"is {cfg.resume!r}: expected True or False; the file to go on from is load_from",
+            "resume",
+        )
+    scaling = cfg.get("auto_scale_lr") or {}
+    if scaling.get("enable") and not scaling.get("base_batch_size"):
+        inspection.fail(
+            "is enabled, and does not say for which batch size the rate is: give "
+            "base_batch_size=16, or another",
+            "auto_scale_lr",
         )
 
 

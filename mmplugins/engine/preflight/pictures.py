@@ -8,7 +8,7 @@ from typing import Any
 from mmplugins.backbones.suggestions import did_you_mean
 from mmplugins.datasets.pictures import walk_transforms
 
-from .inspection import Inspection, listed, walk
+from .inspection import Inspection, listed, metrics_of, walk
 from .weights import pretrained
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -48,25 +48,16 @@ def check_pipelines(inspection: Inspection) -> str:
                 _check_train_steps(inspection, where, steps, names, masks)
             if split != "train":
                 _check_test_steps(inspection, where, steps, names)
-    for split in ("train", "val", "test"):
-        _check_lists(inspection, cfg.get(f"{split}_dataloader") or {}, f"{split}_dataloader")
     for split in ("val", "test"):
-        for evaluator in listed(cfg.get(f"{split}_evaluator")):
-            _check_maps_metric(inspection, evaluator, f"{split}_evaluator.iou_metrics")
+        for place, evaluator in metrics_of(cfg, split):
+            _check_maps_metric(inspection, evaluator, f"{place}.iou_metrics")
             if "segm" in listed(evaluator.get("metric")) and not masks:
                 inspection.fail(
                     f"asks for 'segm', but {cfg.model.get('type')} has no mask head: write "
                     "metric='bbox', or use a model with masks",
-                    f"{split}_evaluator.metric",
+                    f"{place}.metric",
                 )
     return "the steps fit the task"
-
-
-def _check_lists(inspection: Inspection, loader: Mapping, split: str) -> None:
-    for where, value in walk(loader.get("dataset"), f"{split}.dataset"):
-        if where.endswith(".pipeline") and not isinstance(value, list | tuple):
-            shown = dict(value) if isinstance(value, Mapping) else value
-            inspection.fail(f"is {shown!r}: expected a list of steps, [dict(type=...), ...]", where)
 
 
 def _check_maps_metric(inspection: Inspection, evaluator: Mapping, where: str) -> None:
@@ -164,12 +155,23 @@ def check_normalisation(inspection: Inspection) -> str:
             where,
         )
         return ""
-    _check_crops(inspection, f"{where}.size", prep.get("size"))
+    size = prep.get("size")
+    if size is not None and not (_are_numbers(size) and len(size) == 2):
+        inspection.fail(f"is {size!r}: expected height and width, (512, 512)", f"{where}.size")
+        return ""
+    _check_crops(inspection, f"{where}.size", size)
     if (mean is None) != (std is None):
         absent = "mean" if mean is None else "std"
         inspection.fail(f"has no {absent}: mean and std belong together", where)
         return ""
     for name, values in (("mean", mean), ("std", std)):
+        if values is not None and not _are_numbers(values):
+            inspection.fail(
+                f"is {values!r}: expected a number per channel, for ImageNet "
+                f"{_short(IMAGENET_MEAN if name == 'mean' else IMAGENET_STD)}",
+                f"{where}.{name}",
+            )
+            return ""
         if values is not None and len(values) not in (1, 3):
             inspection.fail(
                 f"has {len(values)} values, {list(values)}: expected one per channel, 3",
@@ -188,6 +190,11 @@ def check_normalisation(inspection: Inspection) -> str:
             )
     _check_colours(inspection, where, model, prep)
     divisor = prep.get("pad_size_divisor")
+    if divisor is not None and (not isinstance(divisor, int) or divisor < 1):
+        inspection.fail(
+            f"is {divisor!r}: expected a whole number, {_STRIDE}", f"{where}.pad_size_divisor"
+        )
+        return ""
     if inspection.scope == "mmdet" and divisor is not None and divisor % _STRIDE:
         inspection.warn(
             f"is {divisor}, which the largest stride does not divide: give {_STRIDE}",
@@ -263,6 +270,10 @@ def _near(values: Sequence[float], wanted: Sequence[float]) -> bool:
     return len(values) == len(wanted) and all(
         abs(a - b) < 1.0 for a, b in zip(values, wanted, strict=True)
     )
+
+
+def _are_numbers(values: Any) -> bool:
+    return isinstance(values, list | tuple) and all(isinstance(v, int | float) for v in values)
 
 
 def _short(values: Sequence[float]) -> list[float]:

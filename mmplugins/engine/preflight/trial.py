@@ -1,4 +1,4 @@
-"""One training step and one validation on real pictures."""
+"""One training step on real pictures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from mmengine.device import get_device
-from mmengine.evaluator import Evaluator
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS
 from torch import Tensor, nn
@@ -18,18 +17,16 @@ from mmplugins.backbones.suggestions import did_you_mean
 from mmplugins.datasets.findings import few
 
 from .batches import Trial, has_objects, is_packed, smaller
-from .inspection import Inspection, NotRun, in_words, listed, walk
-from .learning import length
+from .inspection import Inspection, in_words, listed
+from .learning import check_saving, length
 
 BATCH = 2
 """Pictures of the trial batch; batch norm over a single position needs two."""
 
-_WRITES = ("outfile_prefix", "output_dir", "out_file_path")
-
 
 def check_step(inspection: Inspection) -> str:
     """Losses are finite, every trainable parameter gets a gradient, one step of the optimiser."""
-    trial = _trial(inspection, "train")
+    trial = load_trial(inspection, "train")
     if trial is None or not _check_samples(inspection, trial):
         return ""
     model, cfg = inspection.model, inspection.cfg
@@ -53,7 +50,7 @@ def check_step(inspection: Inspection) -> str:
     except Exception as error:  # anything in the model, on a batch the data set made
         inspection.fail(
             f"the loss of {count} pictures failed with {in_words(error)}; the model and what the "
-            "train pipeline packs do not fit each other",
+            f"train pipeline packs do not fit each other{without_cfg(inspection, 'train_cfg')}",
             "model",
         )
         return ""
@@ -74,6 +71,9 @@ def check_step(inspection: Inspection) -> str:
     spoilt = [name for name, p in model.named_parameters() if not torch.isfinite(p).all()]
     if spoilt:
         inspection.fail(f"one step made {few(spoilt, 3)} infinite: lower lr", "optim_wrapper")
+    saving = (cfg.get("default_hooks") or {}).get("checkpoint")
+    if saving and not saving.get("by_epoch", True) and length(cfg)[1] == "epochs":
+        check_saving(inspection, saving, steps, "iterations")
     if "param_scheduler" not in inspection.broken:
         _check_schedulers(inspection, wrapper, steps)
     _measure(inspection, trial, data["inputs"], saved, wrapper, gradients)
@@ -82,7 +82,7 @@ def check_step(inspection: Inspection) -> str:
     return f"{count} pictures as {size}: {shown}; every trainable parameter has a gradient"
 
 
-def _trial(inspection: Inspection, split: str) -> Trial | None:
+def load_trial(inspection: Inspection, split: str) -> Trial | None:
     where = f"{split}_dataloader.dataset"
     try:
         trial = Trial(inspection, split)
@@ -101,6 +101,14 @@ def _trial(inspection: Inspection, split: str) -> Trial | None:
         )
         return None
     return trial
+
+
+def without_cfg(inspection: Inspection, name: str) -> str:
+    """A hint for models of mmdet that have no ``train_cfg`` or ``test_cfg``."""
+    path, model = inspection.trained
+    if inspection.scope != "mmdet" or model.get(name) is not None:
+        return ""
+    return f"; {path}.{name} is absent: give that of a recipe for {model.get('type')}"
 
 
 def _check_samples(inspection: Inspection, trial: Trial) -> bool:
@@ -287,65 +295,3 @@ def _measure(
         states=sum(t.numel() * t.element_size() for t in states),
         activations=round(sum(saved.values()) * max(grown, size / len(inputs))),
     )
-
-
-def check_validation(inspection: Inspection) -> str:
-    """Predict one picture and let the evaluators judge it."""
-    cfg, model = inspection.cfg, inspection.model
-    if not cfg.get("val_dataloader"):
-        raise NotRun("the config has no validation")
-    trial = _trial(inspection, "val")
-    if trial is None:
-        return ""
-    _show_everything(model)
-    model.eval()
-    dataset = trial.dataset
-    try:
-        batch = trial.batch(1)
-        with torch.no_grad():
-            outputs = model.val_step(batch)
-    except Exception as error:  # anything in the model, on a picture the data set made
-        inspection.fail(
-            f"predicting one picture failed with {in_words(error)}; check model.test_cfg and what "
-            "the test pipeline packs",
-            "val_dataloader.dataset.pipeline",
-        )
-        return ""
-    try:
-        evaluator = Evaluator([_harmless(e) for e in listed(cfg.val_evaluator)])
-        evaluator.dataset_meta = dataset.metainfo
-        evaluator.process(outputs, batch)
-        metrics = evaluator.evaluate(1)
-    except Exception as error:  # metrics raise what they like
-        inspection.fail(
-            f"judging one picture failed with {in_words(error)}; check metric, ann_file and what "
-            "the test pipeline packs",
-            "val_evaluator",
-        )
-        return ""
-    best = listed(((cfg.get("default_hooks") or {}).get("checkpoint") or {}).get("save_best"))
-    for key in best:
-        if metrics and key != "auto" and key not in metrics:
-            inspection.fail(
-                f"is {key!r}, which is none of the metrics: write one of {few(list(metrics), 12)}"
-                f".{did_you_mean(key, metrics)}",
-                "default_hooks.checkpoint.save_best",
-            )
-    return f"one picture predicted; metrics {few(list(metrics), 4) or 'none'}"
-
-
-def _show_everything(model: nn.Module) -> None:
-    """A model that knows nothing must find something, or nothing would be judged."""
-    for module in model.modules():
-        for _, value in list(walk(getattr(module, "test_cfg", None))):
-            if isinstance(value, Mapping) and "score_thr" in value:
-                value["score_thr"] = 0.0
-
-
-def _harmless(evaluator: Mapping) -> dict:
-    """An evaluator that writes nothing."""
-    return {
-        key: value
-        for key, value in evaluator.items()
-        if key not in _WRITES and not (key == "format_only" and value)
-    }

@@ -18,6 +18,20 @@ def test_config():
     assert parser.parse_args(["a.py", "--backbone", "caformer_s18"]).backbone == "caformer_s18"
 
 
+def test_dicts_on_the_command_line(capsys):
+    parser = ArgumentParser()
+    arguments.add_config(parser)
+    hooks = "custom_hooks=[dict(type='EMAHook', momentum=0.0002), {'type': 'ChannelsLastHook'}]"
+    args = parser.parse_args(["a.py", "--cfg-options", hooks, "resume=True"])
+    assert args.cfg_options == {
+        "custom_hooks": [dict(type="EMAHook", momentum=0.0002), dict(type="ChannelsLastHook")],
+        "resume": True,
+    }
+    with pytest.raises(SystemExit):  # the shell has taken the quotes
+        parser.parse_args(["a.py", "--cfg-options", "custom_hooks=[dict(type=EMAHook)]"])
+    assert "'[dict(type=EMAHook)]' cannot be read: expected Python" in capsys.readouterr().err
+
+
 def test_a_backbone_may_be_asked_for(capsys):
     parser = ArgumentParser()
     arguments.add_config(parser, backbone_required=True)

@@ -238,6 +238,16 @@ def test_load_composed(tmp_path):
         load_composed(RETINANET, "timm/resnet18", {"param_scheduler.7.end": 1})
 
 
+def test_a_config_by_its_path():
+    cfg = compose(RETINANET, "caformer_s18")
+    assert cfg.to_dict() == compose(recipe("retinanet"), "caformer_s18").to_dict()
+    assert compose(str(RETINANET), "caformer_s18").model == cfg.model
+    with pytest.raises(SettingError, match="'absent.py' does not exist"):
+        compose("absent.py", "caformer_s18")
+    with pytest.raises(SettingError, match="config is a NoneType: expected an mmengine Config or"):
+        compose(None, "caformer_s18")
+
+
 def test_a_written_config_is_the_composed_one(tmp_path):
     for name, maps in (("mmdet_retinanet", 5), ("mmseg_upernet", 4)):
         cfg = compose(recipe(name), "randformer_s12")

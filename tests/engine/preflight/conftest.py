@@ -71,6 +71,7 @@ def _detection(shapes: Path, kind: str, model: str, changes: dict) -> Config:
 def healthy(shapes) -> dict[str, Config]:
     """By name; tests change copies."""
     semantic = _config(shapes, "semantic", "semantic_fpn", SEMANTIC_FPN, "segmentation")
+    semantic.default_hooks.checkpoint.interval = 20
     semantic.train_cfg = dict(type="IterBasedTrainLoop", max_iters=40, val_interval=20)
     semantic.param_scheduler = [
         dict(type="PolyLR", by_epoch=False, begin=0, end=40, power=0.9, eta_min=0.0)

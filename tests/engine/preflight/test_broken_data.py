@@ -314,6 +314,30 @@ FILES = {
         "warning",
         "polygons.*over the border.*1",
     ),
+    "boxes in 0..1": (
+        "retinanet",
+        lambda r: edit(r, lambda d: [a.update(bbox=shares(a)) for a in d["annotations"]]),
+        "failure",
+        r"boxes of .* are in 0..1 \(annotation \d+: \[0.*multiply them by width and height",
+    ),
+    "nothing but crowds": (
+        "retinanet",
+        lambda r: edit(r, lambda d: [a.update(iscrowd=1) for a in d["annotations"]]),
+        "failure",
+        r"leaves nothing to learn: .*\d+ are crowds \(iscrowd=1\).*correct",
+    ),
+    "pictures of 16 bits": (
+        "semantic_fpn",
+        lambda r: deepen(r),
+        "warning",
+        "12 of 12 pictures have 16 bits per channel.*train_00000.jpg.*scale them to 8 bits",
+    ),
+    "map without a picture": (
+        "semantic_fpn",
+        lambda r: (r / PICTURE).unlink(),
+        "warning",
+        "1 label maps in .* have no picture and are not used: train_00003.png: copy",
+    ),
     "class without examples": (
         "retinanet",
         lambda r: edit(r, lambda d: d.update(annotations=without(d["annotations"], 4))),
@@ -332,6 +356,17 @@ FILES = {
 def corners(annotation):
     x, y, w, h = annotation["bbox"]
     return [x, y, x + w, y + h]
+
+
+def shares(annotation):
+    return [value / 64 for value in annotation["bbox"]]
+
+
+def deepen(root):
+    """Names stay: what a file is, its first bytes say."""
+    for path in (root / "images/training").iterdir():
+        pixels = np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 16  # 12 bits
+        Image.fromarray(pixels).save(path, format="PNG")
 
 
 def without(annotations, category):

@@ -60,6 +60,144 @@ CASES = {
         },
         r"size: is \(64, 64\), smaller than the crops of \(64, 96\).*give size=\(64, 96\)",
     ),
+    "begin as text": (
+        "retinanet",
+        {"param_scheduler[1].begin": "3"},
+        r"param_scheduler\[1\].begin: is '3': expected a whole number of epochs",
+    ),
+    "factor that turns the rate round": (
+        "retinanet",
+        {"param_scheduler[1].gamma": -0.1},
+        r"param_scheduler\[1\].gamma: is -0.1: expected a number above 0",
+    ),
+    "interval as text": (
+        "retinanet",
+        {"train_cfg.val_interval": "1"},
+        "train_cfg.val_interval: is '1': expected a whole number, 1 or more",
+    ),
+    "nothing ever saved": (
+        "semantic_fpn",
+        {"default_hooks.checkpoint.interval": 50, "default_hooks.checkpoint.save_last": False},
+        "checkpoint: interval=50 is more than the 40 iters.*nothing would ever.*at most 40",
+    ),
+    "clipping as a number": (
+        "retinanet",
+        {"optim_wrapper.clip_grad": 1.0},
+        r"clip_grad: is 1.0: expected a dict, clip_grad=dict\(max_norm=1.0\)",
+    ),
+    "clipping as text": (
+        "retinanet",
+        {"optim_wrapper.clip_grad": dict(max_norm="1")},
+        "clip_grad: .*has '1', a text: expected a number",
+    ),
+    "rules for parameters": (
+        "retinanet",
+        {"optim_wrapper.paramwise_cfg": [0.1]},
+        r"paramwise_cfg: is \[0.1\]: expected a dict",
+    ),
+    "rule for a name": (
+        "retinanet",
+        {"optim_wrapper.paramwise_cfg": dict(custom_keys=dict(backbone=0.1))},
+        r"custom_keys: has {'backbone': 0.1}: expected a dict.*dict\(lr_mult=0.1\)",
+    ),
+    "place of a hook": (
+        "retinanet",
+        {"custom_hooks": [dict(type="ChannelsLastHook", priority="FIRST")]},
+        r"custom_hooks\[0\].priority: is 'FIRST': expected HIGHEST, .*LOWEST, or a number",
+    ),
+    "compiled and recomputed": (
+        "retinanet",
+        {"custom_hooks": [dict(type="CompileBackboneHook")], "model.backbone.with_cp": True},
+        r"custom_hooks\[0\]: CompileBackboneHook and .*with_cp=True exclude each other: set",
+    ),
+    "level of the log": ("retinanet", {"log_level": "INF"}, "log_level: is 'INF'.*mean 'INFO'"),
+    "start of workers": (
+        "retinanet",
+        {"env_cfg.mp_cfg.mp_start_method": "frok"},
+        "mp_start_method: is 'frok': expected .*Did you mean 'fork'",
+    ),
+    "argument of randomness": ("retinanet", {"randomness": dict(sed=1)}, "sed: .*mean 'seed'"),
+    "file to go on from": (
+        "retinanet",
+        {"resume": "epoch_1.pth"},
+        "resume: is 'epoch_1.pth': expected True or False.*load_from",
+    ),
+    "scaling from nothing": (
+        "retinanet",
+        {"auto_scale_lr": dict(enable=True)},
+        "auto_scale_lr: is enabled.*give base_batch_size=16",
+    ),
+    "seed below 0": ("retinanet", {"randomness": dict(seed=-1)}, "seed: is -1: expected .*from 0"),
+    "window of the log": (
+        "retinanet",
+        {"log_processor.window_size": "50"},
+        "log_processor.window_size: is '50': expected a whole number",
+    ),
+    "number of checkpoints": (
+        "retinanet",
+        {"default_hooks.checkpoint.max_keep_ckpts": "3"},
+        "checkpoint.max_keep_ckpts: is '3': expected a whole number, 0 or more",
+    ),
+    "scope as a number": (
+        "retinanet",
+        {"default_scope": 5},
+        "default_scope: is 5, but model.type 'RetinaNet' belongs to mmdet: set",
+    ),
+    "data sets that are none": (
+        "retinanet",
+        {"train_dataloader.dataset": dict(type="ConcatDataset", datasets=[])},
+        "train_dataloader.dataset.datasets: is empty: expected a list",
+    ),
+    "hook that is none": (
+        "retinanet",
+        {"custom_hooks": [dict(type=dict)]},
+        r"custom_hooks\[0\].type: is a dict: expected a hook",
+    ),
+    "mean as text": (
+        "retinanet",
+        {"model.data_preprocessor.mean": "imagenet"},
+        r"data_preprocessor.mean: is 'imagenet': expected a number per channel.*\[123.675",
+    ),
+    "padding to nothing": (
+        "retinanet",
+        {"model.data_preprocessor.pad_size_divisor": 0},
+        "pad_size_divisor: is 0: expected a whole number, 32",
+    ),
+    "size as text": (
+        "semantic_fpn",
+        {"model.data_preprocessor.size": "64"},
+        r"data_preprocessor.size: is '64': expected height and width",
+    ),
+    "no annotation file": (
+        "retinanet",
+        {"train_dataloader.dataset.ann_file": None},
+        "train_dataloader.dataset.ann_file: is None: expected the path of a file",
+    ),
+    "folder as text": (
+        "retinanet",
+        {"train_dataloader.dataset.data_prefix": "images/training"},
+        r"dataset.data_prefix: is 'images/training': expected a dict, such as dict\(img=",
+    ),
+    "folder by mmdet's name": (
+        "semantic_fpn",
+        {"train_dataloader.dataset.data_prefix": dict(img="images/training")},
+        "data_prefix: is {'img': 'images/training'}, and nobody reads img: expected img_path and",
+    ),
+    "folder by mmseg's name": (
+        "retinanet",
+        {"train_dataloader.dataset.data_prefix": dict(img_path="images/training")},
+        "data_prefix: is .*, and nobody reads img_path: expected img and seg",
+    ),
+    "classes as a list": (
+        "retinanet",
+        {"train_dataloader.dataset.metainfo": ["disc"]},
+        r"dataset.metainfo: is \['disc'\]: expected a dict, metainfo=dict\(classes",
+    ),
+    "data to be made": (
+        "retinanet",
+        {"train_dataloader.dataset.generate": "small"},
+        "dataset.generate: is 'small': expected a dict",
+    ),
     "milestones as text": (
         "retinanet",
         {"param_scheduler[1].milestones": "8,11"},

@@ -20,6 +20,16 @@ WARNINGS = {
         {"optim_wraper": dict(type="OptimWrapper")},
         "optim_wraper: is not read by anyone: did you mean 'optim_wrapper'",
     ),
+    "entry of older configs": (
+        "retinanet",
+        {"lr_config": dict(policy="step", step=[8, 11])},
+        "lr_config: was read by OpenMMLab 1.x, and nobody reads it now: give param_scheduler",
+    ),
+    "optimiser where it was": (
+        "retinanet",
+        {"optimizer": dict(type="SGD", lr=0.02)},
+        "optimizer: was read by OpenMMLab 1.x.*give optim_wrapper",
+    ),
     "loss switched off": (
         "retinanet",
         {"model.bbox_head.loss_bbox.loss_weight": 0.0},
@@ -50,15 +60,30 @@ WARNINGS = {
         {"param_scheduler[0].end": 500},
         r"LinearLR ends at iteration 500, but training has only 72 \(6 per epoch\): give",
     ),
-    "never validated": (
+    "validated at the end only": (
         "retinanet",
         {"train_cfg.val_interval": 50},
-        "val_interval=50 is more than the 12 epochs.*give at most 12",
+        "val_interval=50 is more than the 12 epochs.*its end only: give at most 12",
+    ),
+    "never validated": (
+        "retinanet",
+        {"train_cfg.val_begin": 50},
+        "val_begin=50 is more than the 12 epochs.*is never validated: give at most 12",
+    ),
+    "saved at the end only": (
+        "semantic_fpn",
+        {"default_hooks.checkpoint.interval": 4000},
+        "checkpoint: interval=4000 is more than the 40 iters.*its end is saved.*at most 40",
+    ),
+    "saved after more steps than there are": (
+        "retinanet",
+        {"default_hooks.checkpoint": dict(type="CheckpointHook", by_epoch=False, interval=500)},
+        "checkpoint: interval=500 is more than the 72 iterations.*at most 72",
     ),
     "saved by epochs that are not counted": (
         "semantic_fpn",
         {"default_hooks.checkpoint.by_epoch": True},
-        "checkpoint: interval=4000 counts epochs.*give by_epoch=False",
+        "checkpoint: interval=20 counts epochs.*give by_epoch=False",
     ),
     "nothing saved": (
         "retinanet",
