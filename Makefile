@@ -44,14 +44,14 @@ format: $(LINTABLE)  ## let ruff mend style
 
 clean:  ## remove caches and build leftovers; data/ and work_dirs/ stay
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
-	find configs mmplugins tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+	find configs hook mmplugins tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean  ## also remove the virtual environments made here
 	rm -rf .venv .venv-onedl
 
 # One command for all extras: pip would not see that a second one unsettles the first.
 $(INSTALLED): EXTRAS := $(LINE)
-$(TESTABLE): EXTRAS := $(LINE),test
+$(TESTABLE): EXTRAS := $(LINE),export,tensorboard,test
 $(INSTALLED) $(TESTABLE): setup.py $(LOCK) | $(PY)
 	$(PIP) --constraint $(LOCK) --editable ".[$(EXTRAS)]"
 	@touch $(INSTALLED) $@

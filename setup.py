@@ -35,8 +35,6 @@ def place_mim(folder: Path, link: bool) -> None:
     folder.mkdir(parents=True)
     for source in (ROOT / name for name in MIM):
         target = folder / source.name
-        if not source.exists():
-            continue
         if link:
             try:
                 target.symlink_to(os.path.relpath(source, folder), source.is_dir())
@@ -96,13 +94,12 @@ setup(
     name="mmplugins",
     version=version(),
     description="MetaFormer backbones for dense prediction on the OpenMMLab tools",
-    long_description=(ROOT / "README.md").read_text(encoding="utf-8")
-    if (ROOT / "README.md").exists()
-    else "",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["mmplugins", "mmplugins.*"]),
     python_requires=">=3.10",
+    # OpenCV comes with mmengine and mmcv, whose lines want different distributions of it.
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",
@@ -113,6 +110,8 @@ setup(
         "matplotlib>=3.8",
         "pillow>=10.0",
         "filelock>=3.13",
+        "huggingface-hub>=0.23",
+        "pyyaml>=6.0",
         "pycocotools>=2.0.8",
         "faster-coco-eval>=1.6.5",
     ],
@@ -135,8 +134,9 @@ setup(
         ],
         # vis_backends=[..., dict(type="TensorboardVisBackend")]
         "tensorboard": ["tensorboard>=2.14"],
+        # What torch.onnx.export asks for, and what runs its files.
         "export": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.1"],
-        "test": ["pytest>=8", "pytest-xdist>=3.5", "setuptools>=70.1", "tensorboard>=2.14"],
+        "test": ["pytest>=8", "pytest-xdist>=3.5", "setuptools>=70.1"],
         "dev": ["ruff>=0.9", "pre-commit>=3.5"],
     },
     cmdclass={"build_py": BuildPackage, "editable_wheel": EditableWheel},

@@ -46,4 +46,7 @@ def test_lint_needs_ruff_alone(make):
 def test_a_line_has_its_own_environment_and_lock(make):
     plan = make("--dry-run", "test", "LINE=onedl")
     assert "-m venv .venv-onedl" in plan
-    assert "--constraint requirements/onedl.lock.txt" in plan and '".[onedl,test]"' in plan
+    assert (
+        "--constraint requirements/onedl.lock.txt" in plan
+        and '".[onedl,export,tensorboard,test]"' in plan
+    )
