@@ -15,8 +15,10 @@ import pytest
 import mmplugins
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md")
-FOLDERS = ("mmplugins", "hook", "configs", "tools")
+FILES = ("setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md", "CHANGELOG.md")
+FILES += ("CONTRIBUTING.md", "Makefile", "model-index.yml", ".pre-commit-config.yaml", ".ci/run")
+FOLDERS = ("mmplugins", "hook", "configs", "tools", "requirements", "docs", "tests")
+LEAF = "configs/poolformer/retinanet_poolformer-s12_fpn_1x_coco.py"
 HOOK = {"mmplugins_hook.py", "mmplugins_hook.pth", "mmplugins_hook.start"}
 HAS_HOOK = "import sys; print(any(type(f).__name__ == 'Starter' for f in sys.meta_path))"
 
@@ -35,20 +37,20 @@ def run(*command, **more):
 def checkout(tmp_path_factory):
     """Copy what is built from, so that nothing is written into the repository."""
     copy = tmp_path_factory.mktemp("checkout")
-    for name in SOURCES:
-        if (ROOT / name).exists():
-            shutil.copy2(ROOT / name, copy)
+    for name in FILES:
+        (copy / name).parent.mkdir(exist_ok=True)
+        shutil.copy2(ROOT / name, copy / name)
     for name in FOLDERS:
-        if (ROOT / name).exists():
-            ignored = shutil.ignore_patterns("__pycache__", ".mim")
-            shutil.copytree(ROOT / name, copy / name, ignore=ignored)
-    # At least one file of each kind, whatever the repository holds.
-    (copy / "configs" / "_base_").mkdir(parents=True, exist_ok=True)
-    (copy / "configs" / "_base_" / "probe.py").write_text("probe = 1\n")
-    (copy / "tools").mkdir(exist_ok=True)
-    (copy / "tools" / "probe.sh").write_text("#!/bin/sh\n")
-    (copy / "model-index.yml").write_text("Import: []\n")
+        ignored = shutil.ignore_patterns("__pycache__", ".mim")
+        shutil.copytree(ROOT / name, copy / name, ignore=ignored)
     return copy
+
+
+def all_files(folder, *names):
+    """Files below some of a folder's entries, by their paths in it, without what Python makes."""
+    paths = (path for name in names for path in [folder / name, *(folder / name).rglob("*")])
+    files = {path.relative_to(folder) for path in paths if path.is_file()}
+    return {file.as_posix() for file in files if not {"__pycache__", ".mim"} & set(file.parts)}
 
 
 def build(checkout, kind, folder):
@@ -66,21 +68,43 @@ def editable(checkout, tmp_path_factory):
     return build(checkout, "editable", tmp_path_factory.mktemp("editable"))
 
 
+@pytest.fixture(scope="module")
+def sdist(checkout, tmp_path_factory):
+    """The unpacked source distribution."""
+    folder = tmp_path_factory.mktemp("sdist")
+    archive = build(checkout, "sdist", folder)
+    shutil.unpack_archive(archive, folder)
+    return folder / archive.name.removesuffix(".tar.gz")
+
+
 def test_the_wheel_holds_package_mim_and_hook(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert names >= HOOK
+    mim = all_files(ROOT, "configs", "tools", "model-index.yml")
+    mim = {f"mmplugins/.mim/{name}" for name in mim}
+    assert f"mmplugins/.mim/{LEAF}" in mim
+    assert {name for name in names if name.startswith("mmplugins/.mim/")} == mim
     assert {
         "mmplugins/__init__.py",
         "mmplugins/compat/ops/__init__.py",
         "mmplugins/compat/mends/checkpoints.py",
-        "mmplugins/.mim/configs/_base_/probe.py",
-        "mmplugins/.mim/tools/probe.sh",
-        "mmplugins/.mim/model-index.yml",
     } <= names
     tops = {name.split("/")[0] for name in names}
     assert tops == HOOK | {"mmplugins", f"mmplugins-{mmplugins.__version__}.dist-info"}
     for name in HOOK:
         assert zipfile.ZipFile(wheel).read(name) == (ROOT / "hook" / name).read_bytes()
+
+
+def test_the_source_distribution_is_the_checkout(checkout, sdist):
+    """What README and Makefile name is in it."""
+    expected = all_files(checkout, *FILES, *FOLDERS)
+    made = {"PKG-INFO", "setup.cfg"} | all_files(sdist, "mmplugins.egg-info")
+    assert LEAF in expected and all_files(sdist, ".") - made == expected
+
+
+def test_a_wheel_of_the_source_distribution_is_the_same(sdist, wheel, tmp_path):
+    again = zipfile.ZipFile(build(sdist, "wheel", tmp_path))
+    assert set(again.namelist()) == set(zipfile.ZipFile(wheel).namelist())
 
 
 def test_start_up_files_call_the_same_function():
@@ -93,7 +117,7 @@ def test_the_metadata_name_the_extras(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         metadata = archive.read(name).decode()
-    for extra in ("openmmlab", "onedl", "export", "test", "dev"):
+    for extra in ("openmmlab", "onedl", "tensorboard", "export", "test", "dev"):
         assert f"Provides-Extra: {extra}\n" in metadata
     assert f"Version: {mmplugins.__version__}\n" in metadata
     assert "Requires-Python: >=3.10\n" in metadata
@@ -116,7 +140,7 @@ def test_the_editable_wheel_holds_the_hook_and_a_true_record(editable):
 
 def test_an_editable_install_links_mim(checkout, editable):
     mim = checkout / "mmplugins" / ".mim"
-    assert (mim / "configs" / "_base_" / "probe.py").read_text() == "probe = 1\n"
+    assert (mim / LEAF).read_bytes() == (ROOT / LEAF).read_bytes()
     (checkout / "configs" / "_base_" / "later.py").write_text("later = 1\n")
     if (mim / "configs").is_symlink():  # where the system has no links, it is a copy
         assert (mim / "configs" / "_base_" / "later.py").exists()

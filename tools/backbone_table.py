@@ -7,13 +7,14 @@ from pathlib import Path
 import torch
 
 from mmplugins.backbones.catalog import families
+from mmplugins.checkpoint import write_whole
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- backbones: begin -->", "<!-- backbones: end -->"
 NOTE = (
     "Backbone parameters are counted by `tools/backbone_table.py`, without classifier and output "
     "norms, fixed random matrices included. Parameters of the whole classifier, MACs and accuracy "
-    "at 224x224 (ImageNet-1K, top-1) are the papers'."
+    "at 224x224 (ImageNet-1K, top-1) are the papers'; ConvNeXt-XL was pretrained on ImageNet-22K."
 )
 
 
@@ -29,7 +30,7 @@ def rows() -> list[str]:
                 backbone = cls(arch, out_norm=None)
             count = sum(p.numel() for p in backbone.parameters()) / 1e6
             published = (variant.params, variant.macs, variant.top1)
-            cells = ["-" if value is None else f"{value:g}" for value in published]
+            cells = ["-" if value is None else str(value) for value in published]
             lines.append(f"| `{family}_{arch}` | {count:.2f} | {' | '.join(cells)} |")
     return lines
 
@@ -38,12 +39,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="only say whether it is up to date")
     check = parser.parse_args().check
-    text = README.read_text()
+    text = README.read_text(encoding="utf-8")
     block = "\n".join([BEGIN, NOTE, "", *rows(), END])
-    new = re.sub(f"{BEGIN}.*?{END}", lambda _: block, text, flags=re.S)
+    new, found = re.subn(f"{BEGIN}.*?{END}", lambda _: block, text, flags=re.S)
+    if found != 1:
+        raise SystemExit(f"{README}: expected one place for the table, {BEGIN} ... {END}")
     if check:
         raise SystemExit(0 if new == text else "README.md: run tools/backbone_table.py")
-    README.write_text(new)
+    write_whole(README, new)
 
 
 if __name__ == "__main__":

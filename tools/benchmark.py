@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.benchmark import (
     MEASURES,
+    USUAL,
     Failure,
     ResultFile,
     Sample,
@@ -35,10 +36,10 @@ from mmplugins.benchmark import (
     read_results,
     rich_tables,
     with_peers,
-    write_aside,
     write_report,
 )
 from mmplugins.benchmark.rows import Row
+from mmplugins.checkpoint import write_whole
 
 GROWTH_SIZES = ((256, 256), (384, 384), (512, 512), (768, 768))
 
@@ -67,7 +68,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--sizes", nargs="+", type=parse_size, metavar="HxW", help="default: 512x512")
     add("--growth", action="store_true", help="latency against pixels, from 256x256 to 768x768")
     add("--batches", nargs="+", type=int, default=[1], metavar="N", help="default: 1")
-    add("--measure", nargs="+", choices=MEASURES, default=MEASURES, help="default: all")
+    words = "default: all but operations"
+    add("--measure", nargs="+", choices=MEASURES, default=USUAL, help=words)
     add("--rounds", type=int, default=25, help="samples of each time; ranks need 7 or more (25)")
     add("--device", default="cpu", help="cpu, cuda, cuda:1 ...; default: cpu")
     add("--threads", type=int, help="threads on a CPU; default: PyTorch's own choice")
@@ -151,8 +153,8 @@ def main(argv: list[str] | None = None) -> int:
         report = make_report(read_results(args.out))
         out = Path(args.out)
         write_report(report, out.with_suffix(".json"))
-        write_aside(out.with_suffix(".md"), markdown(report))
-        write_aside(out.with_suffix(".csv"), csv_text(report))
+        write_whole(out.with_suffix(".md"), markdown(report))
+        write_whole(out.with_suffix(".csv"), csv_text(report))
     except (ValueError, OSError) as error:
         CONSOLE.print(f"error: {error}", markup=False, soft_wrap=True)
         return 1

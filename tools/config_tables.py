@@ -14,6 +14,7 @@ from rich.progress import track
 
 import mmplugins  # noqa: F401 - registers the backbones
 from mmplugins.benchmark.complexity import count_macs, count_parameters
+from mmplugins.checkpoint import write_whole
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- configs: begin -->", "<!-- configs: end -->"
@@ -33,7 +34,7 @@ def metafiles() -> list[Path]:
 
 def read_models(metafile: Path) -> list[dict[str, Any]]:
     """The entries of a metafile, one per config."""
-    return yaml.safe_load(metafile.read_text())["Models"]
+    return yaml.safe_load(metafile.read_text(encoding="utf-8"))["Models"]
 
 
 def build(cfg: Config) -> BaseModel:
@@ -53,7 +54,7 @@ def count(model: dict[str, Any]) -> tuple[int, float]:
 
 def with_counts(metafile: Path) -> str:
     """The text of a metafile with all counts made anew."""
-    text = metafile.read_text()
+    text = metafile.read_text(encoding="utf-8")
     for model in track(read_models(metafile), metafile.parent.name):
         parameters, macs = count(model)
         start = text.index(f"Config: {model['Config']}\n")
@@ -97,8 +98,12 @@ def beside(counted: str, printed: float | None) -> str:
 
 def with_table(metafile: Path) -> str:
     """The text of a family's README with its table made anew."""
-    readme = metafile.with_name("README.md").read_text()
-    return re.sub(f"{BEGIN}.*?{END}", lambda _: table(metafile), readme, flags=re.S)
+    readme = metafile.with_name("README.md")
+    block, text = table(metafile), readme.read_text(encoding="utf-8")
+    new, found = re.subn(f"{BEGIN}.*?{END}", lambda _: block, text, flags=re.S)
+    if found != 1:
+        raise SystemExit(f"{readme}: expected one place for the table, {BEGIN} ... {END}")
+    return new
 
 
 def main() -> None:
@@ -110,10 +115,10 @@ def main() -> None:
         readme = metafile.with_name("README.md")
         for file, make in ((metafile, with_counts), (readme, with_table)):
             text = make(metafile)
-            if text != file.read_text():
+            if text != file.read_text(encoding="utf-8"):
                 stale.append(str(file.relative_to(ROOT)))
                 if not check:
-                    file.write_text(text)
+                    write_whole(file, text)
     if check and stale:
         raise SystemExit(f"{', '.join(stale)}: run tools/config_tables.py")
 

@@ -34,6 +34,8 @@ def main() -> None:
         "--cfg-options", nargs="+", action=DictAction, metavar="NAME=VALUE", help="config changes"
     )
     args = parser.parse_args()
+    if args.pictures < 1:
+        parser.error(f"--pictures {args.pictures}: expected 1 or more")
     console = Console(soft_wrap=True, markup=False, highlight=False)
     folder = Path(args.work_dir)
 

@@ -43,6 +43,12 @@ def main() -> None:
         args.out or source.with_name(f"{source.stem}_deploy.safetensors"), args.overwrite
     )
     cfg = load_composed(args.config, args.backbone, args.cfg_options)
+    if "backbone" not in cfg.model:
+        raise SettingError(
+            f"model.type={cfg.model.get('type')!r} in {args.config} has no backbone of its own: "
+            "expected a detector or segmentor; of a distillation, write the student first "
+            "(tools/distill_export.py) and give its config"
+        )
     init_default_scope(cfg.get("default_scope", "mmengine"))
     cfg.model.backbone.pop("init_cfg", None)  # all weights come from the checkpoint
     model = MODELS.build(cfg.model).eval()

@@ -22,6 +22,8 @@ from mmengine.config import Config
 from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
+from mmplugins.benchmark.budget import schedule, shapes_loaders, use_shapes, warm_up_steps
+from mmplugins.benchmark.trials import score_of
 from mmplugins.checkpoint import save_weights, write_whole
 from mmplugins.engine import build_runner
 from mmplugins.engine.config import settings
@@ -33,20 +35,20 @@ ROWS = (TEACHER, "RIFormer-S12", "+ soft labels", "+ module imitation", "+ inher
 """From the second on, each row has what the rows above it have."""
 
 TASKS = {
-    # task: recipe, term of the scores, metric, its name in the table, its scale
+    # name: recipe, term of the scores, task of a trial, title in the table
     "semantic-fpn": (
         "semantic_fpn/semantic-fpn_shapes.py",
         dict(pixel_scores=dict(weight=1.0, temperature=2.0)),
-        ("mIoU", "Semantic FPN, mIoU", 1),
+        "semantic",
+        "Semantic FPN, mIoU",
     ),
     "retinanet": (
         "retinanet/retinanet_shapes.py",
         dict(anchor_scores=dict(weight=1.0)),
-        ("coco/bbox_mAP", "RetinaNet, box AP", 100),
+        "detection",
+        "RetinaNet, box AP",
     ),
 }
-RECIPE_SIDE = 128
-"""Pixels of the pictures for which the recipes' anchors are."""
 PAPER = (75.01, 72.31, 74.05, 75.13, 75.36)
 """ImageNet top-1 of the paper's ablation, S12 in a short schedule, in the order of the rows."""
 
@@ -55,39 +57,22 @@ console = Console(soft_wrap=True, highlight=False)
 
 def run_config(task: str, row: str, seed: int, args: argparse.Namespace) -> Config:
     """The config of one run: the recipe, the budget, and for the later rows a Distiller."""
-    recipe, scores, _ = TASKS[task]
+    recipe, scores, _, _ = TASKS[task]
     cfg = Config.fromfile(CONFIGS / recipe)
-    side = args.image_size
-    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
-        loader = cfg[name]
+    for loader in shapes_loaders(cfg):
         loader.update(num_workers=0, persistent_workers=False)
-        data = loader.dataset
-        data.data_root = f"{args.out / 'shapes'}/"
-        data.generate = dict(image_size=side, num_train=args.train, num_val=args.val, seed=0)
-        for step in data.pipeline:
-            if step["type"] == "Resize":
-                step["scale"] = (side, side)
+        loader.dataset.generate.update(num_train=args.train, num_val=args.val)
+    use_shapes(cfg, args.out / "shapes", args.image_size)
     cfg.train_dataloader.update(
         batch_size=args.batch, sampler=dict(type="InfiniteSampler", shuffle=True)
     )
     cfg.train_dataloader.pop("batch_sampler", None)
-    if "ann_file" in cfg.test_evaluator:
-        cfg.test_evaluator.ann_file = f"{args.out / 'shapes'}/annotations/instances_val.json"
-    if "bbox_head" in cfg.model:  # anchors shrink with the objects
-        cfg.model.bbox_head.anchor_generator.octave_base_scale *= side / RECIPE_SIDE
-    if "size" in cfg.model.data_preprocessor:
-        cfg.model.data_preprocessor.size = (side, side)
-
     steps = args.iterations
     cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=steps, val_interval=steps + 1)
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.lr is not None:
         cfg.optim_wrapper.optimizer.lr = args.lr
-    warm_up = max(1, steps // 10)
-    cfg.param_scheduler = [
-        dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=warm_up),
-        dict(type="CosineAnnealingLR", by_epoch=False, begin=0, end=steps, eta_min_ratio=0.01),
-    ]
+    cfg.param_scheduler = schedule(steps)
     cfg.log_processor.by_epoch = False
     # mmengine's own hooks without its checkpoints: a run takes a minute and leaves its result only.
     cfg.default_hooks = dict(checkpoint=None, logger=dict(type="LoggerHook", interval=20))
@@ -107,7 +92,7 @@ def run_config(task: str, row: str, seed: int, args: argparse.Namespace) -> Conf
     terms = dict(scores)
     if level > 1:
         imitation = Config.fromfile(CONFIGS / "_base_/distillation.py").distillation
-        terms |= {name: dict(term, warmup=warm_up) for name, term in imitation.items()}
+        terms |= {name: dict(term, warmup=warm_up_steps(steps)) for name, term in imitation.items()}
     cfg.model = dict(
         type="Distiller",
         student=student,
@@ -133,8 +118,8 @@ def budget(args: argparse.Namespace) -> dict:
     return {name: getattr(args, name) for name in names}
 
 
-def do_run(task: str, row: str, seed: int, args: argparse.Namespace) -> float:
-    """Train and test once, and keep the result; returns the seconds it took."""
+def do_run(task: str, row: str, seed: int, args: argparse.Namespace) -> tuple[float, float]:
+    """Train and test once, and keep the result; returns the score and the seconds it took."""
     begun = time.monotonic()
     runner = build_runner(run_config(task, row, seed, args))
     runner.train()
@@ -147,18 +132,17 @@ def do_run(task: str, row: str, seed: int, args: argparse.Namespace) -> float:
             payload="state_dict",
             overwrite=True,
         )
-    _, _, (metric, _, scale) = TASKS[task]
     result = dict(
         task=task,
         row=row,
         seed=seed,
-        value=float(metrics.get(metric, 0)) * scale,  # mmdet is silent on no box at all
+        value=score_of(metrics, TASKS[task][2]),
         metrics={name: float(value) for name, value in metrics.items()},
         training_seconds=round(seconds, 1),
         budget=budget(args),
     )
     write_whole(result_file(task, row, seed, args), json.dumps(result, indent=2) + "\n")
-    return time.monotonic() - begun
+    return result["value"], time.monotonic() - begun
 
 
 def read_results(args: argparse.Namespace) -> dict[tuple[str, str], list[float]]:
@@ -193,7 +177,7 @@ def spread(values: list[float]) -> str:
 
 def table(values: dict[tuple[str, str], list[float]], args: argparse.Namespace) -> str:
     """The study in Markdown."""
-    titles = [TASKS[task][2][1] for task in args.tasks]
+    titles = [TASKS[task][3] for task in args.tasks]
     lines = [
         f"| | {' | '.join(f'{title} | seeds' for title in titles)} | paper, ImageNet top-1 |",
         "| --- |" + " ---: | --- |" * len(titles) + " ---: |",
@@ -230,7 +214,7 @@ def plot(values: dict[tuple[str, str], list[float]], args: argparse.Namespace) -
             panel.axhline(statistics.mean(teacher), color="gray", linestyle="--", label=TEACHER)
             panel.legend(loc="best")
         panel.set_xticks(range(len(shown)), [row for row, _ in shown], rotation=15)
-        panel.set_ylabel(TASKS[task][2][1])
+        panel.set_ylabel(TASKS[task][3])
     figure.tight_layout()
     save_figure(figure, args.out / "study.png", dpi=120)
 
@@ -261,10 +245,9 @@ def main() -> None:
     console.print(f"{len(runs)} runs, {len(runs) - len(todo)} of them done before")
     spent = 0.0
     for done, (task, seed, row) in enumerate(todo, 1):
-        seconds = do_run(task, row, seed, args)
+        value, seconds = do_run(task, row, seed, args)
         spent += seconds
         left = spent / done * (len(todo) - done) / 60
-        value = read_results(args)[task, row][-1]
         console.print(
             f"{done}/{len(todo)}  {task}, seed {seed}, {row}: {value:.1f}  "
             f"({seconds:.0f} s; about {left:.0f} min left)"

@@ -31,6 +31,7 @@ from mmplugins.benchmark import (
     make_stamp,
     read_results,
 )
+from mmplugins.benchmark.budget import Budget, settle_budget
 from mmplugins.benchmark.html_report import benchmark_section, write_html
 from mmplugins.benchmark.leaderboard import (
     board_plots,
@@ -41,7 +42,7 @@ from mmplugins.benchmark.leaderboard import (
     write_board,
 )
 from mmplugins.benchmark.plots import save_plots
-from mmplugins.benchmark.trials import Budget, Trial, plan, run_trial, settle_budget
+from mmplugins.benchmark.trials import Trial, plan, run_trial
 from mmplugins.benchmark.work_dirs import read_work_dir
 from mmplugins.engine import Terminated
 
@@ -127,20 +128,33 @@ def train_all(trials: list[Trial], budget: Budget, out: Path, display: Display) 
     return results
 
 
-def measure_cost(trials: list[Trial], args: argparse.Namespace, display: Display) -> dict:
-    """A benchmark of the whole models of all trials."""
-    settings = Settings(
-        sizes=(tuple(args.cost_size),),
-        measures=("inference", "memory"),
-        rounds=args.rounds,
-        device=args.device,
-        threads=torch.get_num_threads(),
-    )
-    path = Path(args.out) / "cost.jsonl"
-    rows = list(dict.fromkeys(Row(trial.config, trial.backbone) for trial in trials))
-    file = ResultFile(path, make_stamp(args.device), settings.fixed())
-    Session(rows, settings, file, display).run()
-    return make_report(read_results(path))
+class Costs:
+    """What the models of all trials cost, in a file of results in the folder of the trials.
+
+    Whatever speaks against measuring is said here, as the trainings that come first take long.
+    """
+
+    def __init__(self, args: argparse.Namespace):
+        self.settings = Settings(
+            sizes=(tuple(args.cost_size),),
+            measures=("inference", "memory"),
+            rounds=args.rounds,
+            device=args.device,
+            threads=torch.get_num_threads(),
+        )
+        self.path = Path(args.out) / "cost.jsonl"
+        self.stamp = make_stamp(args.device)
+        if self.path.exists():
+            self.file()
+
+    def file(self) -> ResultFile:
+        return ResultFile(self.path, self.stamp, self.settings.fixed())
+
+    def measure(self, trials: list[Trial], display: Display) -> dict:
+        """A benchmark of the whole models of all trials."""
+        rows = list(dict.fromkeys(Row(trial.config, trial.backbone) for trial in trials))
+        Session(rows, self.settings, self.file(), display).run()
+        return make_report(read_results(self.path))
 
 
 def make(args: argparse.Namespace) -> tuple[dict, dict | None]:
@@ -156,14 +170,15 @@ def make(args: argparse.Namespace) -> tuple[dict, dict | None]:
     if not trials and not results:
         raise ValueError("Nothing to do: give backbones, for example poolformer_s12, or --read")
     report = make_report(read_results(args.cost)) if args.cost else None
+    costs = Costs(args) if trials and not report else None
     columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()
     with Progress(*columns, TimeRemainingColumn(), console=CONSOLE, transient=True) as progress:
         display = Display(progress)
         if trials:
             settle_budget(budget, out)
             results += train_all(trials, budget, out, display)
-            if report is None:
-                report = measure_cost(trials, args, display)
+            if costs:
+                report = costs.measure(trials, display)
     stamp = make_stamp("cuda" if torch.cuda.is_available() else "cpu")
     return make_board(results, stamp, asdict(budget) if trials else None, report), report
 

@@ -42,19 +42,32 @@ def read(path: str, alone: bool) -> tuple[Section, dict]:
     return benchmark_section(report, "Cost" if alone else name), plots_of(report)
 
 
+def check_names(results: list[str]) -> None:
+    """Refuse files of one name, whose plots would have one name, too."""
+    stems = [Path(path).stem for path in results]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twice:
+        raise ValueError(
+            f"--plots: two files are called {twice[0]!r}, and so would be their plots: rename one, "
+            "or give them one at a time"
+        )
+
+
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
+        if args.plots:
+            check_names(args.results)
         found = [read(path, len(args.results) == 1) for path in args.results]
         write_html(args.out, args.title, [section for section, _ in found])
+        if args.plots:
+            for path, (_, plots) in zip(args.results, found, strict=True):
+                stem = args.plots if len(found) == 1 else f"{args.plots}_{Path(path).stem}"
+                for file in save_plots(plots, stem):
+                    CONSOLE.print(str(file))
     except (ValueError, OSError, json.JSONDecodeError) as error:
         CONSOLE.print(f"error: {error}")
         return 1
-    if args.plots:
-        for path, (_, plots) in zip(args.results, found, strict=True):
-            stem = args.plots if len(found) == 1 else f"{args.plots}_{Path(path).stem}"
-            for file in save_plots(plots, stem):
-                CONSOLE.print(str(file))
     CONSOLE.print(args.out)
     return 0
 

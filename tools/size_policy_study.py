@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from mmplugins.backbones import MetaFormer, sMLPNet
 from mmplugins.backbones.pyramid import PyramidBackbone
+from mmplugins.checkpoint import write_whole
 
 NATIVE = 64
 CLASSES = 5  # background, disc, square, triangle, cross
@@ -207,9 +208,7 @@ def main() -> None:
         settings={key: str(value) for key, value in vars(args).items()},
         results=results,
     )
-    aside = args.out.with_suffix(".tmp")
-    aside.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    aside.rename(args.out)
+    write_whole(args.out, json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,16 +3,17 @@
 from .comparison import Comparison, compare, rank
 from .complexity import ComplexityError, Macs, Parameters, count_macs, count_parameters
 from .peers import with_peers
-from .report import make_report, write_aside, write_report
+from .report import make_report, write_report
 from .results import ResultError, ResultFile, Results, read_results
 from .rows import Row, expand, parse_row
-from .session import MEASURES, Session, Settings
+from .session import MEASURES, USUAL, Session, Settings
 from .speed import Failure, Sample
 from .stamp import make_stamp
 from .tables import csv_text, markdown, notes_of, rich_tables
 
 __all__ = [
     "MEASURES",
+    "USUAL",
     "Comparison",
     "ComplexityError",
     "Failure",
@@ -39,6 +40,5 @@ __all__ = [
     "read_results",
     "rich_tables",
     "with_peers",
-    "write_aside",
     "write_report",
 ]

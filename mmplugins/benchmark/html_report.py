@@ -17,9 +17,11 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from mmplugins.checkpoint import write_whole
+
 from .plots import plots_of
-from .report import write_aside
 from .tables import notes_of, sections
+from .text_tables import WORDS
 
 GENERATOR = '<meta name="generator" content="mmplugins">'
 """How a report is known again."""
@@ -85,9 +87,6 @@ for (const heading of document.querySelectorAll("th")) {
 }
 """
 
-TEXT_COLUMNS = ("row", "backbone", "task", "note", "source")
-"""Columns of words, which stand left and sort by letter."""
-
 
 @dataclass
 class Section:
@@ -140,7 +139,7 @@ def write_html(path: str | Path, title: str, parts: Sequence[Section]) -> None:
         raise FileExistsError(
             f"{path} exists and is no report of this tool: give another name, or remove it"
         )
-    write_aside(path, html_page(title, parts))
+    write_whole(path, html_page(title, parts))
 
 
 def _section(part: Section, number: int) -> str:
@@ -158,7 +157,7 @@ def _section(part: Section, number: int) -> str:
 
 def _table(lines: Sequence[Sequence[str]]) -> str:
     heading, *rows = lines
-    left = [' class="name"' if name in TEXT_COLUMNS else "" for name in heading]
+    left = [' class="name"' if name in WORDS else "" for name in heading]
 
     def cells(tag: str, line: Sequence[str], more: str = "") -> str:
         return "".join(

@@ -3,7 +3,8 @@
 ``make_board`` returns JSON-able data::
 
     kind     'leaderboard'
-    stamp    machine and versions of the trainings, or of whoever read them
+    stamp    machine and versions of the call that put the results together
+    trained_on  machines and versions of the trained trials, each as a stamp; empty if none were
     budget   what trained trials have in common, or null
     cost     {'stamp', 'settings', 'size', 'batch'} of the benchmark, or null
     tasks    one per task and recipe: task, title, score, config, and
@@ -21,22 +22,23 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from matplotlib.figure import Figure
-from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
+
+from mmplugins.checkpoint import write_whole
 
 from .html_report import Section
 from .places import Place, places, table_order, written
 from .plots import Point, accuracy_against_latency
-from .report import write_aside
-from .stamp import summary
+from .stamp import differences, summary
+from .text_tables import markdown_text, terminal_tables
 from .trials import TASKS
+from .work_dirs import own_backbone
 
 SEEDS_TO_RANK = 3
 """With fewer seeds, two rows of equal worth lie apart by chance too often."""
@@ -79,6 +81,7 @@ def make_board(
     return dict(
         kind="leaderboard",
         stamp=dict(stamp),
+        trained_on=_different(r["stamp"] for r in results if r.get("stamp")),
         budget=dict(budget) if budget else None,
         cost=_cost_of_report(report) if report else None,
         tasks=[
@@ -94,6 +97,15 @@ def make_board(
             )
         ],
     )
+
+
+def _different(stamps: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The stamps that differ in more than the date, each as it was first met."""
+    found: list[dict[str, Any]] = []
+    for stamp in stamps:
+        if all(differences(other, stamp) for other in found):
+            found.append(dict(stamp))
+    return found
 
 
 def _row(group: Sequence[Mapping[str, Any]], report: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -152,10 +164,12 @@ def _cost(result: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any
         if row.get("options"):
             return False
         if row.get("whole"):
+            if Path(row["name"]).stem != result["config"]:
+                return False
             # A config measured with its own backbone, and a training of it as it is.
-            own = read and not row["backbone"] and row["family"] == result["family"]
-            same = Path(row["name"]).stem == result["config"]
-            return same and (own or row["backbone"] == result["backbone"])
+            if read and not row["backbone"] and row["family"] == result["family"]:
+                return own_backbone(row["name"]) in (None, result["backbone"])
+            return row["backbone"] == result["backbone"]
         return row.get("name") == result["backbone"]
 
     found = [row for row in report["rows"] if fits(row)]
@@ -252,7 +266,9 @@ def notes_of_board(board: Mapping[str, Any]) -> list[str]:
         parts += [f"learning rate {budget['lr']}"] if budget["lr"] else []
         parts += ["mixed precision"] if budget["amp"] else []
         parts += [f"{name}={value}" for name, value in budget["options"].items()]
-        notes.append(f"Trained for {', '.join(parts)}; on {summary(board['stamp'])}.")
+        machines = [summary(stamp) for stamp in board["trained_on"]]
+        where = f"; on {'; and on '.join(dict.fromkeys(machines))}" if machines else ""
+        notes.append(f"Trained for {', '.join(parts)}{where}.")
     if cost and cost["size"]:
         height, width = cost["size"]
         rounds = cost["settings"].get("rounds", "?")
@@ -265,13 +281,7 @@ def notes_of_board(board: Mapping[str, Any]) -> list[str]:
 
 def board_markdown(board: Mapping[str, Any]) -> str:
     """All tables of a board, and the notes, as Markdown."""
-    parts = []
-    for title, (heading, *lines) in tables_of(board):
-        rule = ["---" if name in ("backbone", "note") else "---:" for name in heading]
-        cells = [[cell.replace("|", "\\|") for cell in line] for line in [heading, rule, *lines]]
-        rows = "\n".join(f"| {' | '.join(line)} |" for line in cells)
-        parts.append(f"**{title}**\n\n{rows}")
-    return "\n\n".join([*parts, *notes_of_board(board)]) + "\n"
+    return markdown_text(tables_of(board), notes_of_board(board))
 
 
 def board_csv(board: Mapping[str, Any]) -> str:
@@ -300,24 +310,15 @@ def board_csv(board: Mapping[str, Any]) -> str:
 
 def board_tables(board: Mapping[str, Any]) -> list[Table]:
     """All tables of a board for the terminal."""
-    tables = []
-    for title, (heading, *lines) in tables_of(board):
-        table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
-        for name in heading:
-            left = name in ("backbone", "note")
-            table.add_column(name, justify="left" if left else "right", no_wrap=name != "note")
-        for line in lines:
-            table.add_row(*map(escape, line))
-        tables.append(table)
-    return tables
+    return terminal_tables(tables_of(board))
 
 
 def write_board(board: Mapping[str, Any], folder: str | Path) -> None:
     """Write ``leaderboard.json``, ``.md`` and ``.csv``, aside first; older ones are replaced."""
     stem = Path(folder) / "leaderboard"
-    write_aside(stem.with_suffix(".json"), json.dumps(board, indent=1, default=str) + "\n")
-    write_aside(stem.with_suffix(".md"), board_markdown(board))
-    write_aside(stem.with_suffix(".csv"), board_csv(board))
+    write_whole(stem.with_suffix(".json"), json.dumps(board, indent=1, default=str) + "\n")
+    write_whole(stem.with_suffix(".md"), board_markdown(board))
+    write_whole(stem.with_suffix(".csv"), board_csv(board))
 
 
 def read_board(path: str | Path) -> dict[str, Any]:
@@ -358,5 +359,21 @@ def board_plots(board: Mapping[str, Any]) -> dict[str, Figure]:
 def board_section(board: Mapping[str, Any], title: str) -> Section:
     """A board as a part of an HTML report."""
     plots = [(figure.axes[0].get_title("left"), figure) for figure in board_plots(board).values()]
-    stamp = {**board["stamp"], **(board["budget"] or {})}
+    stamp = {**_all_of(board["trained_on"] or [board["stamp"]]), **(board["budget"] or {})}
     return Section(title, tables_of(board), plots, notes_of_board(board), stamp)
+
+
+def _all_of(stamps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One stamp of several: where they differ, all that there are."""
+    found = {}
+    for key in dict.fromkeys(key for stamp in stamps for key in stamp):
+        values = [stamp.get(key) for stamp in stamps]
+        same = all(value == values[0] for value in values)
+        found[key] = values[0] if same else " or ".join(dict.fromkeys(map(_text, values)))
+    return found
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {part}" for name, part in value.items())
+    return str(value)

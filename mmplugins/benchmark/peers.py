@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmplugins.backbones.catalog import list_backbones
 from mmplugins.backbones.key_layouts import WHOLE_MODEL, from_native
+from mmplugins.backbones.timm_backbone import TimmBackbone
 
 from .palette import timm_family
 from .rows import MMPRETRAIN, TIMM, Row, unique, with_options
@@ -185,7 +186,7 @@ class Peers:
 
 def family_of(subject: Subject) -> str:
     """Family of a row's backbone, in lower case, for colours and groups."""
-    name = subject.row.backbone or subject.row.name
-    if name.startswith(TIMM):
-        return timm_family(name.removeprefix(TIMM))
-    return type(subject.backbone).__name__.lower()
+    backbone = subject.backbone
+    if isinstance(backbone, TimmBackbone):
+        return timm_family(backbone.body.pretrained_cfg["architecture"])
+    return type(backbone).__name__.lower()

@@ -15,6 +15,7 @@
         training         times or null; parts forward, backward, optimizer
         floor            times or null
         stages           times or null; parts by stage
+        operations       times or null; parts by kind of operation; 'operations of training' too
         above_floor      {ratio, low, high, rounds, verdict}: inference / floor, or null
         images_per_second  batch / median time of inference, or null
         memory           {'inference': {peak, saved, method}, 'training': ...}, those that there are
@@ -31,7 +32,6 @@ is in bytes, MACs are multiply-accumulates.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import combinations
@@ -39,13 +39,15 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+from mmplugins.checkpoint import write_whole
+
 from .comparison import Comparison, compare, rank
 from .growth import fit_growth
 from .places import table_order
 from .results import SCHEMA, Results
 from .speed import Key, Sample
 
-TIMED = ("inference", "training", "floor", "stages")
+TIMED = ("inference", "training", "floor", "stages", "operations", "operations of training")
 RANKED = ("inference", "training")
 
 
@@ -192,13 +194,4 @@ def _growth(results: Results) -> list[dict[str, Any]]:
 
 def write_report(report: dict[str, Any], path: str | Path) -> None:
     """Write a report as JSON, aside first; an older one of the same name is replaced."""
-    write_aside(path, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_aside(path: str | Path, text: str) -> None:
-    """Write a text file aside and rename it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
+    write_whole(path, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -19,11 +19,12 @@ a file into what tables and plots show.
 from __future__ import annotations
 
 import json
-import os
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from mmplugins.checkpoint import write_whole
 
 from .speed import Failure, Key, Sample
 from .stamp import differences
@@ -79,6 +80,7 @@ class Results:
             self.macs[key] = rest
         elif kind == "memory":
             self.memory[key] = rest
+            key = replace(key, what=f"memory of {key.what}")  # the time may have failed as well
         elif kind == "sample":
             self.times[key][rest["round"]] = Sample(key, rest["round"], rest["seconds"])
         self.failures.pop(key, None)
@@ -141,11 +143,8 @@ class ResultFile:
             head = dict(lines[0], settings=settings)
             lines[0] = head
         else:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             lines = [head]
-        aside = self.path.with_name(f".{self.path.name}.part")
-        aside.write_text("".join(map(_line, lines)), encoding="utf-8")
-        os.replace(aside, self.path)
+        write_whole(self.path, "".join(map(_line, lines)))
         for line in lines:
             self.results.take(line)
 

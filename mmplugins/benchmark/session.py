@@ -13,6 +13,7 @@ from torch import Tensor
 from .complexity import count_macs, count_parameters
 from .floor import Floor, operations_of
 from .memory import inference_memory, release, training_memory
+from .operations import by_operation
 from .peers import Peers, family_of
 from .results import ResultFile
 from .rows import Row
@@ -21,8 +22,11 @@ from .stages import run_marked, stage_ends
 from .stopwatch import Stopwatch
 from .subjects import Subject
 
-MEASURES = ("inference", "training", "memory", "floor", "stages")
+MEASURES = ("inference", "training", "memory", "floor", "stages", "operations")
 """What can be measured; parameters and MACs always are."""
+
+USUAL = MEASURES[:-1]
+"""What is measured unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Settings:
     Attributes:
         sizes: Heights and widths of images.
         batches: Images at a time.
-        measures: Of :data:`MEASURES`.
+        measures: Of :data:`MEASURES`. Defaults to :data:`USUAL`.
         rounds: Samples of each time.
         device: ``'cpu'``, ``'cuda'`` or ``'cuda:1'``.
         threads: Threads of PyTorch on the CPU.
@@ -44,7 +48,7 @@ class Settings:
 
     sizes: tuple[tuple[int, int], ...] = ((512, 512),)
     batches: tuple[int, ...] = (1,)
-    measures: tuple[str, ...] = MEASURES
+    measures: tuple[str, ...] = USUAL
     rounds: int = 25
     device: str = "cpu"
     threads: int = 1
@@ -123,7 +127,7 @@ class Session:
                     release(self.watch.device)
             # Training last, as its gradients and optimiser states take memory.
             for training in (False, True):
-                self._time([t for t in self.tasks if (t.key.what == "training") == training])
+                self._time([t for t in self.tasks if ("training" in t.key.what) == training])
 
     def _time(self, tasks: list[Task]) -> None:
         settings, ready = self.settings, []
@@ -228,9 +232,15 @@ class Session:
                 self._failed(own, error)
         if "floor" in wanted:
             plan += self._plan_floor(subject, replace(key, what="floor"), images)
+        apart = "operations" in wanted and not row.compile
+        if apart and "inference" in wanted:
+            plan.append(Task(replace(key, what="operations"), by_operation(infer)))
         if "training" in wanted and not row.deploy:
-            own = replace(key, what="training")
-            plan.append(Task(own, TrainingStep(subject, images), rewarm=False))
+            step = TrainingStep(subject, images)
+            plan.append(Task(replace(key, what="training"), step, rewarm=False))
+            if apart:
+                own = replace(key, what="operations of training")
+                plan.append(Task(own, by_operation(step), rewarm=False))
         return plan
 
     def _plan_floor(self, subject: Subject, key: Key, images: Tensor) -> list[Task]:

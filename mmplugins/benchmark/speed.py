@@ -28,7 +28,8 @@ class Key:
 
     Attributes:
         row: Label of the row.
-        what: ``'inference'``, ``'training'``, ``'floor'`` or ``'stages'``.
+        what: ``'inference'``, ``'training'``, ``'floor'``, ``'stages'``, ``'operations'`` or
+            ``'operations of training'``.
         size: Height and width of the images.
         batch: Number of images.
     """

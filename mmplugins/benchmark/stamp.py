@@ -31,8 +31,11 @@ def make_stamp(device: str | torch.device) -> dict[str, Any]:
         Plain data: ``processor``, ``cores`` (those this program may use), ``threads``,
         ``memory_gib``, ``device``, ``gpu`` (None on a CPU), ``cuda``, ``system``, ``python``,
         ``mmplugins``, ``packages``, ``date`` (UTC, to the second).
+
+    Raises:
+        ValueError: If there is no such device here, or nothing can be timed on it.
     """
-    device = torch.device(device)
+    device = checked_device(device)
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return dict(
         processor=processor_name(),
@@ -48,6 +51,26 @@ def make_stamp(device: str | torch.device) -> dict[str, Any]:
         packages=_versions(),
         date=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S"),
     )
+
+
+def checked_device(device: str | torch.device) -> torch.device:
+    """The device, if it is one that :class:`.stopwatch.Stopwatch` can time and that is there.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        found = None
+    if found is None or found.type not in ("cpu", "cuda"):
+        raise ValueError(f"device {str(device)!r}: expected 'cpu', 'cuda' or 'cuda:1'")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device {str(device)!r}: torch {torch.__version__} finds {torch.cuda.device_count()} "
+            "GPUs here; use another device, such as 'cpu', or a PyTorch made for the GPU"
+        )
+    return found
 
 
 def differences(stamp: dict[str, Any], other: dict[str, Any]) -> list[str]:

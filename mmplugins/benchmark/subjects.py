@@ -115,8 +115,9 @@ class Subject:
                 self.model.to(getattr(torch, self.row.dtype))
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """AdamW over all that is trained, with steps too small to change anything."""
-        return torch.optim.AdamW([p for p in self.model.parameters() if p.requires_grad], lr=1e-7)
+        """AdamW, fused, over all that is trained, with steps too small to change anything."""
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        return torch.optim.AdamW(trained, lr=1e-7, fused=True)
 
     def _autocast(self, here: bool) -> contextlib.AbstractContextManager:
         if not here or self.row.dtype == "float32":

@@ -7,12 +7,12 @@ import io
 from collections.abc import Callable
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from .places import written
 from .report import rows_in_order
 from .stamp import summary
+from .text_tables import markdown_text, terminal_tables
 
 MIB = 2**20
 
@@ -76,6 +76,13 @@ COLUMNS: dict[str, Cell] = {
 }
 """Columns of the tables; those that no row fills are left out."""
 
+PARTS = {
+    "stages": "Milliseconds by stage",
+    "operations": "Milliseconds by kind of operation",
+    "operations of training": "Milliseconds by kind of operation in a training step",
+}
+"""What is measured part by part, and the titles of its tables."""
+
 
 def table_of(report: dict[str, Any], size: list[int], batch: int) -> list[list[str]]:
     """The table of one size and batch as text, heading first, then rows by :mod:`.places`."""
@@ -87,12 +94,21 @@ def table_of(report: dict[str, Any], size: list[int], batch: int) -> list[list[s
     return [[line[i] for i in keep] for line in [list(COLUMNS), *cells]]
 
 
-def stage_table(report: dict[str, Any], size: list[int], batch: int) -> list[list[str]]:
-    """Milliseconds by stage of one size and batch as text, or no lines if none were taken."""
+def parts_table(
+    report: dict[str, Any], size: list[int], batch: int, what: str = "stages"
+) -> list[list[str]]:
+    """Milliseconds by part of one size and batch as text, or no lines if none were taken.
+
+    Args:
+        report: As :func:`.report.make_report` returns it.
+        size: Height and width.
+        batch: Number of images.
+        what: A key of :data:`PARTS`. Defaults to ``'stages'``.
+    """
     found = [
-        (row["row"], case["stages"]["parts"])
+        (row["row"], case[what]["parts"])
         for row, case in rows_in_order(report, size, batch)
-        if case["stages"]
+        if case[what]
     ]
     names = list(dict.fromkeys(name for _, parts in found for name in parts))
     lines = [
@@ -135,7 +151,8 @@ def sections(report: dict[str, Any]) -> list[tuple[str, list[list[str]]]]:
     for size, batch in report["cases"]:
         title = f"{size[0]}x{size[1]}, batch {batch}"
         found.append((title, table_of(report, size, batch)))
-        found.append((f"Milliseconds by stage, {title}", stage_table(report, size, batch)))
+        for what, name in PARTS.items():
+            found.append((f"{name}, {title}", parts_table(report, size, batch, what)))
     found.append(("Latency ~ pixels ** exponent", growth_table(report)))
     return [(title, lines) for title, lines in found if len(lines) > 1]
 
@@ -150,26 +167,12 @@ def notes_of(report: dict[str, Any]) -> list[str]:
 
 def rich_tables(report: dict[str, Any]) -> list[Table]:
     """All tables of a report for the terminal."""
-    tables = []
-    for title, (heading, *lines) in sections(report):
-        table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
-        for name in heading:
-            left = name == "row"
-            table.add_column(name, justify="left" if left else "right", no_wrap=not left)
-        for line in lines:
-            table.add_row(*line)
-        tables.append(table)
-    return tables
+    return terminal_tables(sections(report))
 
 
 def markdown(report: dict[str, Any]) -> str:
     """All tables of a report, and the notes, as Markdown."""
-    parts = []
-    for title, (heading, *lines) in sections(report):
-        rule = ["---" if name == "row" else "---:" for name in heading]
-        rows = ["| " + " | ".join(line) + " |" for line in [heading, rule, *lines]]
-        parts.append(f"**{title}**\n\n" + "\n".join(rows))
-    return "\n\n".join([*parts, *notes_of(report)]) + "\n"
+    return markdown_text(sections(report), notes_of(report))
 
 
 def csv_text(report: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,11 @@ from mmplugins.engine.config.settings import SettingError, task_of
 from mmplugins.engine.resume.interruption import signals_interrupt
 from mmplugins.engine.resume.whole_checkpoints import resumable_files
 
+from .budget import Budget, schedule, shapes_loaders, use_shapes
 from .memory import release
 from .palette import timm_family
 from .speed import reason_of
-from .stamp import differences
-
-SHAPES_SIDE = 128
-"""Pixels of the pictures that the anchors of the shapes recipes are made for."""
+from .stamp import make_stamp
 
 
 @dataclass(frozen=True)
@@ -67,32 +65,6 @@ TASKS = {
 
 
 @dataclass(frozen=True)
-class Budget:
-    """What all trials have in common.
-
-    Attributes:
-        steps: Optimiser steps, the first tenth of them warming up; then cosine decay to 1 %.
-        batch: Pictures per step.
-        image_size: Side of the shapes pictures in pixels. Defaults to the recipe's own; other data
-            have their size in the recipe.
-        lr: Learning rate. Defaults to the recipe's own.
-        amp: Whether in mixed precision.
-        options: Further changes of the configs, dotted names to values.
-    """
-
-    steps: int = 500
-    batch: int = 8
-    image_size: int | None = None
-    lr: float | None = None
-    amp: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self):
-        if self.steps < 1 or self.batch < 1:
-            raise ValueError(f"steps={self.steps}, batch={self.batch}: expected 1 or more")
-
-
-@dataclass(frozen=True)
 class Trial:
     """A config, a backbone and a seed.
 
@@ -116,11 +88,22 @@ class Trial:
         return self.folder / "result.json"
 
     def done(self) -> dict[str, Any] | None:
-        """The result, if the trial has run and did not fail."""
+        """The result, if the trial has run and did not fail.
+
+        Raises:
+            SettingError: If it is of another backbone that had the same name.
+        """
         if not self.result.is_file():
             return None
         result = json.loads(self.result.read_text(encoding="utf-8"))
-        return result if result["failure"] is None else None
+        if result["failure"] is not None:
+            return None
+        if result["backbone"] != self.backbone:
+            raise SettingError(
+                f"{self.result} is of the backbone {result['backbone']}, and {self.label!r} is now "
+                f"{self.backbone}: give it a name of its own by NAME=dict(...), or another --out"
+            )
+        return result
 
 
 def name_backbone(text: str) -> tuple[str, str]:
@@ -185,8 +168,11 @@ def plan(
         folder: Where their folders go.
 
     Raises:
-        SettingError: If two backbones or two configs have the same name, or a dict cannot be read.
+        SettingError: If two backbones or two configs have the same name, a dict cannot be read, or
+            there are no seeds.
     """
+    if seeds < 1:
+        raise SettingError(f"seeds={seeds}: expected 1 or more")
     named = [name_backbone(text) for text in backbones]
     for what, names in (
         ("backbones", [label for label, _ in dict.fromkeys(named)]),
@@ -209,23 +195,6 @@ def plan(
     ]  # fmt: skip
 
 
-def settle_budget(budget: Budget, folder: Path) -> None:
-    """Note the budget in a folder of trials, or see that it is the one noted there.
-
-    Raises:
-        SettingError: If it is another: scores of two budgets must not stand in one table.
-    """
-    path, plain = Path(folder) / "budget.json", json.loads(json.dumps(asdict(budget), default=str))
-    if path.is_file():
-        noted = json.loads(path.read_text(encoding="utf-8"))
-        if other := differences(noted, plain):
-            raise SettingError(
-                f"{folder} has trials of another budget, and such scores must not stand in one "
-                f"table ({'; '.join(other)}): give another --out"
-            )
-    write_whole(path, json.dumps(plain, indent=1) + "\n")
-
-
 def trial_config(trial: Trial, budget: Budget, data: Path) -> Config:
     """The config of a trial: recipe, backbone and budget.
 
@@ -238,15 +207,18 @@ def trial_config(trial: Trial, budget: Budget, data: Path) -> Config:
         SettingError: If the backbone does not fit, or the data have no size to set.
     """
     cfg = compose(load_config(trial.config), trial.backbone)
-    _set_data(cfg, budget, data)
-    steps, warm_up = budget.steps, max(1, budget.steps // 10)
+    if shapes_loaders(cfg):
+        use_shapes(cfg, data, budget.image_size)
+    elif budget.image_size:
+        raise SettingError(
+            f"image_size={budget.image_size} is for the shapes data, which are drawn at that "
+            "size; for other data set the sizes of the pipelines in the config"
+        )
+    steps = budget.steps
     cfg.train_dataloader.batch_size = budget.batch
     cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=steps, val_interval=steps)
     cfg.optim_wrapper.optimizer.lr = budget.lr or cfg.optim_wrapper.optimizer.lr
-    cfg.param_scheduler = [
-        dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=warm_up),
-        dict(type="CosineAnnealingLR", by_epoch=False, begin=0, end=steps, eta_min_ratio=0.01),
-    ]
+    cfg.param_scheduler = schedule(steps)
     cfg.setdefault("log_processor", dict(type="LogProcessor")).by_epoch = False
     # A tenth of the work is the most that an interruption costs.
     hooks = cfg.setdefault("default_hooks", {})
@@ -265,35 +237,6 @@ def trial_config(trial: Trial, budget: Budget, data: Path) -> Config:
         settings.use_amp(cfg)
     cfg.merge_from_dict(dict(budget.options))
     return cfg
-
-
-def _set_data(cfg: Config, budget: Budget, data: Path) -> None:
-    loaders = [cfg[name] for name in ("train_dataloader", "val_dataloader") if cfg.get(name)]
-    made = [loader.dataset for loader in loaders if "generate" in loader.dataset]
-    if not made:
-        if budget.image_size:
-            raise SettingError(
-                f"image_size={budget.image_size} is for the shapes data, which are drawn at that "
-                "size; for other data set the sizes of the pipelines in the config"
-            )
-        return
-    side = budget.image_size or made[0].generate.get("image_size", SHAPES_SIDE)
-    for dataset in made:
-        dataset.data_root = f"{data}/"
-        dataset.generate = dict(dataset.generate, image_size=side)
-        for step in dataset.pipeline:
-            if step["type"] == "Resize":
-                step["scale"] = (side, side)
-    if "ann_file" in cfg.val_evaluator:
-        cfg.val_evaluator.ann_file = f"{data}/annotations/instances_val.json"
-    for name in ("bbox_head", "rpn_head"):
-        anchors = cfg.model.get(name, {}).get("anchor_generator", {})
-        if "octave_base_scale" in anchors:  # objects shrink with the pictures
-            anchors.octave_base_scale *= side / SHAPES_SIDE
-        elif "scales" in anchors:
-            anchors.scales = [scale * side / SHAPES_SIDE for scale in anchors.scales]
-    if "size" in cfg.model.get("data_preprocessor", {}):
-        cfg.model.data_preprocessor.size = (side, side)
 
 
 class _Watch(Hook):
@@ -350,11 +293,15 @@ def run_trial(
         steps=budget.steps, source="trained", task=None, score=None, metrics={}, seconds=None,
         failure=None,
     )  # fmt: skip
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    result["stamp"] = make_stamp(device)
     began, resumed = time.monotonic(), False
     try:
         result["task"] = task_name(load_config(trial.config))
         cfg = trial_config(trial, budget, data)
         cfg.resume = resumed = bool(resumable_files(trial.folder))
+        if resumed:
+            cfg.load_from = None  # else it would be gone on from
         watch = _Watch(on_step)
         with signals_interrupt(), _quiet():
             runner = build_runner(cfg)
@@ -371,7 +318,7 @@ def run_trial(
         write_whole(trial.folder / "error.txt", traceback.format_exc())
     else:
         (trial.folder / "error.txt").unlink(missing_ok=True)
-    release(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    release(device)
     trial.folder.mkdir(parents=True, exist_ok=True)
     write_whole(trial.result, json.dumps(result, indent=1, default=str) + "\n")
     for path in trial.folder.glob("*.pth"):

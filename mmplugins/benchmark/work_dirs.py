@@ -60,6 +60,21 @@ def read_work_dir(path: str | Path) -> dict[str, Any]:
     )  # fmt: skip
 
 
+def own_backbone(config: str | Path) -> str | None:
+    """Name of the backbone in a config, as :func:`read_work_dir` gives it.
+
+    Returns:
+        None if the file is not here, cannot be read or has no backbone.
+    """
+    if not Path(config).is_file():
+        return None
+    try:
+        parts = learning_parts(load_config(config).model)
+    except (SettingError, AttributeError):
+        return None
+    return _name(next(iter(parts.values()))["backbone"]) if parts else None
+
+
 def _name(backbone: dict[str, Any]) -> str:
     """The name of ``list_backbones()`` or ``timm/<model>``, or a short one for other types."""
     kind = type_name(backbone)

@@ -59,6 +59,8 @@ class AnchorScores(Term):
 
     def __init__(self, weight: float = 1.0, *, gamma: float = 2.0, **schedule: Any):
         super().__init__(weight, **schedule)
+        if gamma < 0:
+            raise DistillationError(f"gamma={gamma}: expected a number from 0")
         self.gamma = gamma
 
     def bind(self, student: nn.Module, teacher: nn.Module) -> None:

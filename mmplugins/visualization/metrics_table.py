@@ -14,20 +14,22 @@ _COCO_COLUMNS = {None: "AP", "50": "AP50", "75": "AP75", "s": "APs", "m": "APm",
 
 
 def metrics_table(metrics: Mapping[str, float], title: str | None = None) -> Table:
-    """COCO metrics as one row per kind of result, any others as one row per metric.
+    """COCO metrics as one row per kind of result; where there are none, one row per metric.
 
-    mmdet gives no metrics at all for a detector that finds nothing; the table then says so.
+    Several evaluators of COCO are told apart by their ``prefix``. mmdet gives no metrics at all for
+    a detector that finds nothing; the table then says so.
 
     Args:
         metrics: As mmengine's evaluators give them, for example ``{'coco/bbox_mAP': 0.362}``.
         title: Heading of the table. Defaults to none.
     """
-    coco: dict[str, dict[str, float]] = {}
+    coco: dict[tuple[str, str], dict[str, float]] = {}
     others: dict[str, float] = {}
     for name, value in metrics.items():
         match = _COCO_KEY.match(name)
         if match:
-            coco.setdefault(match["what"], {})[_COCO_COLUMNS[match["cut"]]] = value
+            row = coco.setdefault((match["set"] or "", match["what"]), {})
+            row[_COCO_COLUMNS[match["cut"]]] = value
         elif isinstance(value, Real):
             others[name] = value
     table = Table(title=title)
@@ -35,8 +37,10 @@ def metrics_table(metrics: Mapping[str, float], title: str | None = None) -> Tab
         table.add_column("COCO")
         for column in _COCO_COLUMNS.values():
             table.add_column(column, justify="right")
-        for what, row in coco.items():
-            table.add_row(what, *(_figure(row.get(c)) for c in _COCO_COLUMNS.values()))
+        several = len({name for name, _ in coco}) > 1
+        for (name, what), row in coco.items():
+            label = f"{name} {what}".strip() if several else what
+            table.add_row(label, *(_figure(row.get(c)) for c in _COCO_COLUMNS.values()))
     else:
         table.add_column("metric")
         table.add_column("value", justify="right")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,7 @@ def prediction_sheet(
     """
     if not examples:
         raise ValueError("prediction_sheet got no examples: expected at least one")
+    shown = [replace(example, found=example.found.above(threshold)) for example in examples]
     across = min(PAIRS_PER_ROW, len(examples))
     down = -(-len(examples) // across)
     cells = (across * 2, down)
@@ -115,23 +116,24 @@ def prediction_sheet(
     grid = figure.subplots(down, across * 2, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
-    for number, example in enumerate(examples):
+    for number, example in enumerate(shown):
         row, pair = divmod(number, across)
         left, right = grid[row, 2 * pair], grid[row, 2 * pair + 1]
         if row == 0:
             left.set_title("ground truth", fontsize=10)
             right.set_title(f"prediction (score of at least {threshold:g})", fontsize=10)
-        for axes, boxes in ((left, example.truth), (right, example.found.above(threshold))):
+        for axes, boxes in ((left, example.truth), (right, example.found)):
             axes.imshow(example.picture, interpolation="bilinear")
             _draw(axes, boxes, palette)
-    used = sorted({int(k) for e in examples for k in (*e.truth.labels, *e.found.labels)})
-    figure.legend(
-        handles=[Rectangle((0, 0), 1, 1, color=_colour(palette, k)) for k in used],
-        labels=[classes[k] for k in used],
-        loc="outside lower center",
-        ncols=min(len(used), 3 * across),
-        frameon=False,
-    )
+    used = sorted({int(k) for e in shown for k in (*e.truth.labels, *e.found.labels)})
+    if used:
+        figure.legend(
+            handles=[Rectangle((0, 0), 1, 1, color=_colour(palette, k)) for k in used],
+            labels=[classes[k] for k in used],
+            loc="outside lower center",
+            ncols=min(len(used), 3 * across),
+            frameon=False,
+        )
     return save_figure(figure, path, dpi=110)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -33,12 +35,12 @@ def read_curves(work_dir: str | os.PathLike) -> Curves:
 
     Raises:
         FileNotFoundError: If there is no ``*/vis_data/scalars.json`` with a training in it.
+        ValueError: If such a file holds something else.
     """
     curves = Curves()
     for path in sorted(Path(work_dir).glob("*/vis_data/scalars.json")):
         iteration = 0
-        for line in path.read_text().splitlines():
-            record = json.loads(line)
+        for record in _records(path):
             if "loss" in record:
                 iteration = int(record["iter"])
                 _append(curves.loss, iteration, record["loss"])
@@ -54,6 +56,21 @@ def read_curves(work_dir: str | os.PathLike) -> Curves:
             "LocalVisBackend of the config's visualizer writes"
         )
     return curves
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a log; the last may have been cut off when the training was stopped.
+
+    Raises:
+        ValueError: If another line is no JSON.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
 
 
 def _append(points: list[tuple[int, float]], at: int, value: float) -> None:

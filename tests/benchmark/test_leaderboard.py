@@ -131,6 +131,37 @@ def test_cost_of_a_config_with_its_own_backbone(tmp_path):
     assert rows["caformer_s36"]["cost"] is rows["poolformer_s36"]["cost"] is None
 
 
+def test_cost_of_another_backbone_of_the_family_is_not_taken(tmp_path):
+    """A training of net.py with --backbone keeps the config's name."""
+    config = tmp_path / "net.py"
+    config.write_text("model = dict(backbone=dict(type='PoolFormer', arch='s12'))\n")
+    row = dict(row=str(config), name=str(config), backbone="", family="poolformer", whole=True,
+               failure=None, parameters=dict(total=7, by_part=dict(backbone=5)),
+               cases=[])  # fmt: skip
+    report = dict(stamp=STAMP, settings={}, cases=[], rows=[row])
+    results = [result(f"poolformer_{arch}", 0, 50.0, source="x") for arch in ("s12", "s36")]
+    rows = rows_of(make_board(results, STAMP, None, report))
+    assert rows["poolformer_s12"]["cost"]["backbone_parameters"] == 5
+    assert rows["poolformer_s36"]["cost"] is None
+
+
+def test_machines_are_those_of_the_trainings():
+    """Not that of the last call, which may have trained nothing."""
+    first, second = dict(STAMP, threads=1), dict(STAMP, threads=3, date="2026-02-02 00:00:00")
+    stamps = (first, dict(first, date="2026-01-04 00:00:00"), second)
+    results = [result("a", i, 50.0, stamp=stamp) for i, stamp in enumerate(stamps)]
+    board = make_board([*results, result("b", 0, 50.0)], STAMP, BUDGET)
+    assert board["stamp"] == STAMP and board["trained_on"] == [first, second]
+    (note,) = [note for note in notes_of_board(board) if "Trained for" in note]
+    assert "1 threads, torch ?, 2026-01-02; and on A Processor, 3 threads" in note
+    assert "2 threads" not in note
+    stamp = board_section(board, "Leaderboard").stamp
+    assert stamp["threads"] == "1 or 3" and stamp["processor"] == "A Processor"
+    unknown = make_board([result("b", 0, 50.0)], STAMP, BUDGET)
+    assert "threads" not in "".join(notes_of_board(unknown)) and unknown["trained_on"] == []
+    assert board_section(unknown, "Leaderboard").stamp["threads"] == 2
+
+
 def test_table(board):
     heading, *lines = table_of_task(board["tasks"][0], board["cost"])
     assert "ms at 768x768" in heading

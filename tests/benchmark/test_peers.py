@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -13,6 +15,8 @@ from mmplugins.benchmark.peers import (
 )
 from mmplugins.benchmark.rows import Row, parse_row
 from mmplugins.benchmark.subjects import Subject
+
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def test_rows_get_timm_in_four_forms():
@@ -106,3 +110,13 @@ def test_rows_without_a_counterpart_share_nothing():
 )
 def test_family(row, family):
     assert family_of(Subject(parse_row(row))) == family
+
+
+def test_family_of_a_config_with_a_backbone_of_timm(tmp_path):
+    config = tmp_path / "net.py"
+    backbone = "dict(_delete_=True, type='TimmBackbone', model_name='timm/resnet18.a1_in1k')"
+    config.write_text(
+        f"_base_ = {str(CONFIGS / 'semantic_fpn/semantic-fpn_shapes.py')!r}\n"
+        f"model = dict(backbone={backbone}, neck=dict(in_channels=[64, 128, 256, 512]))\n"
+    )
+    assert family_of(Subject(parse_row(str(config)))) == "resnet"

@@ -140,6 +140,18 @@ def test_a_failure_is_tried_again_and_then_void(run, tmp_path):
     assert not read_results(path).failures
 
 
+def test_memory_that_was_measured_voids_its_failure_and_no_other(run, tmp_path):
+    run("a", rounds=1, measures=("inference",))
+    path = tmp_path / "results.jsonl"
+    with path.open("a") as file:
+        for what in ("inference", "memory of inference"):
+            line = dict(kind="failure", row="a", what=what, size=SIZE, batch=1, reason="busy")
+            file.write(json.dumps(line) + "\n")
+    run("a", rounds=1, measures=("memory",))
+    (case,) = run.report["rows"][0]["cases"]
+    assert case["memory"]["inference"] and case["failures"] == {"inference": "busy"}
+
+
 def test_other_settings_or_another_machine_are_refused(run, tmp_path, monkeypatch):
     run("a", rounds=1, measures=("inference",))
     with pytest.raises(ResultError, match="threads: 1, now 2.*another file"):

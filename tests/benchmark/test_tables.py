@@ -14,8 +14,8 @@ from mmplugins.benchmark.tables import (
     csv_text,
     markdown,
     notes_of,
+    parts_table,
     rich_tables,
-    stage_table,
     table_of,
 )
 
@@ -154,4 +154,4 @@ def test_all_tables_have_one_order():
     assert {line["inference_tied"] for line in lines} == {"True"}
     shown = [line.split(" | ")[:2] for line in markdown(report).splitlines() if "=" in line[:5]]
     assert [[cell.strip("| ") for cell in line] for line in shown] == expected
-    assert [line[0] for line in stage_table(report, [512, 512], 2)[1:]] == [r for _, r in expected]
+    assert [line[0] for line in parts_table(report, [512, 512], 2)[1:]] == [r for _, r in expected]

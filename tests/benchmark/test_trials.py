@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmseg.registry import MODELS
 
+from mmplugins.benchmark.budget import Budget
 from mmplugins.benchmark.trials import (
-    Budget,
     name_backbone,
     plan,
     run_trial,
     score_of,
-    settle_budget,
     task_name,
     trial_config,
 )
@@ -65,6 +67,7 @@ def test_an_interrupted_trial_goes_on(done):
     assert result["failure"] is None and 0 <= result["score"] <= 100
     assert result["score"] == result["metrics"]["mIoU"]
     assert trial.done() == json.loads(json.dumps(result))
+    assert result["stamp"]["threads"] == torch.get_num_threads()
     assert not list(trial.folder.glob("*.pth"))
 
 
@@ -87,6 +90,31 @@ def test_results_files_come_first(done, tmp_path):
 def test_a_folder_without_scores(tmp_path):
     with pytest.raises(FileNotFoundError, match="no training log"):
         read_work_dir(tmp_path)
+
+
+def test_a_result_of_another_backbone_of_that_name_is_refused(done, folder):
+    other = one(folder, backbone=TINY.replace("PoolFormer", "ConvFormer"))
+    assert other.folder == done[0].folder
+    with pytest.raises(SettingError, match=r"(?s)'tiny' is now dict\(type='ConvFormer'.*--out"):
+        other.done()
+
+
+def test_weights_to_start_from_are_not_gone_on_from(done, folder):
+    """An interrupted trial goes on from its own checkpoint, whatever the recipe loads."""
+    trial = one(folder, backbone=TINY.replace("tiny=", "loaded="))
+    model = MODELS.build(trial_config(trial, BUDGET, folder / "shapes").model)
+    torch.save(model.state_dict(), folder / "start.pth")
+    options = {**SMALL, "load_from": str(folder / "start.pth")}
+    budget, steps = replace(BUDGET, options=options), []
+
+    def stop(step):
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_trial(trial, budget, folder / "shapes", stop)
+    result = run_trial(trial, budget, folder / "shapes", steps.append)
+    assert result["failure"] is None and steps[0] > 0
 
 
 def test_a_failed_trial_is_a_result_with_a_reason(folder):
@@ -136,14 +164,7 @@ def test_names(tmp_path):
     trials = plan([SEMANTIC, RETINANET], ["a", TINY, "a"], 2, tmp_path)
     assert len(trials) == 8 and [t.seed for t in trials] == [0] * 4 + [1] * 4
     assert len({t.folder for t in trials}) == 8
+    with pytest.raises(SettingError, match="seeds=0: expected 1 or more"):
+        plan([SEMANTIC], [TINY], 0, tmp_path)
     with pytest.raises(SettingError, match=r"two backbones are called 'tiny'"):
         plan([SEMANTIC], [TINY, "tiny=dict(type='ResNet')"], 1, tmp_path)
-
-
-def test_one_budget_to_a_folder(tmp_path):
-    settle_budget(BUDGET, tmp_path)
-    settle_budget(BUDGET, tmp_path)
-    with pytest.raises(SettingError, match="steps: 3, now 4"):
-        settle_budget(Budget(4, 2, 64, 1e-3, options=SMALL), tmp_path)
-    with pytest.raises(ValueError, match="expected 1 or more"):
-        Budget(steps=0)

@@ -122,3 +122,18 @@ def test_index_of_configs_names_every_recipe():
     text = (ROOT / "configs/README.md").read_text()
     assert all(f"({name})" in text for name in RECIPES)
     assert all(f"({name.partition('/')[0]})" in text for name in LEAVES)
+
+
+@pytest.mark.parametrize(
+    "name", ["mask_rcnn/mask-rcnn_1x_coco.py", "semantic_fpn/semantic-fpn_40k_ade20k.py"]
+)
+def test_index_of_configs_says_where_data_is_expected(name):
+    data = (ROOT / "configs/README.md").read_text().partition("## Data")[2]
+    listed = data.replace("{train,val}", "train") + data.replace("{train,val}", "val")
+    listed += listed.replace("{training,validation}", "training")
+    listed += listed.replace("{training,validation}", "validation")
+    cfg = read(name)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        dataset = loader.dataset
+        places = [cfg.data_root, *dataset.data_prefix.values(), dataset.get("ann_file", "")]
+        assert [place for place in places if place not in listed] == []

@@ -65,6 +65,16 @@ def model_config(task: str, kind: str, **backbone: Any) -> ConfigDict:
     return model
 
 
+def with_batch_norm(task: str, kind: str) -> ConfigDict:
+    """A model whose neck has running statistics; a decode head has a dropout as well."""
+    config = model_config(task, kind)
+    config.neck.norm_cfg = dict(type="BN")
+    if "decode_head" in config:
+        config.decode_head.norm_cfg = dict(type="BN")
+        config.decode_head.dropout_ratio = 0.5
+    return config
+
+
 def scope(task: str) -> str:
     return "mmseg" if task == "semantic-fpn" else "mmdet"
 

@@ -158,6 +158,7 @@ def test_anchors_differ():
     ("task", "settings", "message"),
     [
         ("semantic-fpn", dict(pixel_scores=dict(temperature=0)), "above 0"),
+        ("retinanet", dict(anchor_scores=dict(gamma=-1)), "gamma=-1: expected a number from 0"),
         ("mask-rcnn", dict(region_scores=dict(proposals="both")), "'student' or 'teacher'"),
     ],
 )

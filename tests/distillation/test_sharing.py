@@ -9,8 +9,9 @@ import pytest
 import torch
 from mmengine.model import ExponentialMovingAverage
 from mmengine.runner.checkpoint import load_state_dict
-from small_pairs import TASKS, batch, build, distiller, model_config
+from small_pairs import TASKS, batch, build, distiller, model_config, with_batch_norm
 from test_training import distillation, training
+from two_processes import one_sharing_process
 
 from mmplugins import engine
 from mmplugins.distillation import DistillationError, Distiller, export_student, plain_student
@@ -21,16 +22,6 @@ HEADS = {
     "mask-rcnn": ("neck", "rpn_head", "roi_head"),
     "semantic-fpn": ("decode_head",),
 }
-
-
-def with_batch_norm(task, kind):
-    """Its necks have running statistics, its decode head (of Semantic FPN) a dropout as well."""
-    config = model_config(task, kind)
-    config.neck.norm_cfg = dict(type="BN")
-    if "decode_head" in config:
-        config.decode_head.norm_cfg = dict(type="BN")
-        config.decode_head.dropout_ratio = 0.5
-    return config
 
 
 def shared(task, share=None, seed=0, **settings):
@@ -218,3 +209,29 @@ def test_train_resume_export_test(tmp_path):
 
 def test_checks_before_training(tmp_path):
     assert failures(preflight(settings(tmp_path, "checked"))) == []
+
+
+def test_two_processes(tmp_path):
+    """Both learn the same, and keep the teacher's head bit for bit, running statistics included."""
+    torch.manual_seed(7)
+    teacher = build("semantic-fpn", with_batch_norm("semantic-fpn", "PoolFormer"))
+    for buffer in teacher.buffers():
+        if buffer.is_floating_point() and buffer.ndim == 1:
+            buffer.uniform_(0.5, 1.5)  # statistics that a new head would not have
+    torch.save(teacher.state_dict(), tmp_path / "teacher.pth")
+    torch.multiprocessing.start_processes(
+        one_sharing_process, (str(tmp_path),), nprocs=2, start_method="spawn"
+    )
+    first, second = (torch.load(tmp_path / f"rank{rank}.pth") for rank in range(2))
+    assert any(not torch.equal(v, second["start"][k]) for k, v in first["start"].items())
+    for key, value in first["student"].items():
+        assert torch.equal(value, second["student"][key]), key
+        if key.startswith(("neck.", "decode_head.")):
+            assert torch.equal(value, teacher.state_dict()[key]), key
+    for found in (first, second):
+        for key, value in teacher.state_dict().items():
+            assert torch.equal(found["teacher"][key], value), key
+    for key, gradient in first["gradients"].items():
+        assert (gradient is None) == key.startswith(("neck.", "decode_head.")), key
+        if gradient is not None:
+            torch.testing.assert_close(gradient, second["gradients"][key])

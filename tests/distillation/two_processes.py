@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.distributed as dist
 from mmengine.model import MMDistributedDataParallel
-from small_pairs import batch, distiller, model_config
+from small_pairs import batch, distiller, model_config, with_batch_norm
 
 import mmplugins  # noqa: F401 - before anything of OpenMMLab runs
 
@@ -29,4 +29,42 @@ def one_process(rank: int, folder: str) -> None:
     same = all(torch.equal(v, own_teacher[k]) for k, v in model.teacher.state_dict().items())
     gradients = {name: p.grad for name, p in model.named_parameters()}
     torch.save(dict(gradients=gradients, same=same), f"{folder}/rank{rank}.pth")
+    dist.destroy_process_group()
+
+
+def one_sharing_process(rank: int, folder: str) -> None:
+    """Two steps in one of two processes, the student's head being the teacher's.
+
+    Both read the teacher from a file, as trainings do; their students start differently, until DDP
+    gives both the first one's.
+    """
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/meeting", world_size=2, rank=rank)
+    task, share = "semantic-fpn", ("neck", "decode_head")
+    model = distiller(
+        task,
+        student=with_batch_norm(task, "RIFormer"),
+        teacher=with_batch_norm(task, "PoolFormer"),
+        teacher_checkpoint=f"{folder}/teacher.pth",
+        share=share,
+        seed=rank,
+    )
+    own_start = {k: v.clone() for k, v in model.student.backbone.state_dict().items()}
+    wrapped = MMDistributedDataParallel(model)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    for step in range(2):  # the second would fail if a parameter had waited in vain
+        losses = wrapped(*batch(task, seed=2 * step + rank), mode="loss")
+        optimizer.zero_grad()
+        model.parse_losses(losses)[0].backward()
+        optimizer.step()
+    gradients = {k: p.grad for k, p in model.student.named_parameters()}
+    torch.save(
+        dict(
+            start=own_start,
+            student=model.student.state_dict(),
+            teacher=model.teacher.state_dict(),
+            gradients=gradients,
+        ),
+        f"{folder}/rank{rank}.pth",
+    )
     dist.destroy_process_group()

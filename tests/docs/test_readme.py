@@ -1,13 +1,59 @@
-"""The README's figures are those that the repository's scripts give."""
+"""What the README shows is what the repository does."""
 
+from __future__ import annotations
+
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+from mmengine.config import Config
+from mmengine.registry import MODELS
+
+import mmplugins
+from mmplugins.engine.config.fitting import check_fit
+from mmplugins.engine.preflight import CHECKS
+
 ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+CONFIG, CALLS = re.findall(r"```python\n(.*?)```", README, flags=re.S)
 
 
 def test_the_table_of_backbones_is_up_to_date():
     command = [sys.executable, str(ROOT / "tools/backbone_table.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_table_of_backbones_is_the_catalogue():
+    names = re.findall(r"^\| `(\w+)` \|", README, flags=re.M)
+    assert names == mmplugins.list_backbones()
+
+
+def test_the_config_fits(tmp_path):
+    (tmp_path / "mine.py").write_text(CONFIG)
+    cfg = Config.fromfile(tmp_path / "mine.py")
+    cfg.model.backbone.init_cfg = None  # no download
+    check_fit(cfg)
+    with MODELS.switch_scope_and_registry(cfg.default_scope) as models:
+        model = models.build(cfg.model)
+    strides = list(model.backbone.out_strides)
+    assert strides == [stride for stride, _ in model.bbox_head.prior_generator.strides[:3]]
+    assert model.neck.backbone_end_level - model.neck.start_level == len(strides)
+
+
+def test_the_calls_return_what_their_comments_say():
+    space: dict = {}
+    exec(CALLS, space)
+    (names,) = re.findall(r"list_backbones\(\)  # (.+)", CALLS)
+    first, last = re.fullmatch(r"\['(\w+)', \.\.\., '(\w+)'\]", names).groups()
+    known = mmplugins.list_backbones()
+    assert (first, last) == (known[0], known[-1])
+    (expression, values) = re.findall(r"^(backbone\..+?)  # (.+)$", CALLS, flags=re.M)[0]
+    assert eval(expression, space) == eval(values)
+
+
+def test_the_guide_lists_the_checks():
+    text = (ROOT / "docs/checks.md").read_text().partition("| check |")[2]
+    listed = re.findall(r"^\| (\w[\w ]*?) \|", text, flags=re.M)
+    assert listed == [check.name for check in CHECKS]

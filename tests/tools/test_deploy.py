@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import mmengine
 import pytest
 import torch
@@ -5,7 +7,9 @@ from mmengine.registry import MODELS, init_default_scope
 from safetensors.torch import load_file
 
 from mmplugins.deployment import largest_difference, raw_outputs, reparameterize
-from mmplugins.engine import load_composed
+from mmplugins.engine import SettingError, load_composed
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(params=["detection", "segmentation"])
@@ -107,3 +111,9 @@ def test_deployed_file_is_not_deployed_again(trained, tmp_path, call):
     with pytest.raises(ValueError, match="deploy form"):
         call("deploy", config, out, "--out", tmp_path / "twice.pth")
     assert not (tmp_path / "twice.pth").exists()
+
+
+def test_a_distillation_is_exported_first(tmp_path, call):
+    config = ROOT / "configs/riformer/semantic-fpn_riformer-s12_distill-poolformer-s12_shapes.py"
+    with pytest.raises(SettingError, match=r"'Distiller' in .* write the student first"):
+        call("deploy", config, tmp_path / "none.pth")

@@ -61,9 +61,10 @@ def test_rows_build_on_each_other(study, args):
 
 
 def test_teacher_and_last_row(study, args):
-    for row in (study.TEACHER, study.ROWS[-1]):
-        study.do_run("semantic-fpn", row, 0, args)
+    rows = (study.TEACHER, study.ROWS[-1])
+    said = [study.do_run("semantic-fpn", row, 0, args)[0] for row in rows]
     values = study.read_results(args)
+    assert [values["semantic-fpn", row] for row in rows] == [[value] for value in said]
     assert set(values) == {("semantic-fpn", study.TEACHER), ("semantic-fpn", study.ROWS[-1])}
     assert all(0 <= found[0] <= 100 for found in values.values())
     weights = torch.load(study.teacher_file("semantic-fpn", 0, args), weights_only=True)

@@ -50,6 +50,31 @@ def test_from_backbones_to_a_report(tmp_path, monkeypatch, capsys):
     )
     assert report.main([files[0], "--out", files[0]]) == 1  # never over results
     assert report.main(["missing.jsonl"]) == 1
+    files.append(str(Path("elsewhere/cost.jsonl")))
+    assert report.main([*files, "--out", "two.html", "--plots", "two"]) == 1
+    assert "two files are called 'cost'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rounds", "0"], "rounds=0"),
+        (["--seeds", "0"], "seeds=0: expected 1 or more"),
+        (["--device", "abacus"], "abacus"),
+        ([], "cost.jsonl was measured otherwise"),
+    ],
+)
+def test_what_speaks_against_measuring_is_said_before_training(
+    options, message, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    head = dict(kind="head", schema=1, stamp=dict(processor="another one"), settings={})
+    Path("leaderboard").mkdir()
+    Path("leaderboard/cost.jsonl").write_text(json.dumps(head) + "\n")
+    tool = load("leaderboard")
+    monkeypatch.setattr(tool, "run_trial", lambda *_: pytest.fail("trained"))
+    assert tool.main([BACKBONES[0], *COMMON, *options]) == 1
+    assert message in capsys.readouterr().out
 
 
 def test_nothing_to_do(tmp_path, monkeypatch, capsys):

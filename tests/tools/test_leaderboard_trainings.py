@@ -159,7 +159,7 @@ def test_mixed_precision_and_costs_of_a_file(tmp_path, monkeypatch, capsys):
     assert row["failures"] == [] and row["mean"] is not None
 
     # The same row with the costs of the file, and nothing is measured.
-    monkeypatch.setattr(tool, "measure_cost", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(tool, "Costs", lambda *_: pytest.fail("measured"))
     assert tool.main([POOL, *COMMON, "--amp", "--out", "amp", "--cost", "amp/cost.jsonl"]) == 0
     assert board_in("amp")["tasks"][0]["rows"][0]["cost"] == row["cost"]
     capsys.readouterr()

@@ -35,6 +35,12 @@ def test_coco_has_one_row_per_kind():
     ]
 
 
+def test_two_sets_are_told_apart():
+    rows = shown({"day/bbox_mAP": 0.5, "night/bbox_mAP": 0.25, "night/bbox_mAP_50": 0.4})
+    assert [row[:3] for row in rows[1:]] == [["day bbox", "0.500", "-"], ["night bbox", "0.250",
+                                                                          "0.400"]]  # fmt: skip
+
+
 def test_other_metrics_have_one_row_each():
     rows = shown({"aAcc": 78.12, "mIoU": np.float32(37.2)})
     assert rows == [["metric", "value"], ["aAcc", "78.12"], ["mIoU", "37.2"]]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import nn
@@ -37,6 +40,23 @@ def test_sheet_draws_truth_left_and_sure_predictions_right(tmp_path):
     left, right = np.array_split(top, 2, axis=1)
     assert share(left, RED) > 0.003 and share(left, BLUE) == 0
     assert share(right, BLUE) > 0.003 and share(right, RED) == 0  # 0.1 is below the threshold
+
+
+def test_legend_names_what_is_drawn(tmp_path, monkeypatch):
+    """Not what was found with too low a score; and a sheet without any box has none."""
+    figures = []
+
+    def keep(figure, path, dpi):
+        figures.append(figure)
+        Path(path).touch()
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    grey, nothing = np.full((64, 64, 3), 128, np.uint8), boxes([], [])
+    found = boxes([[8, 8, 56, 56]] * 3, [0, 1, 2], [0.9, 0.1, 0.3])
+    for example in (Example(grey, nothing, found), Example(grey, nothing, boxes([], [], []))):
+        prediction_sheet([example], "abc", [RED, BLUE, RED], tmp_path / "sheet.png")
+    named, bare = ([t.get_text() for f in each.legends for t in f.texts] for each in figures)
+    assert (named, bare) == (["a", "c"], [])
 
 
 def test_no_examples(tmp_path):

@@ -38,6 +38,16 @@ def test_resumed_run_replaces_what_it_repeats(work_dir):
     }
 
 
+def test_a_line_cut_off_by_a_crash_is_passed_by(work_dir):
+    whole = read_curves(work_dir)
+    path = work_dir / "20260101_000000/vis_data/scalars.json"
+    path.write_text(path.read_text() + '{"loss": 7.0, "it')
+    assert read_curves(work_dir) == whole
+    path.write_text("nonsense\n" + path.read_text())
+    with pytest.raises(ValueError, match=r"scalars\.json, line 1: not JSON"):
+        read_curves(work_dir)
+
+
 def test_plot_is_a_picture(work_dir, tmp_path):
     path = training_curves(work_dir, tmp_path / "out" / "curves.png")
     picture = cv2.imread(str(path))
