@@ -1,7 +1,7 @@
 # PVT-Tiny in Mask R-CNN, 1x: the authors' released config. 36.7 box and 35.1 mask AP in their paper
 # (Table 4).
 #
-# The backbone is mmdet's, which has no norm on its outputs.
+# The backbone is mmdet's, which has no norm on its outputs. Drop path 0.1, as theirs.
 _base_ = "../mask_rcnn/mask-rcnn_1x_coco.py"
 
 model = dict(
@@ -9,6 +9,7 @@ model = dict(
         _delete_=True,
         type="PyramidVisionTransformer",
         num_layers=[2, 2, 2, 2],
+        drop_path_rate=0.1,
         out_indices=(0, 1, 2, 3),
         init_cfg=dict(
             type="Pretrained",

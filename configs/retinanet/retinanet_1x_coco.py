@@ -1,7 +1,8 @@
 # RetinaNet on COCO, 1x, for any backbone: PoolFormer's recipe, which is PVT's.
 #
 # AdamW 1e-4 with decay 1e-4 on everything, 8 x 2 pictures of up to 1333x800, 500 steps of warm-up
-# from a thousandth, no drop path, nothing frozen. Another backbone: `--backbone NAME`.
+# from a thousandth, no drop path (PVT's own is 0.1), nothing frozen. Another backbone:
+# `--backbone NAME`.
 _base_ = [
     "../_base_/models/retinanet.py",
     "../_base_/datasets/coco_detection.py",

@@ -1,7 +1,7 @@
 # Semantic FPN on ADE20K, 80k, for any backbone: PVT's recipe as its paper has it.
 #
-# AdamW 1e-4 with decay 1e-4 on everything, poly 0.9, 8 x 2 crops of 512, no drop path, nothing
-# frozen, tests at multiples of 32. Another backbone: `--backbone NAME`.
+# AdamW 1e-4 with decay 1e-4 on everything, poly 0.9, 8 x 2 crops of 512, no drop path (PVT's own
+# is 0.1), nothing frozen, tests at multiples of 32. Another backbone: `--backbone NAME`.
 _base_ = [
     "../_base_/models/semantic_fpn.py",
     "../_base_/datasets/ade20k.py",
