@@ -24,7 +24,10 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from .calling import is_exported
 
-_PACKED = WeakTensorKeyDictionary()  # weight: (what it was made of, packed weight)
+_PACKED = WeakTensorKeyDictionary()  # weight: (what it was packed of, packed weights by input size)
+
+KEPT_SIZES = 6
+"""Input sizes for which a packed weight is kept: a detector's head runs on five levels."""
 
 ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], str, str]] = {
     "relu": (F.relu, "relu", ""),
@@ -126,20 +129,25 @@ def pack_weight(weight: Tensor, geometry: Geometry, input_size: Sequence[int]) -
 def packed_weight(weight: Tensor, geometry: Geometry, input_size: Sequence[int]) -> Tensor:
     """The result of :func:`pack_weight`, made once for each weight and kept as long as it lives.
 
-    It is made anew when the weight changes, or, unless the layer is pointwise, when the input size
-    does. A change is told by PyTorch's count of in-place operations and by the address. Two escape
-    the count: writing through ``weight.data``, which goes unnoticed (write under
-    ``torch.no_grad()`` instead), and tensors made in inference mode, for which nothing is kept.
+    It is made anew when the weight changes, and, unless the layer is pointwise, for each size of
+    the input, of which the last :data:`KEPT_SIZES` are kept. A change is told by PyTorch's count of
+    in-place operations and by the address. Two escape the count: writing through ``weight.data``,
+    which goes unnoticed (write under ``torch.no_grad()`` instead), and tensors made in inference
+    mode, for which nothing is kept.
     """
     if weight.is_inference():
         return pack_weight(weight, geometry, input_size)
     size = () if is_pointwise(weight, geometry) else tuple(input_size)
-    made_of = (weight.data_ptr(), weight._version, geometry, size)
+    made_of = (weight.data_ptr(), weight._version, geometry)
     kept = _PACKED.get(weight)
     if kept is None or kept[0] != made_of:
-        kept = made_of, pack_weight(weight, geometry, input_size)
-        _PACKED[weight] = kept
-    return kept[1]
+        kept = _PACKED[weight] = made_of, {}
+    by_size = kept[1]
+    packed = by_size.pop(size, None)
+    by_size[size] = pack_weight(weight, geometry, input_size) if packed is None else packed
+    while len(by_size) > KEPT_SIZES:
+        del by_size[next(iter(by_size))]  # the one that was not called for longest
+    return by_size[size]
 
 
 def conv2d(

@@ -11,6 +11,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from mmplugins.backbones.fused_conv import FusedConv2d
 from mmplugins.functional import inference_conv
 from mmplugins.functional.inference_conv import (
+    KEPT_SIZES,
     Geometry,
     can_fuse,
     conv2d_operator,
@@ -114,6 +115,19 @@ def test_packed_weights_live_as_long_as_the_weight():
     assert packed_weight(weight, geometry, (1, 8, 4, 4)) is not packed
     del weight
     assert len(inference_conv._PACKED) == before
+
+
+@needs_fused
+def test_a_head_on_five_levels_packs_its_weight_once_for_each():
+    geometry, weight = KINDS["strided"][1], torch.randn(12, 8, 3, 3)
+    levels = [(1, 8, 2**k, 2**k) for k in range(3, 8)]
+    first = [packed_weight(weight, geometry, size) for size in levels]
+    again = [packed_weight(weight, geometry, size) for size in levels]
+    assert all(map(lambda a, b: a is b, first, again))
+    for side in range(20, 20 + KEPT_SIZES):  # pictures of ever new sizes
+        packed_weight(weight, geometry, (1, 8, side, side))
+    assert len(inference_conv._PACKED[weight][1]) == KEPT_SIZES
+    assert packed_weight(weight, geometry, levels[0]) is not first[0]
 
 
 @needs_fused
