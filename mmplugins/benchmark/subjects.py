@@ -12,6 +12,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from mmplugins.backbones.catalog import backbone_config
+from mmplugins.engine.hooks.channels_last import to_channels_last
 
 from .rows import MMPRETRAIN, Row
 from .whole_models import run_network, training_loss
@@ -56,7 +57,7 @@ class Subject:
         if row.deploy:
             fold(model)
         if row.channels_last:
-            model = model.to(memory_format=torch.channels_last)
+            to_channels_last(model)
         self.pure = row.dtype != "float32" and not row.whole
         if self.pure:
             model = model.to(getattr(torch, row.dtype))

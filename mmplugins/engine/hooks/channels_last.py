@@ -6,6 +6,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from torch import Tensor, nn
 
 
 @HOOKS.register_module()
@@ -21,8 +22,26 @@ class ChannelsLastHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Convert the model in place, before training, validation or testing."""
-        runner.model.to(memory_format=torch.channels_last)
+        to_channels_last(runner.model)
 
     def before_test(self, runner: Runner) -> None:
         """Convert again: ``DeployHook`` may have made new convolutions by now."""
         self.before_run(runner)
+
+
+def to_channels_last(model: nn.Module) -> nn.Module:
+    """Lay the weights of a model channels-last, in place.
+
+    In training, the logits of mmseg's heads (their ``conv_seg``) leave in PyTorch's default layout:
+    over channels that lie last, its log-softmax of the enlarged logits takes four times as long.
+    """
+    model.to(memory_format=torch.channels_last)
+    for head in model.modules():
+        layer = getattr(head, "conv_seg", None)
+        if isinstance(layer, nn.Module) and _planes not in layer._forward_hooks.values():
+            layer.register_forward_hook(_planes)
+    return model
+
+
+def _planes(layer: nn.Module, args: tuple, logits: Tensor) -> Tensor:
+    return logits.contiguous() if layer.training else logits
