@@ -38,7 +38,8 @@ KINDS = {
     "minimum clamp clamp_min clamp_max where eq ne lt le gt ge abs sgn bernoulli",
     "copies": "copy clone _to_copy cat stack fill zero zeros new_zeros zeros_like new_full full "
     "ones new_ones ones_like arange repeat index index_put index_select index_fill masked_fill "
-    "gather scatter _reorder_linear_weight _reorder_convolution_weight",
+    "gather scatter slice_backward select_backward _reorder_linear_weight "
+    "_reorder_convolution_weight",
     "resizing": "upsample_nearest2d upsample_nearest2d_backward upsample_bilinear2d "
     "upsample_bilinear2d_backward",
     "boxes, losses": "nms roi_align _roi_align_backward roi_pool _roi_pool_backward sort topk "

@@ -17,7 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import torch
 from mmengine.logging import print_log
@@ -223,6 +223,8 @@ def _read_torch(path: Path, allow_unsafe: bool, map_location: Any) -> Any:
 
 
 def _refusal(path: Path, error: Exception) -> CheckpointError:
+    if "unexpected EOF" in str(error):  # torch 2.4 says it so
+        return CheckpointError(f"{path} is cut short or damaged. Copy or download it again")
     wanted = re.findall(r"GLOBAL (\S+)", str(error))
     asked = re.search(r"the file asks for [^\n]*|arrays of [^\n]*", str(error))
     if not wanted and asked is None:
@@ -266,26 +268,45 @@ def _check_zip(path: Path) -> None:
             f"{path} declares {declared:,} bytes of content in a file of {size:,}: torch.save does "
             "not compress, so this is a zip bomb or no weight file. Not opened"
         )
-    if not any(name.endswith("data.pkl") for name in names):
+    pickles = [name for name in names if name.endswith("data.pkl")]
+    if not pickles:
         raise CheckpointError(
             f"{path} is a zip archive without weights (it holds {', '.join(names[:3])}...): unpack "
             "it and give the weight file inside"
         )
+    try:  # torch 2.4 would read beyond the end of a record
+        with zipfile.ZipFile(path) as archive, archive.open(pickles[0]) as file:
+            _check_elements(path, file)
+    except (zipfile.BadZipFile, RuntimeError) as error:  # the latter if encrypted
+        raise CheckpointError(
+            f"{path} is damaged or no file of torch.save ({error}). Copy or download it again"
+        ) from error
 
 
 def _check_legacy(path: Path) -> None:
     """Refuse a file of torch < 1.6 whose tensors would be larger than the file."""
-    size = path.stat().st_size
     with path.open("rb") as file:
-        try:
-            for _ in range(3):  # magic number, protocol, machine
-                for _ in pickletools.genops(file):
-                    pass
-            declared = sum(dict(_declared_storages(file)).values())
-        except (ValueError, EOFError, IndexError, UnicodeDecodeError) as error:
-            raise CheckpointError(
-                f"{path} is cut short or damaged ({error}). Copy or download it again"
-            ) from error
+        _check_elements(path, file, before=3)  # magic number, protocol, machine
+
+
+def _check_elements(path: Path, file: IO[bytes], before: int = 0) -> None:
+    """Refuse a file whose pickle names storages of more elements than the file has bytes.
+
+    Args:
+        path: The file.
+        file: Where its pickles are read from.
+        before: Pickles that come first.
+    """
+    size = path.stat().st_size
+    try:
+        for _ in range(before):
+            for _ in pickletools.genops(file):
+                pass
+        declared = sum(dict(_declared_storages(file)).values())
+    except _GARBLED as error:
+        raise CheckpointError(
+            f"{path} is cut short or damaged ({error}). Copy or download it again"
+        ) from error
     if declared > size:
         raise CheckpointError(
             f"{path} declares tensors of {declared:,} elements in a file of {size:,} bytes: "
@@ -293,7 +314,11 @@ def _check_legacy(path: Path) -> None:
         )
 
 
-def _declared_storages(file: BinaryIO) -> Iterator[tuple[str, int]]:
+_GARBLED = (ValueError, EOFError, IndexError, zipfile.BadZipFile, zlib.error, OSError)
+"""What is raised on the way through a pickle that makes no sense, or a record of an archive."""
+
+
+def _declared_storages(file: IO[bytes]) -> Iterator[tuple[str, int]]:
     """Key and number of elements of each storage that a pickle names, without unpickling it.
 
     A storage is a tuple ('storage', type, key, device, elements, ...) before BINPERSID. Constants
