@@ -13,6 +13,7 @@ from mmplugins.benchmark.session import TrainingStep
 from mmplugins.benchmark.stopwatch import Stopwatch
 from mmplugins.benchmark.subjects import Subject
 
+SMALLEST = [n for n in list_backbones() if n.endswith(("_s12", "_s18", "_t", "_tiny"))]
 VIEWS = {"view", "permute", "t", "transpose", "expand", "unsqueeze", "squeeze", "select", "slice"}
 
 
@@ -58,7 +59,11 @@ def test_no_operator_is_of_two_kinds():
     assert kind_of("no_such_operator", ()) == OTHER
 
 
-@pytest.mark.parametrize("name", [n for n in list_backbones() if n.endswith(("_s12", "_t", "s18"))])
+def test_every_family_is_looked_at():
+    assert {name.split("_")[0] for name in SMALLEST} == {n.split("_")[0] for n in list_backbones()}
+
+
+@pytest.mark.parametrize("name", SMALLEST)
 @pytest.mark.parametrize("option", ["", ":deploy"])
 def test_all_work_of_a_backbone_has_a_kind(name, option, monkeypatch):
     """Only operators that do next to nothing are left to ``other``."""

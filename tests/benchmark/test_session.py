@@ -11,6 +11,7 @@ from mmplugins.benchmark.rows import parse_row
 from mmplugins.benchmark.session import MEASURES, Session, Settings
 from mmplugins.benchmark.speed import Key
 from mmplugins.benchmark.stamp import make_stamp
+from mmplugins.benchmark.tables import PARTS, sections
 
 SIZE = (32, 48)
 
@@ -83,6 +84,17 @@ def test_all_measures_of_a_row(run):
     assert first["images_per_second"] == pytest.approx(1 / first["inference"]["median"])
     assert set(first["failures"]) == {"stages"}  # two convolutions have no stages one could tell
     assert sum(listener.planned_seconds) == pytest.approx(sum(listener.seconds))
+
+
+def test_operations_go_with_the_times_that_are_measured(run, monkeypatch):
+    monkeypatch.setattr("mmplugins.benchmark.subjects.fold", lambda model: None)
+    run("a", "b:deploy", rounds=2, measures=("inference", "training", "operations"))
+    trained, deployed = (row["cases"][0] for row in run.report["rows"])
+    assert {"convolutions", "pointwise", "calls"} <= set(trained["operations"]["parts"])
+    assert "optimizer" in trained["operations of training"]["parts"]
+    assert deployed["operations"]["rounds"] == 2 and not deployed["operations of training"]
+    titles = [title.partition(",")[0] for title, _ in sections(run.report)]
+    assert titles[1:] == [PARTS["operations"], PARTS["operations of training"]]
 
 
 def test_a_row_that_fails_is_a_row_and_the_rest_goes_on(run, monkeypatch):
