@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from mmplugins.backbones.catalog import families
-from mmplugins.checkpoint import write_whole
+from mmplugins.utils import write_whole
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- backbones: begin -->", "<!-- backbones: end -->"

@@ -39,7 +39,7 @@ from mmplugins.benchmark import (
     write_report,
 )
 from mmplugins.benchmark.rows import Row
-from mmplugins.checkpoint import write_whole
+from mmplugins.utils import write_whole
 
 GROWTH_SIZES = ((256, 256), (384, 384), (512, 512), (768, 768))
 

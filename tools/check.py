@@ -4,9 +4,9 @@ import argparse
 
 from rich.console import Console
 
+from mmplugins.checks import failures, preflight, summary, table_of
 from mmplugins.engine import SettingError, load_composed
 from mmplugins.engine.config import arguments, settings
-from mmplugins.engine.preflight import failures, preflight, summary, table_of
 
 console = Console(soft_wrap=False, markup=False, highlight=False)
 

@@ -4,10 +4,10 @@ import argparse
 
 from rich.console import Console
 
-from mmplugins.checkpoint import WriteError
 from mmplugins.engine import SettingError, load_composed
 from mmplugins.engine.config import arguments
 from mmplugins.engine.config.composing import write_config
+from mmplugins.utils import WriteError
 
 console = Console(soft_wrap=True, markup=False, highlight=False)
 

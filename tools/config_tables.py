@@ -14,7 +14,7 @@ from rich.progress import track
 
 import mmplugins  # noqa: F401 - registers the backbones
 from mmplugins.benchmark.complexity import count_macs, count_parameters
-from mmplugins.checkpoint import write_whole
+from mmplugins.utils import write_whole
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- configs: begin -->", "<!-- configs: end -->"

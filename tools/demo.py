@@ -12,7 +12,7 @@ from mmengine.config import DictAction
 from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
-from mmplugins.datasets import DataError, check_data
+from mmplugins.checks import DataError, check_data
 from mmplugins.engine import SettingError, test, train, work_dir
 from mmplugins.engine.config import settings
 from mmplugins.visualization import (

@@ -24,9 +24,10 @@ from rich.console import Console
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.benchmark.budget import schedule, shapes_loaders, use_shapes, warm_up_steps
 from mmplugins.benchmark.trials import score_of
-from mmplugins.checkpoint import save_weights, write_whole
+from mmplugins.checkpoint import save_weights
 from mmplugins.engine import build_runner
 from mmplugins.engine.config import settings
+from mmplugins.utils import write_whole
 from mmplugins.visualization.figures import save_figure
 
 CONFIGS = Path(__file__).parents[1] / "configs"

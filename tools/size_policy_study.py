@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from mmplugins.backbones import MetaFormer, sMLPNet
 from mmplugins.backbones.pyramid import PyramidBackbone
-from mmplugins.checkpoint import write_whole
+from mmplugins.utils import write_whole
 
 NATIVE = 64
 CLASSES = 5  # background, disc, square, triangle, cross

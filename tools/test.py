@@ -8,7 +8,7 @@ from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.checkpoint import CheckpointError
-from mmplugins.datasets import DataError, check_data
+from mmplugins.checks import DataError, check_data
 from mmplugins.engine import SettingError, load_composed, start_processes, test
 from mmplugins.engine.config import arguments, settings
 from mmplugins.visualization import metrics_table

@@ -8,7 +8,8 @@ from mmengine.dist import is_main_process
 from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
-from mmplugins.checkpoint import CheckpointError, WriteError
+from mmplugins.checkpoint import CheckpointError
+from mmplugins.checks import failures, preflight, summary, table_of
 from mmplugins.engine import (
     SettingError,
     Terminated,
@@ -21,8 +22,8 @@ from mmplugins.engine import (
     work_dir,
 )
 from mmplugins.engine.config import arguments, settings
-from mmplugins.engine.preflight import failures, preflight, summary, table_of
 from mmplugins.engine.resume.interruption import signals_interrupt
+from mmplugins.utils import WriteError
 
 console = Console(soft_wrap=True, markup=False, highlight=False)
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from mmengine.registry import MODELS
 
+from mmplugins.utils import did_you_mean
+
 from .pyramid import PyramidBackbone
-from .suggestions import did_you_mean
 
 TIMM_PREFIX = "timm/"
 

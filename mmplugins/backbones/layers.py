@@ -19,11 +19,12 @@ from mmengine.registry import MODELS
 from mmengine.utils import digit_version
 from torch import Tensor, nn
 
+from mmplugins.utils import did_you_mean
+
 from ..functional.activations import squared_relu, star_relu
 from ..functional.calling import is_traced
 from ..functional.channel_mlp import Activation, channel_mlp
 from ..functional.pointwise import pointwise_conv, pointwise_linear
-from .suggestions import did_you_mean
 
 CONTIGUOUS_GROUP_NORM = digit_version(torch.__version__) < digit_version("2.14")
 """On torch 2.4.0 the backward pass of group norm crashes on a channels-last input without gradient

@@ -27,10 +27,11 @@ import torch.nn.functional as F
 from mmengine.registry import Registry
 from torch import Tensor, nn
 
+from mmplugins.utils import did_you_mean
+
 from ..functional.depthwise import depthwise_conv, star_relu_depthwise_conv
 from ..functional.pooling import pool_normalised
 from .layers import LayerSpec, StarReLU, build_act, is_hooked, pointwise
-from .suggestions import did_you_mean
 
 TOKEN_MIXERS = Registry("token mixer", scope="mmplugins")
 """Token mixers by class name."""

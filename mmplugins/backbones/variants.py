@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .suggestions import did_you_mean
+from mmplugins.utils import did_you_mean
 
 
 @dataclass(frozen=True)

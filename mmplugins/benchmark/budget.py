@@ -10,8 +10,8 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from mmplugins.checkpoint import write_whole
 from mmplugins.engine.config.settings import SettingError
+from mmplugins.utils import write_whole
 
 from .stamp import differences
 

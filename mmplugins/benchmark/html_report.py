@@ -17,7 +17,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from mmplugins.checkpoint import write_whole
+from mmplugins.utils import write_whole
 
 from .plots import plots_of
 from .tables import notes_of, sections

@@ -30,7 +30,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from mmplugins.checkpoint import write_whole
+from mmplugins.utils import write_whole
 
 from .html_report import Section
 from .places import Place, places, table_order, written

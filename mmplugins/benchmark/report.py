@@ -39,7 +39,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from mmplugins.checkpoint import write_whole
+from mmplugins.utils import write_whole
 
 from .comparison import Comparison, compare, rank
 from .growth import fit_growth

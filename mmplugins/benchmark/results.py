@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mmplugins.checkpoint import write_whole
+from mmplugins.utils import write_whole
 
 from .speed import Failure, Key, Sample
 from .stamp import differences

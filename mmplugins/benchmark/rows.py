@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-from mmplugins.backbones.suggestions import did_you_mean
+from mmplugins.utils import did_you_mean
 
 OPTIONS = {
     "deploy": "folded by switch_to_deploy(); inference only",

@@ -25,13 +25,13 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmplugins.checkpoint import write_whole
 from mmplugins.engine import build_runner, compose, load_config
 from mmplugins.engine.config import settings
 from mmplugins.engine.config.backbone_choice import parse_backbone, short_name
 from mmplugins.engine.config.settings import SettingError, task_of
 from mmplugins.engine.resume.interruption import signals_interrupt
 from mmplugins.engine.resume.whole_checkpoints import resumable_files
+from mmplugins.utils import write_whole
 
 from .budget import Budget, schedule, shapes_loaders, use_shapes
 from .memory import release

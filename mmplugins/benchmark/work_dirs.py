@@ -10,7 +10,8 @@ from typing import Any
 from mmplugins.engine import load_config
 from mmplugins.engine.config.backbone_choice import short_name
 from mmplugins.engine.config.fitting import learning_parts
-from mmplugins.engine.config.settings import SettingError, type_name
+from mmplugins.engine.config.settings import SettingError
+from mmplugins.utils import type_name
 from mmplugins.visualization.training_curves import read_curves
 
 from .trials import TASKS, family_of_backbone, score_of

@@ -17,7 +17,7 @@ from .reading import (
 )
 from .report import MatchReport, MismatchError
 from .sources import load_source, resolve
-from .writing import WriteError, save_weights, write_whole
+from .writing import save_weights
 from .zoo import PublishedWeights, published
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "PublishedWeights",
     "UnsafeCheckpointError",
     "Weights",
-    "WriteError",
     "check_checksums",
     "check_tensors",
     "check_weights",
@@ -43,5 +42,4 @@ __all__ = [
     "read_checkpoint",
     "resolve",
     "save_weights",
-    "write_whole",
 ]

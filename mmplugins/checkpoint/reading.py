@@ -23,7 +23,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from mmplugins.compat.mends.checkpoints import allowed
+from mmplugins.compat.patches.checkpoints import allowed
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """Dtypes in which weights may come; on loading they become those of the model."""

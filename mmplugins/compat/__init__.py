@@ -1,4 +1,4 @@
-"""What OpenMMLab needs to run on today's PyTorch: a stand-in for ``mmcv._ext`` and the mends.
+"""What OpenMMLab needs to run on today's PyTorch: a stand-in for ``mmcv._ext`` and the patches.
 
 ``install`` puts both in force, early or late, any number of times. It runs when mmplugins is
 imported, and through the start-up hook (``hook/mmplugins_hook.py``) in every process that
@@ -8,6 +8,6 @@ itself is loaded, and knows nothing of the rest of mmplugins.
 
 from .finder import install
 from .lines import require_one_line
-from .mends import in_force
+from .patches import in_force
 
 __all__ = ["in_force", "install", "require_one_line"]

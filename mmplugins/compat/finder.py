@@ -1,4 +1,4 @@
-"""How the stand-in for ``mmcv._ext`` and the mends get in: two finders on ``sys.meta_path``."""
+"""How the stand-in for ``mmcv._ext`` and the patches get in: two finders on ``sys.meta_path``."""
 
 import copy
 import sys
@@ -7,7 +7,7 @@ from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_file_location
 from pathlib import Path
 
-from .mends import TARGETS, apply_mends
+from .patches import TARGETS, apply_patches
 
 EXTENSION = "mmcv._ext"
 STAND_IN = Path(__file__).with_name("ops") / "__init__.py"
@@ -27,10 +27,10 @@ class StandInFinder:
 
 
 class MendFinder:
-    """Lets the other finders find a module and mends it as soon as it ran. Stands first."""
+    """Lets the other finders find a module and patches it as soon as it ran. Stands first."""
 
     def find_spec(self, name: str, path=None, target=None) -> ModuleSpec | None:
-        """Return what the other finders found for a module with mends, None for the rest."""
+        """Return what the other finders found for a module with patches, None for the rest."""
         if name not in TARGETS:
             return None
         for finder in sys.meta_path:
@@ -46,17 +46,17 @@ def _mended_on_load(spec: ModuleSpec) -> ModuleSpec:
     loader = copy.copy(spec.loader)
     execute = loader.exec_module
 
-    def execute_and_mend(module):
+    def execute_and_patch(module):
         execute(module)
-        apply_mends(module)
+        apply_patches(module)
 
-    loader.exec_module = execute_and_mend
+    loader.exec_module = execute_and_patch
     spec.loader = loader
     return spec
 
 
 def install() -> None:
-    """Put the stand-in and the mends in force, now and for every later import.
+    """Put the stand-in and the patches in force, now and for every later import.
 
     Safe to call again, and safe late: modules that are loaded already are mended in place,
     names imported from them elsewhere included.
@@ -75,4 +75,4 @@ def install() -> None:
     for name in TARGETS:
         module = sys.modules.get(name)
         if module is not None and not hasattr(module, "__mends__"):
-            apply_mends(module)
+            apply_patches(module)

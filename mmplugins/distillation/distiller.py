@@ -12,7 +12,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from mmplugins.backbones.suggestions import did_you_mean
+from mmplugins.utils import did_you_mean
 
 from .captures import Captures, stay_visible
 from .errors import DistillationError

@@ -12,8 +12,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import nn
 
-from mmplugins.checkpoint import find_weights, load_source, write_whole
+from mmplugins.checkpoint import find_weights, load_source
 from mmplugins.checkpoint.writing import check_target
+from mmplugins.utils import write_whole
 
 from .captures import stay_visible
 from .distiller import OWN, TRIAL_SIZE, Distiller

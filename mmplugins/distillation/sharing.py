@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from mmplugins.backbones.suggestions import did_you_mean
+from mmplugins.utils import did_you_mean
 
 from .errors import DistillationError
 

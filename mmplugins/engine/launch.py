@@ -15,7 +15,9 @@ from mmengine.registry import MODELS, RUNNERS
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from .config.settings import SettingError, type_name
+from mmplugins.utils import type_name
+
+from .config.settings import SettingError
 from .hooks.progress import ProgressHook, console_handlers
 from .resume.interruption import raise_if_interrupted, signals_interrupt, start_worker
 

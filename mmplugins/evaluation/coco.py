@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 from mmengine.registry import METRICS
 from pycocotools.cocoeval import COCOeval
 
-from mmplugins.compat.mends.mend import replaced
+from mmplugins.compat.patches.patch import replaced
 
 try:
     from faster_coco_eval import COCOeval_faster

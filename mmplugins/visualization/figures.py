@@ -7,12 +7,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from mmplugins.utils import written_aside
+
 
 def save_figure(figure: Figure, path: str | os.PathLike, dpi: int) -> Path:
     """Write a figure beside ``path`` and rename it when complete; returns ``path``."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}")  # the ending stays, it names the format
-    figure.savefig(partial, dpi=dpi)
-    os.replace(partial, path)
-    return path
+    with written_aside(path) as aside:
+        figure.savefig(aside, dpi=dpi, format=Path(path).suffix[1:] or "png")
+    return Path(path)

@@ -1,7 +1,7 @@
-"""Things that OpenMMLab must be able to do, run by test_mends.py in a Python of its own.
+"""Things that OpenMMLab must be able to do, run by test_patches.py in a Python of its own.
 
 ``python openmmlab_checks.py FOLDER [late]`` prints ``{check: "ok" or the error}`` as JSON.
-With ``late``, OpenMMLab is imported before mmplugins puts its mends in force.
+With ``late``, OpenMMLab is imported before mmplugins puts its patches in force.
 """
 
 import atexit
@@ -67,7 +67,7 @@ def full_mmcv_is_seen(folder):
     try:
         assert mmcv_full_available() and check_ops_exist()
     finally:
-        if FIND_LOADER:  # so that without mends the other checks show their own faults
+        if FIND_LOADER:  # so that without patches the other checks show their own faults
             pkgutil.find_loader = FIND_LOADER
 
 

@@ -14,8 +14,8 @@ from test_training import distillation, training
 from two_processes import one_sharing_process
 
 from mmplugins import engine
+from mmplugins.checks import failures, preflight
 from mmplugins.distillation import DistillationError, Distiller, export_student, plain_student
-from mmplugins.engine.preflight import failures, preflight
 
 HEADS = {
     "retinanet": ("bbox_head",),

@@ -13,7 +13,7 @@ from small_pairs import SCORES, TASKS, build, model_config, recipe
 from two_processes import one_process
 
 from mmplugins import engine
-from mmplugins.engine.preflight import failures, preflight
+from mmplugins.checks import failures, preflight
 
 STEPS = 3
 

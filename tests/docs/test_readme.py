@@ -11,8 +11,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 import mmplugins
+from mmplugins.checks import CHECKS
 from mmplugins.engine.config.fitting import check_fit
-from mmplugins.engine.preflight import CHECKS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -14,9 +14,10 @@ from mmengine.logging import print_log
 from mmplugins.backbones.catalog import backbone_config, families
 from mmplugins.checkpoint.sources import timm_sources
 from mmplugins.checkpoint.zoo import published
+from mmplugins.utils import type_name
 
 from .literals import literal
-from .settings import SettingError, type_name
+from .settings import SettingError
 
 OPENMMLAB_WEIGHTS = {
     "ResNet": "torchvision://resnet{depth}",

@@ -16,7 +16,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from mmplugins.backbones.pyramid import resolve_out_indices
-from mmplugins.checkpoint import write_whole
+from mmplugins.utils import type_name, write_whole
 
 from .backbone_choice import parse_backbone, published_weights, short_name
 from .fitting import (
@@ -32,7 +32,7 @@ from .fitting import (
     learning_parts,
     used_levels,
 )
-from .settings import SettingError, load_config, merge_options, type_name
+from .settings import SettingError, load_config, merge_options
 
 STRIDES = (4, 8, 16, 32)
 

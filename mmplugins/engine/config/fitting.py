@@ -11,9 +11,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from mmplugins.backbones.suggestions import did_you_mean
+from mmplugins.utils import did_you_mean, type_name
 
-from .settings import SettingError, type_name
+from .settings import SettingError
 
 PROBE_SIDE = 128
 """Side of the image, in pixels, that shows what a backbone without ``out_strides`` puts out."""

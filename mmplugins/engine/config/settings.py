@@ -6,12 +6,13 @@ The flags are those of mmdet's and mmseg's own tools, for configs of both.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+
+from mmplugins.utils import type_name
 
 _SCOPES = {"mmdet": "detection", "mmseg": "segmentation"}
 
@@ -55,15 +56,6 @@ def merge_options(cfg: Config, options: dict[str, Any] | None) -> None:
             f"--cfg-options {options} cannot be merged, {type(error).__name__}: {error}: give "
             "dotted names of entries, list positions as numbers"
         ) from error
-
-
-def type_name(part: Any) -> str:
-    """The type of a config dict, or of what was built from one, without its scope.
-
-    ``'FPN'`` for ``dict(type='mmdet.FPN')``, for ``dict(type=FPN)`` and for an ``FPN``.
-    """
-    kind = part.get("type", "no type") if isinstance(part, Mapping) else type(part)
-    return kind.rpartition(".")[2] if isinstance(kind, str) else kind.__name__
 
 
 def task_of(cfg: Config) -> str:

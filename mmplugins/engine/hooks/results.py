@@ -15,7 +15,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from rich.console import Console
 
-from mmplugins.checkpoint import write_whole
+from mmplugins.utils import write_whole
 from mmplugins.visualization import metrics_table, per_class_table, training_curves
 
 CONSOLE_CLASSES = 30

@@ -21,9 +21,8 @@ from mmplugins.checkpoint import (
     check_checksums,
     check_tensors,
     read_checkpoint,
-    write_whole,
 )
-from mmplugins.checkpoint.writing import PARTIAL
+from mmplugins.utils import PARTIAL, write_whole
 
 POINTER = "last_checkpoint"
 """mmengine's file in a work dir that names the checkpoint to go on from."""

@@ -13,13 +13,14 @@ from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 from random_training import run, tiny
 
-from mmplugins.checkpoint import CheckpointError, WriteError, writing
+from mmplugins.checkpoint import CheckpointError
 from mmplugins.engine import WholeCheckpointHook
 from mmplugins.engine.resume.whole_checkpoints import (
     check_resumable,
     latest_resumable,
     resumable_files,
 )
+from mmplugins.utils import WriteError, write_whole
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +122,9 @@ def test_full_disk(tmp_path, monkeypatch):
     def full(handle):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(writing.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(WriteError, match=r"epoch_1\.pth was not written, the disk.*max_keep") as e:
-        writing.write_whole(old, b"new")
+        write_whole(old, b"new")
     assert e.value.errno == errno.ENOSPC
     assert old.read_bytes() == before and os.listdir(tmp_path) == ["epoch_1.pth"]
 
@@ -142,7 +143,7 @@ def test_the_only_checkpoint_is_kept_until_its_successor_is_whole(folder, tmp_pa
         replace(source, target)
 
     with monkeypatch.context() as patch, pytest.raises(WriteError, match=r"iter_6\.pth"):
-        patch.setattr(writing.os, "replace", full)
+        patch.setattr(os, "replace", full)
         run(cfg)
     kept = {path.name for path in tmp_path.glob("*.pth")}
     assert kept == {"iter_3.pth", "best_mIoU_iter_3.pth"}

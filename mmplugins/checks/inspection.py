@@ -1,0 +1,165 @@
+"""What the checks work on, and how one check runs."""
+
+from __future__ import annotations
+
+import linecache
+import re
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from torch import nn
+
+from mmplugins.checkpoint import CheckpointError
+from mmplugins.engine.config.settings import SettingError
+
+from .findings import DataError
+from .results import CheckResult
+
+
+class NotRun(Exception):
+    """Raised by a check that finds nothing to check."""
+
+
+@dataclass
+class Inspection:
+    """A config under inspection.
+
+    Attributes:
+        cfg: A copy of the config that checks may change.
+        scope: Its default scope.
+        full: Whether to read every picture.
+        processes: How many processes will train together.
+        share: Which part of the training pictures is at hand; below 1 for shapes not made yet.
+        results: What was found so far.
+        broken: Names of failed checks, and top-level config entries in which something failed.
+        model: The model, once built; on the CPU, with random weights.
+        measured: What the training step measured, for the estimate of memory.
+    """
+
+    cfg: Config
+    scope: str
+    full: bool = False
+    processes: int = 1
+    share: float = 1.0
+    results: list[CheckResult] = field(default_factory=list)
+    broken: set[str] = field(default_factory=set)
+    model: nn.Module | None = None
+    measured: dict[str, Any] = field(default_factory=dict)
+    _name: str = ""
+
+    @property
+    def trained(self) -> tuple[str, Mapping[str, Any]]:
+        """Path and config of the detector or segmentor that learns; a wrapper has it as student."""
+        model = self.cfg.get("model") or {}
+        return ("model.student", model["student"]) if "student" in model else ("model", model)
+
+    def fail(self, message: str, where: str = "") -> None:
+        """Report what cannot work; ``where`` is the config entry, put before the message."""
+        self._add("failure", message, where)
+        self.broken |= {self._name, where.split(".")[0].split("[")[0]} - {""}
+
+    def warn(self, message: str, where: str = "") -> None:
+        """Report what works but is hardly meant."""
+        self._add("warning", message, where)
+
+    def _add(self, status: str, message: str, where: str) -> None:
+        result = CheckResult(self._name, status, f"{where}: {message}" if where else message)
+        if result not in self.results:
+            self.results.append(result)
+
+    def run(self, check: Check) -> None:
+        """Run a check unless something it needs is broken; any error in it is a failure."""
+        self._name = check.name
+        # In a wrong scope every name would be reported again; forms are what all checks rely on.
+        lacking = sorted(self.broken.intersection({*check.needs, "default_scope", "forms"}))
+        if lacking:
+            self._add("not run", f"needs {', '.join(lacking)} to be in order", "")
+            self.broken.add(check.name)  # what needs this one cannot run either
+            return
+        before = len(self.results)
+        try:
+            said = check.run(self)
+        except NotRun as reason:
+            self._add("not run", str(reason), "")
+            return
+        except (SettingError, DataError, CheckpointError) as error:
+            self.fail(str(error))
+        except Exception as error:  # whatever a config makes OpenMMLab raise is a finding
+            self.fail(in_words(error))
+        if len(self.results) == before:
+            self._add("ok", said, "")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check.
+
+    Attributes:
+        name: First column of the table.
+        run: Reports to the inspection, and returns what to say when all is well.
+        needs: Checks and top-level config entries that must be in order for it to make sense.
+    """
+
+    name: str
+    run: Callable[[Inspection], str]
+    needs: tuple[str, ...] = ()
+
+
+def in_words(error: BaseException) -> str:
+    """Type, place and text of an error on one line; a bare assertion shows what it compared."""
+    place, text = "", " ".join(str(error).split())
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        place = f" ({Path(frame.f_code.co_filename).name}:{line})"
+    if not text and place:
+        source = linecache.getline(frame.f_code.co_filename, line).strip()
+        words = dict.fromkeys(re.findall(r"[a-zA-Z_][\w.]*", source))
+        values = {word: _look_up(word, frame.f_locals) for word in words}
+        shown = [f"{word}={value}" for word, value in values.items() if value is not None]
+        text = f"`{source}`" + (f" with {', '.join(shown)}" if shown else "")
+    return f"{type(error).__name__}{place}: {text}"
+
+
+def _look_up(name: str, variables: Mapping[str, Any]) -> Any:
+    """Value of a dotted name if it is one that can be shown in a few words."""
+    first, *rest = name.split(".")
+    value = variables.get(first)
+    for attribute in rest:
+        value = getattr(value, attribute, None)
+    if isinstance(value, list | tuple) and all(isinstance(v, int | float | str) for v in value):
+        return value
+    return value if isinstance(value, int | float | str) else None
+
+
+def walk(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value below a config entry with its dotted path, the entry itself first."""
+    yield where, value
+    if isinstance(value, Mapping | Config):
+        for key, inner in value.items():
+            yield from walk(inner, f"{where}.{key}" if where else str(key))
+    elif isinstance(value, list | tuple):
+        for k, inner in enumerate(value):
+            yield from walk(inner, f"{where}[{k}]")
+
+
+def listed(value: Any) -> list:
+    """``value`` as a list: itself, of itself, or of nothing for None."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def metrics_of(cfg: Mapping, split: str) -> list[tuple[str, Any]]:
+    """Config path and config of each metric of a split, those inside of an ``Evaluator`` too."""
+    where, value = f"{split}_evaluator", cfg.get(f"{split}_evaluator")
+    if isinstance(value, Mapping) and "metrics" in value and _is_wrapper(value):
+        where, value = f"{where}.metrics", value["metrics"]
+    many = isinstance(value, list | tuple)
+    return [(f"{where}[{k}]" if many else where, one) for k, one in enumerate(listed(value))]
+
+
+def _is_wrapper(evaluator: Mapping) -> bool:
+    return str(evaluator.get("type", "Evaluator")).rpartition(".")[2] == "Evaluator"

@@ -1,0 +1,39 @@
+"""The patches: small repairs of OpenMMLab modules, one function each, one file per subject.
+
+Importing a file registers its patches. They are imported by name, never as ``from . import
+packages``: that form makes Python import ``mmplugins`` itself, which the start-up hook avoids.
+"""
+
+from .checkpoints import (
+    history_in_checkpoints,
+    no_fall_back_to_pickle,
+    weights_only_before_torch_2_6,
+    weights_only_from_the_net,
+)
+from .complexity import flops_of_given_inputs
+from .distributed import distributed_model_on_cpu, processes_on_cpu
+from .packages import (
+    ext_without_find_loader,
+    packages_by_module_name,
+    packages_without_pkg_resources,
+)
+from .patch import TARGETS, apply_patches, in_force
+from .precision import amp_on_cpu, half_precision_on_cpu
+
+__all__ = [
+    "TARGETS",
+    "amp_on_cpu",
+    "apply_patches",
+    "distributed_model_on_cpu",
+    "ext_without_find_loader",
+    "flops_of_given_inputs",
+    "half_precision_on_cpu",
+    "history_in_checkpoints",
+    "in_force",
+    "no_fall_back_to_pickle",
+    "packages_by_module_name",
+    "packages_without_pkg_resources",
+    "processes_on_cpu",
+    "weights_only_before_torch_2_6",
+    "weights_only_from_the_net",
+]

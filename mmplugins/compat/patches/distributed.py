@@ -1,0 +1,75 @@
+"""Several processes on CPUs: mmengine's launchers and wrappers take a GPU for granted."""
+
+import atexit
+import contextlib
+import functools
+import gc
+import warnings
+from types import ModuleType
+
+from .patch import patch, rebind, replaced
+
+
+def _destroy_process_group() -> None:
+    from torch import distributed
+
+    if distributed.is_initialized():
+        # The runner and its hooks hold each other, and the runner the model, which holds the
+        # group: uncollected, they would keep gloo's threads alive after all.
+        gc.collect()
+        distributed.destroy_process_group()
+
+
+@patch("mmengine.dist.utils", needed=lambda module: True)
+def processes_on_cpu(module: ModuleType) -> None:
+    """Three faults of ``--launcher pytorch`` (slurm, mpi) on a machine without a GPU.
+
+    ``Found no NVIDIA driver``: the launchers call ``torch.cuda.set_device`` unasked.
+    The default backend, nccl, has no CPU side: gloo takes its place, with a warning.
+    ``terminate called without an active exception`` at exit, now and then: gloo's threads
+    outlive the interpreter unless the process group is destroyed first.
+    """
+    original = module.init_dist
+
+    @functools.wraps(original)
+    def init_dist(launcher, backend="nccl", *args, **kwargs):
+        torch = module.torch
+        no_gpu = contextlib.nullcontext()
+        if not torch.cuda.is_available():
+            no_gpu = replaced(torch.cuda, "set_device", lambda device: None)
+            if backend == "nccl":
+                warnings.warn("No CUDA device: the backend is gloo instead of nccl.", stacklevel=2)
+                backend = "gloo"
+        with no_gpu:
+            original(launcher, backend, *args, **kwargs)
+        if module.get_backend() == "gloo":
+            atexit.register(_destroy_process_group)
+
+    rebind(module, "init_dist", init_dist)
+
+
+@patch("mmengine.model.wrappers.distributed", needed=lambda module: True)
+def distributed_model_on_cpu(module: ModuleType) -> None:
+    """Two faults of distributed training where the model is on a CPU.
+
+    ``device_ids ... CPU``: the runner passes ``device_ids=[LOCAL_RANK]`` always.
+    ``SyncBatchNorm expected input tensor to be on GPU``: plain batch norm takes its place, as
+    mmengine does in one process; its statistics are then those of each process.
+    """
+    wrapper = module.MMDistributedDataParallel
+    original = wrapper.__init__
+
+    @functools.wraps(original)
+    def __init__(self, module, *args, **kwargs):
+        if all(parameter.device.type == "cpu" for parameter in module.parameters()):
+            kwargs["device_ids"] = None
+            if any(type(layer).__name__ == "SyncBatchNorm" for layer in module.modules()):
+                from mmengine.model.utils import revert_sync_batchnorm
+
+                warnings.warn(
+                    "SyncBatchNorm needs a GPU: batch statistics are per process.", stacklevel=2
+                )
+                module = revert_sync_batchnorm(module)
+        original(self, module, *args, **kwargs)
+
+    wrapper.__init__ = __init__

@@ -1,0 +1,114 @@
+"""What every room needs and none owns: hints in messages, and files that are never half.
+
+Only the standard library is imported, so any room may import this one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PARTIAL = ".partial"
+"""Suffix of files that are being written; what is left of them is of a killed run."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class WriteError(OSError):
+    """A file that could not be written; nothing half is left, and what was there before stays."""
+
+
+def did_you_mean(name: object, known: Iterable[str], count: int = 1) -> str:
+    """``" Did you mean 'GELU'?"`` for ``'Gelu'``, or nothing if no known name is near.
+
+    Args:
+        name: What was given; upper and lower case count as equal.
+        known: The names there are.
+        count: How many to offer at most. Defaults to 1.
+    """
+    by_lower = {word.lower(): word for word in known}
+    near = difflib.get_close_matches(str(name).lower(), by_lower, n=count, cutoff=0.5)
+    return f" Did you mean {' or '.join(repr(by_lower[word]) for word in near)}?" if near else ""
+
+
+def few(names: Sequence, limit: int = 5) -> str:
+    """The first names of a list that may be long: ``a, b, ... 78 more``."""
+    shown = ", ".join(str(name) for name in names[:limit])
+    return shown if len(names) <= limit else f"{shown}, ... {len(names) - limit} more"
+
+
+def type_name(part: Any) -> str:
+    """The type of a config dict, or of what was built from one, without its scope.
+
+    ``'FPN'`` for ``dict(type='mmdet.FPN')``, for ``dict(type=FPN)`` and for an ``FPN``.
+    """
+    kind = part.get("type", "no type") if isinstance(part, Mapping) else type(part)
+    return kind.rpartition(".")[2] if isinstance(kind, str) else kind.__name__
+
+
+@contextmanager
+def written_aside(path: str | os.PathLike) -> Iterator[Path]:
+    """Write a file so that, whatever happens, it is there whole or as it was before.
+
+    The block writes to the hidden path that it is given; its suffix is another, so that no search
+    for files of a kind finds it. After the block the data are forced to the disk and the file takes
+    its name. Folders are made.
+
+    Args:
+        path: Where the file goes; an existing one is replaced.
+
+    Yields:
+        Where to write to.
+
+    Raises:
+        WriteError: If it cannot be written; a full disk is named as such.
+    """
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield aside
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if error.errno in _FULL:
+            written = aside.stat().st_size if aside.exists() else 0
+            free = shutil.disk_usage(path.parent).free
+            raise WriteError(
+                error.errno,
+                f"{path} was not written, the disk or quota is full: {written / 2**20:.1f} MB "
+                f"were written, {free / 2**20:.1f} MB are free. Free some space (checkpoints: "
+                "default_hooks.checkpoint.max_keep_ckpts=2), or write elsewhere",
+            ) from error
+        raise WriteError(error.errno, f"{path} was not written: {error}") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_whole(path: str | os.PathLike, data: bytes | str) -> Path:
+    """Write data in one piece by :func:`written_aside`; text as UTF-8. Returns the path."""
+    with written_aside(path) as aside:
+        aside.write_bytes(data.encode() if isinstance(data, str) else data)
+    return Path(path)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Force the names in a folder to the disk, on systems where folders can be opened."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows
+        return
+    try:
+        os.fsync(handle)
+    except OSError:  # file systems that cannot
+        pass
+    finally:
+        os.close(handle)

@@ -1,0 +1,150 @@
+"""Something else where a dict, list or type must stand: one failure, and no other check runs."""
+
+from __future__ import annotations
+
+import re
+from copy import deepcopy
+
+import pytest
+from breaking import GONE, changed, faults
+from mmengine.config import ConfigDict
+
+from mmplugins.checks import CHECKS, preflight
+
+TRAIN, VAL = "train_dataloader.dataset", "val_dataloader.dataset"
+CHOICE = dict(type="RandomChoice", transforms=[["RandomFlip"]])
+
+CASES = {
+    "own hook": (
+        {"custom_hooks": ["EMAHook"]},
+        r"custom_hooks\[0\]: is 'EMAHook'.*dict\(type='EMA",
+    ),
+    "own hook without a type": (
+        {"custom_hooks": [dict(momentum=0.1)]},
+        r"custom_hooks\[0\]: has no type: {'momentum': 0.1}; give .*type='EMAHook'",
+    ),
+    "own hook of nothing": (
+        {"custom_hooks": [None]},
+        r"custom_hooks\[0\]: is None: expected a dict",
+    ),
+    "own hooks as text": (
+        {"custom_hooks": "EMAHook"},
+        r"custom_hooks: is 'EMAHook': expected a list",
+    ),
+    "default hook": (
+        {"default_hooks.checkpoint": "CheckpointHook"},
+        r"default_hooks.checkpoint: is 'CheckpointHook', a text: expected .*type='CheckpointHook'",
+    ),
+    "default hook as a number": (
+        {"default_hooks.logger": 50},
+        r"default_hooks.logger: is 50: expected a dict such as dict\(type='LoggerHook'",
+    ),
+    "default hooks as a list": (
+        {"default_hooks": [dict(type="CheckpointHook")]},
+        r"default_hooks: is \[.*expected a dict, default_hooks=dict\(checkpoint=",
+    ),
+    "scheduler": ({"param_scheduler": "MultiStepLR"}, "param_scheduler: is 'MultiStepLR', a text"),
+    "scheduler in a list": (
+        {"param_scheduler": ["MultiStepLR"]},
+        r"param_scheduler\[0\]: is 'MultiStepLR', a text: expected .*type='MultiStepLR'",
+    ),
+    "scheduler without a type": (
+        {"param_scheduler[1].type": GONE},
+        r"param_scheduler\[1\]: has no type: .*'milestones'.*type='MultiStepLR'",
+    ),
+    "scheduler as its arguments": (
+        {"param_scheduler": dict(milestones=[8])},
+        r"param_scheduler: has no type: {'milestones': \[8\]}; give .*'MultiStepLR'",
+    ),
+    "transform": (
+        {f"{TRAIN}.pipeline[3]": "RandomFlip"},
+        r"train_dataloader.dataset.pipeline\[3\]: is 'RandomFlip', a text: .*type='RandomFlip'",
+    ),
+    "transform without a type": (
+        {f"{TRAIN}.pipeline[3]": dict(prob=0.5)},
+        r"pipeline\[3\]: has no type: {'prob': 0.5}; give",
+    ),
+    "transform of validation": (
+        {f"{VAL}.pipeline[1]": "Resize"},
+        r"val_.*pipeline\[1\]: is 'Resize'",
+    ),
+    "transform of a choice": (
+        {f"{TRAIN}.pipeline[3]": CHOICE},
+        r"pipeline\[3\].transforms\[0\]\[0\]: is 'RandomFlip', a text",
+    ),
+    "optimiser without a type": (
+        {"optim_wrapper.optimizer.type": GONE},
+        r"optim_wrapper.optimizer: has no type: .*'lr'.*type='AdamW'",
+    ),
+    "optimiser wrapper": ({"optim_wrapper": "OptimWrapper"}, "optim_wrapper: is .*expected a dict"),
+    "evaluator": ({"val_evaluator": "CocoMetric"}, "val_evaluator: is 'CocoMetric', a text"),
+    "evaluator in a list": (
+        {"val_evaluator": ["CocoMetric"]},
+        r"val_evaluator\[0\]: is 'CocoMetric'",
+    ),
+    "evaluator without a type": ({"test_evaluator.type": GONE}, "test_evaluator: has no type"),
+    "sampler without a type": (
+        {"train_dataloader.sampler.type": GONE},
+        "train_dataloader.sampler: has no type: {'shuffle': True}; give .*'DefaultSampler'",
+    ),
+    "batch sampler": (
+        {"train_dataloader.batch_sampler": "AspectRatioBatchSampler"},
+        "batch_sampler: is 'AspectRatioBatchSampler', a text",
+    ),
+    "collation": ({"train_dataloader.collate_fn": "pseudo_collate"}, "collate_fn: is 'pseudo_coll"),
+    "data set": ({TRAIN: "CocoDataset"}, "train_dataloader.dataset: is 'CocoDataset', a text"),
+    "backend": (
+        {"visualizer.vis_backends": ["LocalVisBackend"]},
+        r"vis_backends\[0\]: is 'LocalVisBackend', a text",
+    ),
+    "model": ({"model": "RetinaNet"}, "model: has no type: give"),
+    "backbone": ({"model.backbone": "PoolFormer"}, "model.backbone: is 'PoolFormer', a text: exp"),
+    "neck without a type": ({"model.neck.type": GONE}, "model.neck: has no type: .*'num_outs': 5"),
+    "loss": (
+        {"model.bbox_head.loss_cls": "FocalLoss"},
+        "bbox_head.loss_cls: is 'FocalLoss', a text",
+    ),
+    "normalisation": ({"model.neck.norm_cfg": "BN"}, r"neck.norm_cfg: is 'BN'.*dict\(type='BN'"),
+    "weights": (
+        {"model.backbone.init_cfg": "metaformer://poolformer_s12"},
+        r"init_cfg: is 'metaformer://poolformer_s12': expected .*dict\(type='Pretrained'",
+    ),
+    "tests of a model": (
+        {"model.test_cfg": "whole"},
+        r"model.test_cfg: is 'whole': expected a dict",
+    ),
+    "loop of no kind": ({"train_cfg.type": GONE}, "train_cfg: has neither type nor by_epoch"),
+    "loop of two kinds": ({"train_cfg.by_epoch": True}, "train_cfg: has both type and by_epoch"),
+    "randomness": (
+        {"randomness": [1]},
+        r"randomness: is \[1\]: expected a dict, randomness=dict\(",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_broken_form_is_one_failure(healthy, case):
+    changes, message = CASES[case]
+    found = faults(changed(healthy["retinanet"], changes))
+    assert [(r.name, r.status) for r in found] == [("forms", "failure")], [str(r) for r in found]
+    assert re.search(message, found[0].message, re.DOTALL), found[0].message
+
+
+def test_all_broken_forms_are_said_at_once_and_nothing_else_runs(healthy):
+    changes = {"custom_hooks": ["EMAHook"], "param_scheduler": "MultiStepLR", "model.neck": "FPN"}
+    results = preflight(changed(healthy["retinanet"], changes))
+    failed = [r.message.split(":")[0] for r in results if r.status == "failure"]
+    assert failed == ["custom_hooks[0]", "param_scheduler", "model.neck"]
+    others = {r.name for r in results if r.status == "not run"}
+    assert others == {check.name for check in CHECKS} - {"versions", "forms"}
+
+
+def test_forms_that_look_odd_and_are_right(healthy):
+    cfg = deepcopy(healthy["retinanet"])
+    cfg.default_hooks.visualization = None  # switched off
+    cfg.train_cfg = dict(by_epoch=True, max_epochs=12)
+    cfg.param_scheduler = ConfigDict(cfg.param_scheduler[1])
+    cfg.val_evaluator = dict(metrics=[cfg.val_evaluator])
+    cfg.custom_hooks = ()
+    cfg.optimizer = cfg.optim_wrapper.optimizer  # a name for it, as in mmseg's schedules
+    assert faults(cfg) == []

@@ -1,0 +1,23 @@
+"""A small shapes data set, made once for all tests."""
+
+import shutil
+
+import pytest
+
+from mmplugins.datasets import make_shapes
+
+
+@pytest.fixture(scope="session")
+def shapes_spec():
+    return dict(image_size=96, num_train=8, num_val=4, seed=3)
+
+
+@pytest.fixture(scope="session")
+def shapes_root(tmp_path_factory, shapes_spec):
+    return make_shapes(tmp_path_factory.mktemp("data") / "shapes", **shapes_spec)
+
+
+@pytest.fixture
+def shapes_copy(shapes_root, tmp_path):
+    """A copy that a test may spoil."""
+    return shutil.copytree(shapes_root, tmp_path / "shapes")
