@@ -87,7 +87,7 @@ def test_the_wheel_holds_package_mim_and_hook(wheel):
     assert {
         "mmplugins/__init__.py",
         "mmplugins/compat/ops/__init__.py",
-        "mmplugins/compat/mends/checkpoints.py",
+        "mmplugins/compat/patches/checkpoints.py",
     } <= names
     tops = {name.split("/")[0] for name in names}
     assert tops == HOOK | {"mmplugins", f"mmplugins-{mmplugins.__version__}.dist-info"}

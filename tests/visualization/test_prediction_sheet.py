@@ -46,7 +46,7 @@ def test_legend_names_what_is_drawn(tmp_path, monkeypatch):
     """Not what was found with too low a score; and a sheet without any box has none."""
     figures = []
 
-    def keep(figure, path, dpi):
+    def keep(figure, path, **_):
         figures.append(figure)
         Path(path).touch()
 
