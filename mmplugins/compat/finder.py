@@ -74,5 +74,5 @@ def install() -> None:
             )
     for name in TARGETS:
         module = sys.modules.get(name)
-        if module is not None and not hasattr(module, "__mends__"):
+        if module is not None and not hasattr(module, "__patches__"):
             apply_patches(module)

@@ -239,7 +239,7 @@ def test_a_mend_that_fails_warns_and_is_left_out(monkeypatch):
     module = types.ModuleType("some_module")
     with pytest.warns(UserWarning, match="'broken' to some_module .AttributeError"):
         apply_patches(module)
-    assert module.__mends__ == ()
+    assert module.__patches__ == ()
 
 
 def test_in_force_names_what_was_applied():

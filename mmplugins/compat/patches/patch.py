@@ -40,7 +40,7 @@ def patch(*targets: str, needed: Callable[[ModuleType], bool]) -> Callable:
 
 
 def apply_patches(module: ModuleType) -> None:
-    """Apply what a module needs and note the names in its ``__mends__``.
+    """Apply what a module needs and note the names in its ``__patches__``.
 
     A patch that fails warns and is left out: this runs inside other people's imports, and a
     version that we have not seen may well do without it.
@@ -57,14 +57,16 @@ def apply_patches(module: ModuleType) -> None:
                 f"({type(error).__name__}: {error}); continuing without it.",
                 stacklevel=2,
             )
-    module.__mends__ = tuple(applied)
+    module.__patches__ = tuple(applied)
 
 
 def in_force() -> dict[str, tuple[str, ...]]:
     """Return the names of the applied patches by module, for bug reports and tests."""
     loaded = {name: sys.modules[name] for name in TARGETS if name in sys.modules}
     return {
-        name: module.__mends__ for name, module in loaded.items() if hasattr(module, "__mends__")
+        name: module.__patches__
+        for name, module in loaded.items()
+        if hasattr(module, "__patches__")
     }
 
 
