@@ -3,7 +3,7 @@
 from . import compat
 from .version import __version__
 
-# OpenMMLab itself must be whole and mended before anything below may import it.
+# OpenMMLab itself must be whole and patched before anything below may import it.
 compat.require_one_line()
 compat.install()
 
@@ -13,6 +13,23 @@ from . import (  # noqa: E402, F401 - registers what configs name
     distillation,
     engine,
 )
-from .backbones import TOKEN_MIXERS, build_backbone, list_backbones  # noqa: E402
+from .backbones import (  # noqa: E402
+    TOKEN_MIXERS,
+    MetaFormer,
+    PyramidBackbone,
+    build_backbone,
+    list_backbones,
+)
+from .checkpoint import load_weights  # noqa: E402
+from .engine import compose  # noqa: E402
 
-__all__ = ["TOKEN_MIXERS", "__version__", "build_backbone", "list_backbones"]
+__all__ = [
+    "TOKEN_MIXERS",
+    "MetaFormer",
+    "PyramidBackbone",
+    "__version__",
+    "build_backbone",
+    "compose",
+    "list_backbones",
+    "load_weights",
+]

@@ -16,7 +16,6 @@ from mmengine.runner import Runner
 from rich.console import Console
 
 from mmplugins.utils import write_whole
-from mmplugins.visualization import metrics_table, per_class_table, training_curves
 
 CONSOLE_CLASSES = 30
 """With more classes than these the table of classes is in the files only."""
@@ -62,6 +61,9 @@ PerClassIoUMetric`), AP or IoU of each class; a training also leaves ``curves.pn
         trained = self._trained
         if not is_main_process() or (not trained and self._last is None):
             return
+        # Here, as importing matplotlib takes a while and most processes draw nothing.
+        from mmplugins.visualization import metrics_table, per_class_table, training_curves
+
         folder = Path(runner.work_dir)
         if trained:
             try:
