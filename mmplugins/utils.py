@@ -24,6 +24,22 @@ class WriteError(OSError):
     """A file that could not be written; nothing half is left, and what was there before stays."""
 
 
+class DataError(ValueError):
+    """Data that cannot be trained with: names the value, what was expected and the remedy.
+
+    Args:
+        where: The config entry it concerns.
+        message: What is wrong and what to do.
+
+    Attributes:
+        where: The config entry it concerns.
+    """
+
+    def __init__(self, where: str, message: str) -> None:
+        super().__init__(f"{where}: {message}")
+        self.where = where
+
+
 def did_you_mean(name: object, known: Iterable[str], count: int = 1) -> str:
     """``" Did you mean 'GELU'?"`` for ``'Gelu'``, or nothing if no known name is near.
 

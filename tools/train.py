@@ -9,7 +9,7 @@ from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.checkpoint import CheckpointError
-from mmplugins.checks import failures, preflight, summary, table_of
+from mmplugins.checks import DataError, failures, preflight, summary, table_of
 from mmplugins.engine import (
     SettingError,
     Terminated,
@@ -116,5 +116,5 @@ def run(cfg: Config, args: argparse.Namespace) -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (CheckpointError, SettingError, WriteError) as error:
+    except (CheckpointError, DataError, SettingError, WriteError) as error:
         raise SystemExit(f"error: {error}") from None

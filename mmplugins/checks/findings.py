@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+from mmplugins.utils import DataError
+
+__all__ = ["DataError", "Finding"]
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -17,19 +21,3 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message}"
-
-
-class DataError(ValueError):
-    """Data that cannot be trained with: names the value, what was expected and the remedy.
-
-    Args:
-        where: The config entry it concerns.
-        message: What is wrong and what to do.
-
-    Attributes:
-        where: The config entry it concerns.
-    """
-
-    def __init__(self, where: str, message: str) -> None:
-        super().__init__(f"{where}: {message}")
-        self.where = where
