@@ -27,9 +27,9 @@ from mmplugins.benchmark import (
     Session,
     Settings,
     csv_text,
+    describe_environment,
     expand,
     make_report,
-    make_stamp,
     markdown,
     notes_of,
     parse_row,
@@ -134,7 +134,7 @@ def measure(args: argparse.Namespace) -> bool:
         peers=args.peers,
     )
     rows = rows_of(args)
-    file = ResultFile(args.out, make_stamp(args.device), settings.fixed())
+    file = ResultFile(args.out, describe_environment(args.device), settings.fixed())
     columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()
     with Progress(*columns, TimeRemainingColumn(), console=CONSOLE, transient=True) as progress:
         try:

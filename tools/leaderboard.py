@@ -27,8 +27,8 @@ from mmplugins.benchmark import (
     Row,
     Session,
     Settings,
+    describe_environment,
     make_report,
-    make_stamp,
     read_results,
 )
 from mmplugins.benchmark.budget import Budget, settle_budget
@@ -143,12 +143,12 @@ class Costs:
             threads=torch.get_num_threads(),
         )
         self.path = Path(args.out) / "cost.jsonl"
-        self.stamp = make_stamp(args.device)
+        self.environment = describe_environment(args.device)
         if self.path.exists():
             self.file()
 
     def file(self) -> ResultFile:
-        return ResultFile(self.path, self.stamp, self.settings.fixed())
+        return ResultFile(self.path, self.environment, self.settings.fixed())
 
     def measure(self, trials: list[Trial], display: Display) -> dict:
         """A benchmark of the whole models of all trials."""
@@ -179,8 +179,8 @@ def make(args: argparse.Namespace) -> tuple[dict, dict | None]:
             results += train_all(trials, budget, out, display)
             if costs:
                 report = costs.measure(trials, display)
-    stamp = make_stamp("cuda" if torch.cuda.is_available() else "cpu")
-    return make_board(results, stamp, asdict(budget) if trials else None, report), report
+    environment = describe_environment("cuda" if torch.cuda.is_available() else "cpu")
+    return make_board(results, environment, asdict(budget) if trials else None, report), report
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -2,13 +2,13 @@
 
 from .comparison import Comparison, compare, rank
 from .complexity import ComplexityError, Macs, Parameters, count_macs, count_parameters
+from .environment import describe_environment
 from .peers import with_peers
 from .report import make_report, write_report
 from .results import ResultError, ResultFile, Results, read_results
 from .rows import Row, expand, parse_row
 from .session import MEASURES, USUAL, Session, Settings
 from .speed import Failure, Sample
-from .stamp import make_stamp
 from .tables import csv_text, markdown, notes_of, rich_tables
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
     "csv_text",
     "expand",
     "make_report",
-    "make_stamp",
+    "describe_environment",
     "markdown",
     "notes_of",
     "parse_row",

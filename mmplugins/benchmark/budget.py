@@ -13,7 +13,7 @@ from mmengine.config import Config, ConfigDict
 from mmplugins.engine.config.settings import SettingError
 from mmplugins.utils import write_whole
 
-from .stamp import differences
+from .environment import differences
 
 SHAPES_SIDE = 128
 """Pixels of the pictures that the anchors of the shapes recipes are made for."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from math import comb
 from statistics import median
 
-from .places import Place, places, table_order
+from .ranks import Rank, ranks, table_order
 
 LEVEL = 0.98
 """Confidence of intervals. Many pairs are compared in one table, hence not the usual 95 %."""
@@ -70,14 +70,14 @@ def compare(times: Mapping[int, float], others: Mapping[int, float]) -> Comparis
     return Comparison(median(ratios), low, high, len(ratios))
 
 
-def rank(rows: Mapping[str, Mapping[int, float]]) -> dict[str, Place]:
-    """Places of rows by times by round, see :mod:`.places`; in the order of a table."""
+def rank(rows: Mapping[str, Mapping[int, float]]) -> dict[str, Rank]:
+    """Ranks of rows by times by round, see :mod:`.ranks`; in the order of a table."""
 
     def faster(times: Mapping[int, float], others: Mapping[int, float]) -> bool:
         found = compare(times, others)
         return found is not None and found.verdict == "faster"
 
-    found = places(rows, faster)
+    found = ranks(rows, faster)
 
     def order(row: str) -> tuple[float, float]:
         return table_order(found[row]._asdict(), median(rows[row].values()))

@@ -55,9 +55,9 @@ tbody tr:hover td { background: #eef4fa; }
 figure { margin: 0; background: white; border: 1px solid var(--line); border-radius: 8px;
   padding: 12px; }
 figure img { display: block; width: 100%; height: auto; }
-.stamp { columns: 2; column-gap: 40px; font-size: 13px; }
-.stamp div { break-inside: avoid; } .stamp b { font-weight: 600; color: var(--ink); }
-@media (max-width: 560px) { .plots { grid-template-columns: 1fr; } .stamp { columns: 1; } }
+.environment { columns: 2; column-gap: 40px; font-size: 13px; }
+.environment div { break-inside: avoid; } .environment b { font-weight: 600; color: var(--ink); }
+@media (max-width: 560px) { .plots { grid-template-columns: 1fr; } .environment { columns: 1; } }
 @media print { body { background: white; } th { cursor: auto; } }
 """
 
@@ -97,21 +97,21 @@ class Section:
         tables: Titles and lines of text, the first of which is the heading.
         plots: Figures with what is written for those who cannot see them.
         notes: Sentences below the tables.
-        stamp: Settings, machine and versions.
+        environment: Settings, machine and versions.
     """
 
     title: str
     tables: Sequence[tuple[str, Sequence[Sequence[str]]]] = ()
     plots: Sequence[tuple[str, Figure]] = ()
     notes: Sequence[str] = ()
-    stamp: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
 
 
 def benchmark_section(report: Mapping[str, Any], title: str) -> Section:
     """What a benchmark report comes to, see :func:`.report.make_report`."""
     plots = [(figure.axes[0].get_title("left"), figure) for figure in plots_of(report).values()]
-    stamp = {**report["stamp"], **report["settings"]}
-    return Section(title, sections(report), plots, notes_of(report), stamp)
+    environment = {**report["environment"], **report["settings"]}
+    return Section(title, sections(report), plots, notes_of(report), environment)
 
 
 def html_page(title: str, parts: Sequence[Section]) -> str:
@@ -150,8 +150,8 @@ def _section(part: Section, number: int) -> str:
     for title, lines in part.tables:
         pieces.append(f'<h3>{escape(title)}</h3>\n<div class="card">{_table(lines)}</div>')
     pieces += [f"<p>{escape(note)}</p>" for note in part.notes]
-    if part.stamp:
-        pieces.append(f"<h3>Machine, versions, settings</h3>\n{_stamp(part.stamp)}")
+    if part.environment:
+        pieces.append(f"<h3>Machine, versions, settings</h3>\n{_stamp(part.environment)}")
     return "\n".join([*pieces, "</section>"])
 
 
@@ -179,9 +179,9 @@ def _image(figure: Figure, text: str) -> str:
     return f'<figure><img src="{source}" alt="{escape(text, quote=True)}"></figure>'
 
 
-def _stamp(stamp: Mapping[str, Any]) -> str:
+def _stamp(environment: Mapping[str, Any]) -> str:
     lines = []
-    for name, value in stamp.items():
+    for name, value in environment.items():
         if isinstance(value, Mapping):
             value = ", ".join(f"{k} {v}" for k, v in value.items())
         elif isinstance(value, list | tuple):
@@ -189,4 +189,4 @@ def _stamp(stamp: Mapping[str, Any]) -> str:
         if value is not None:
             label = escape(str(name).replace("_", " "))
             lines.append(f"<div><b>{label}</b> {escape(str(value))}</div>")
-    return f'<div class="card stamp">{"".join(lines)}</div>'
+    return f'<div class="card environment">{"".join(lines)}</div>'

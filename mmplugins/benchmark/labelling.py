@@ -1,4 +1,4 @@
-"""Labels of the points of a plot, placed so that they cover neither each other nor the points."""
+"""Labels of the points of a plot, ranked so that they cover neither each other nor the points."""
 
 from __future__ import annotations
 

@@ -3,10 +3,10 @@
 ``make_board`` returns JSON-able data::
 
     kind     'leaderboard'
-    stamp    machine and versions of the call that put the results together
-    trained_on  machines and versions of the trained trials, each as a stamp; empty if none were
+    environment  machine and versions of the call that put the results together
+    trained_on  machines and versions of the trained trials, each once; empty if none
     budget   what trained trials have in common, or null
-    cost     {'stamp', 'settings', 'size', 'batch'} of the benchmark, or null
+    cost     {'environment', 'settings', 'size', 'batch'} of the benchmark, or null
     tasks    one per task and recipe: task, title, score, config, and
       rows   best first: label, backbone, family, steps, source ('trained' or work dirs),
              scores [{seed, score, seconds, metrics}], mean, deviation, lowest, highest,
@@ -32,10 +32,10 @@ from rich.table import Table
 
 from mmplugins.utils import write_whole
 
+from .environment import differences, summary
 from .html_report import Section
-from .places import Place, places, table_order, written
 from .plots import Point, accuracy_against_latency
-from .stamp import differences, summary
+from .ranks import Rank, ranks, table_order, written
 from .text_tables import markdown_text, terminal_tables
 from .trials import TASKS
 from .work_dirs import own_backbone
@@ -53,7 +53,7 @@ NO_PLACES = f"No places: they take {SEEDS_TO_RANK} seeds or more of a row."
 
 def make_board(
     results: Sequence[Mapping[str, Any]],
-    stamp: Mapping[str, Any],
+    environment: Mapping[str, Any],
     budget: Mapping[str, Any] | None = None,
     report: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def make_board(
     Args:
         results: Of :func:`.trials.run_trial` and :func:`.work_dirs.read_work_dir`. Those of one
             recipe, backbone and number of steps are seeds of one row.
-        stamp: Of :func:`.stamp.make_stamp`.
+        environment: Of :func:`.environment.describe_environment`.
         budget: What the trained ones have in common.
         report: A benchmark with rows ``CONFIG.py@BACKBONE`` or ``BACKBONE``, for the costs at its
             largest size.
@@ -80,8 +80,8 @@ def make_board(
     order = [*TASKS, ""]
     return dict(
         kind="leaderboard",
-        stamp=dict(stamp),
-        trained_on=_different(r["stamp"] for r in results if r.get("stamp")),
+        environment=dict(environment),
+        trained_on=_different(r["environment"] for r in results if r.get("environment")),
         budget=dict(budget) if budget else None,
         cost=_cost_of_report(report) if report else None,
         tasks=[
@@ -99,12 +99,12 @@ def make_board(
     )
 
 
-def _different(stamps: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The stamps that differ in more than the date, each as it was first met."""
+def _different(environments: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The environments that differ in more than the date, each as it was first met."""
     found: list[dict[str, Any]] = []
-    for stamp in stamps:
-        if all(differences(other, stamp) for other in found):
-            found.append(dict(stamp))
+    for environment in environments:
+        if all(differences(other, environment) for other in found):
+            found.append(dict(environment))
     return found
 
 
@@ -132,11 +132,11 @@ def _by_seed(result: Mapping[str, Any]) -> tuple[bool, int]:
 def _put_in_order(rows: list[dict[str, Any]]) -> None:
     """Give places to the rows that have enough seeds, and sort all by :mod:`.places`."""
     ranked = {str(i): row for i, row in enumerate(rows) if _seeds(row) >= SEEDS_TO_RANK}
-    found = places(ranked, lambda one, other: one["lowest"] > other["highest"])
+    found = ranks(ranked, lambda one, other: one["lowest"] > other["highest"])
     for i, row in enumerate(rows):
-        row["place"] = found[str(i)]._asdict() if str(i) in found else None
+        row["rank"] = found[str(i)]._asdict() if str(i) in found else None
     rows.sort(
-        key=lambda row: table_order(row["place"], None if row["mean"] is None else -row["mean"])
+        key=lambda row: table_order(row["rank"], None if row["mean"] is None else -row["mean"])
     )
 
 
@@ -153,7 +153,9 @@ def _case_to_show(report: Mapping[str, Any]) -> tuple[list[int], int] | None:
 
 def _cost_of_report(report: Mapping[str, Any]) -> dict[str, Any]:
     size, batch = _case_to_show(report) or (None, None)
-    return dict(stamp=report["stamp"], settings=report["settings"], size=size, batch=batch)
+    return dict(
+        environment=report["environment"], settings=report["settings"], size=size, batch=batch
+    )
 
 
 def _cost(result: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -207,14 +209,14 @@ def table_of_task(
     latency = f"ms at {size[0]}x{size[1]}" if size else "ms"
     heading = ["#", "backbone", task["score"], "min - max", "seeds", "steps", "params M",
                "backbone M", "MACs G", latency, "p10 - p90", "train s", "note"]  # fmt: skip
-    placed = any(row["place"] for row in task["rows"])
-    lines = [_line(row, placed) for row in task["rows"]]
+    ranked = any(row["rank"] for row in task["rows"])
+    lines = [_line(row, ranked) for row in task["rows"]]
     keep = [i for i in range(len(heading)) if any(line[i] != "-" for line in lines)]
     return [[line[i] for i in keep] for line in [heading, *lines]]
 
 
-def _line(row: Mapping[str, Any], placed: bool) -> list[str]:
-    """A row's cells; where others are ``placed``, it says why it is not."""
+def _line(row: Mapping[str, Any], ranked: bool) -> list[str]:
+    """A row's cells; where others are ``ranked``, it says why it is not."""
     cost = row["cost"] or {}
     times, count = cost.get("inference"), len(row["scores"])
     score = "failed" if row["mean"] is None else f"{row['mean']:.1f}"
@@ -222,12 +224,12 @@ def _line(row: Mapping[str, Any], placed: bool) -> list[str]:
         score += f" ± {row['deviation']:.1f}"
     seconds = [s["seconds"] for s in row["scores"] if s["seconds"] is not None]
     notes = [f"seed {f['seed']} failed: {f['reason']}" for f in row["failures"]]
-    if placed and not row["place"] and row["scores"]:
+    if ranked and not row["rank"] and row["scores"]:
         notes.append(f"no place: {_seeds(row)} of {SEEDS_TO_RANK} seeds")
     notes += [f"cost: {cost['failure']}"] if cost.get("failure") else []
     notes += [] if row["source"] == "trained" else [f"read from {', '.join(row['source'])}"]
     return [
-        written(row["place"]),
+        written(row["rank"]),
         row["label"],
         score,
         f"{row['lowest']:.1f} - {row['highest']:.1f}" if count > 1 else "-",
@@ -258,7 +260,7 @@ def tables_of(board: Mapping[str, Any]) -> list[tuple[str, list[list[str]]]]:
 def notes_of_board(board: Mapping[str, Any]) -> list[str]:
     """How the scores and costs came about."""
     notes, budget, cost = [NOTES], board["budget"], board["cost"]
-    if not any(row["place"] for task in board["tasks"] for row in task["rows"]):
+    if not any(row["rank"] for task in board["tasks"] for row in task["rows"]):
         notes.append(NO_PLACES)
     if budget:
         parts = [f"{budget['steps']} steps of {budget['batch']} pictures"]
@@ -266,7 +268,7 @@ def notes_of_board(board: Mapping[str, Any]) -> list[str]:
         parts += [f"learning rate {budget['lr']}"] if budget["lr"] else []
         parts += ["mixed precision"] if budget["amp"] else []
         parts += [f"{name}={value}" for name, value in budget["options"].items()]
-        machines = [summary(stamp) for stamp in board["trained_on"]]
+        machines = [summary(environment) for environment in board["trained_on"]]
         where = f"; on {'; and on '.join(dict.fromkeys(machines))}" if machines else ""
         notes.append(f"Trained for {', '.join(parts)}{where}.")
     if cost and cost["size"]:
@@ -274,7 +276,7 @@ def notes_of_board(board: Mapping[str, Any]) -> list[str]:
         rounds = cost["settings"].get("rounds", "?")
         notes.append(
             f"Cost at {height}x{width}, batch {cost['batch']}, in one interleaved run of {rounds} "
-            f"rounds on {summary(cost['stamp'])}."
+            f"rounds on {summary(cost['environment'])}."
         )
     return notes
 
@@ -291,7 +293,7 @@ def board_csv(board: Mapping[str, Any]) -> str:
         for row in task["rows"]:
             cost = row["cost"] or {}
             base = {k: row[k] for k in ("label", "backbone", "family", "steps")}
-            base |= row["place"] or dict.fromkeys(Place._fields)
+            base |= row["rank"] or dict.fromkeys(Rank._fields)
             costs = {k: cost.get(k) for k in ("parameters", "backbone_parameters", "macs")}
             costs["latency_median"] = (cost.get("inference") or {}).get("median")
             head = dict(task=task["task"], config=task["config"], **base)
@@ -350,7 +352,7 @@ def board_plots(board: Mapping[str, Any]) -> dict[str, Figure]:
                 points,
                 f"{task['score']} in %",
                 f"{task['title']}: score against latency",
-                f"{size[0]}x{size[1]}, batch {batch}, {summary(board['cost']['stamp'])}. "
+                f"{size[0]}x{size[1]}, batch {batch}, {summary(board['cost']['environment'])}. "
                 "Bars: all seeds; 10th to 90th percentile.",
             )
     return made
@@ -359,15 +361,18 @@ def board_plots(board: Mapping[str, Any]) -> dict[str, Figure]:
 def board_section(board: Mapping[str, Any], title: str) -> Section:
     """A board as a part of an HTML report."""
     plots = [(figure.axes[0].get_title("left"), figure) for figure in board_plots(board).values()]
-    stamp = {**_all_of(board["trained_on"] or [board["stamp"]]), **(board["budget"] or {})}
-    return Section(title, tables_of(board), plots, notes_of_board(board), stamp)
+    environment = {
+        **_all_of(board["trained_on"] or [board["environment"]]),
+        **(board["budget"] or {}),
+    }
+    return Section(title, tables_of(board), plots, notes_of_board(board), environment)
 
 
-def _all_of(stamps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One stamp of several: where they differ, all that there are."""
+def _all_of(environments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One environment of several: where they differ, all that there are."""
     found = {}
-    for key in dict.fromkeys(key for stamp in stamps for key in stamp):
-        values = [stamp.get(key) for stamp in stamps]
+    for key in dict.fromkeys(key for environment in environments for key in environment):
+        values = [environment.get(key) for environment in environments]
         same = all(value == values[0] for value in values)
         found[key] = values[0] if same else " or ".join(dict.fromkeys(map(_text, values)))
     return found

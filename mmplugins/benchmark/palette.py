@@ -25,14 +25,14 @@ OTHERS = ("#6a5acd", "#2e8b8b", "#a0522d", "#5f7f3f", "#b03060", "#4682b4")
 
 PARTS = {
     "stem": "#c9d3dc",
-    "stage 1": "#8cc5e3",
-    "stage 2": "#4a9cc9",
-    "stage 3": "#1f6fa8",
-    "stage 4": "#0b3c6f",
+    "stage 0": "#8cc5e3",
+    "stage 1": "#4a9cc9",
+    "stage 2": "#1f6fa8",
+    "stage 3": "#0b3c6f",
     "backbone": "#1f6fa8",
     "neck": "#e8a33d",
     "head": "#c8553d",
-    "up to stage 1": "#a9cfe3",
+    "up to stage 0": "#a9cfe3",
     "output norms": "#b7a3d0",
     "rest": "#b7a3d0",
 }

@@ -7,28 +7,22 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmplugins.backbones.catalog import list_backbones
 from mmplugins.backbones.key_layouts import WHOLE_MODEL, from_native
 from mmplugins.backbones.timm_backbone import TimmBackbone
 
+from .models import MMPRETRAIN_FAMILIES, build_model
 from .palette import timm_family
 from .rows import MMPRETRAIN, TIMM, Row, unique, with_options
-from .subjects import Subject, build_model
+from .subjects import Subject
 
 PEER_FORMS = ("plain", "channels_last", "compile", "compile,channels_last")
 """Forms in which a peer runs."""
 
 TOLERANCE = 1e-4
 """Largest difference of a peer's maps, relative to their largest value, in float32."""
-
-MMPRETRAIN_FAMILIES = {
-    "poolformer": ("PoolFormer", (0, 2, 4, 6)),
-    "riformer": ("RIFormer", (0, 2, 4, 6)),
-    "convnext": ("ConvNeXt", (0, 1, 2, 3)),
-}
-"""Families that mmpretrain has: class there, and its numbers of the four stages."""
 
 
 def peer_names(name: str) -> list[str]:
@@ -102,35 +96,6 @@ def peer_weights(row: Row, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: value.reshape(wanted[key].shape) for key, value in best.items()}
 
 
-def build_mmpretrain(name: str) -> nn.Module:
-    """A backbone of mmpretrain, with its four maps and without output norms.
-
-    Args:
-        name: Our name of it, for example ``'poolformer_s12'``.
-
-    Raises:
-        ValueError: If mmpretrain is not installed or does not have it.
-    """
-    family, _, arch = name.rpartition("_")
-    if family not in MMPRETRAIN_FAMILIES:
-        raise ValueError(
-            f"mmpretrain has no {name!r}: expected a name of {', '.join(MMPRETRAIN_FAMILIES)}"
-        )
-    if not importlib.util.find_spec("mmpretrain"):
-        raise ValueError(f"{MMPRETRAIN}{name}: mmpretrain is not installed")
-    from mmpretrain.models import backbones
-
-    cls, stages = MMPRETRAIN_FAMILIES[family]
-    settings = dict(gap_before_final_norm=False) if family == "convnext" else {}
-    if family != "convnext":
-        settings["frozen_stages"] = -1
-    model = getattr(backbones, cls)(arch=arch, out_indices=stages, **settings)
-    for child in list(model._modules):
-        if child.startswith("norm"):
-            setattr(model, child, nn.Identity())
-    return model
-
-
 def check_equal(subject: Subject, maps: tuple[Tensor, ...], images: Tensor) -> None:
     """Check that a peer computes the same maps.
 
@@ -146,7 +111,7 @@ def check_equal(subject: Subject, maps: tuple[Tensor, ...], images: Tensor) -> N
         difference = ((ours - other).abs().max() / ours.abs().max()).item()
         if not difference <= TOLERANCE:
             raise ValueError(
-                f"{subject.row.label} is not the same function: stage {stage + 1} differs by "
+                f"{subject.row.label} is not the same function: stage {stage} differs by "
                 f"{difference:.1e} of the largest value, more than {TOLERANCE}"
             )
 

@@ -22,10 +22,10 @@ from matplotlib.transforms import Bbox
 from mmplugins.backbones.catalog import families
 from mmplugins.visualization.figures import save_figure
 
+from .environment import summary
 from .labelling import around, label_points, spread_out
 from .palette import family_style, part_color
 from .report import rows_in_order
-from .stamp import summary
 
 MIB = 2**20
 DPI = 150
@@ -141,7 +141,7 @@ def published_accuracy(report: Mapping[str, Any], size: list[int], batch: int) -
         points,
         "ImageNet-1K top-1 in %, published, at 224x224",
         f"Accuracy against latency, {_where(size, batch)}",
-        f"{summary(report['stamp'])}. Bars: 10th to 90th percentile.",
+        f"{summary(report['environment'])}. Bars: 10th to 90th percentile.",
     )
 
 
@@ -162,7 +162,7 @@ def latency_against_pixels(report: Mapping[str, Any], batch: int) -> Figure | No
         7.2,
         max(4.4, 0.24 * len(fits) + 1.6),
         f"Latency against resolution, batch {batch}",
-        f"{summary(report['stamp'])}. Bars: 10th to 90th percentile; lines: latency ~ pixels^e.",
+        f"{summary(report['environment'])}. Bars: p10 to p90; lines: latency ~ pixels^e.",
     )
     ends, everything, pixels = [], [], set()
     for k, fit in enumerate(fits):
@@ -206,7 +206,7 @@ def time_by_stage(report: Mapping[str, Any], size: list[int], batch: int) -> Fig
     figure, axes = _bars(
         found,
         f"Time by stage, {_where(size, batch)}",
-        f"{summary(report['stamp'])}. Medians; line: 10th to 90th percentile of the sum.",
+        f"{summary(report['environment'])}. Medians; line: 10th to 90th percentile of the sum.",
     )
     names = list(dict.fromkeys(name for _, case in found for name in case["stages"]["parts"]))
     names.sort(key=_part_order)
@@ -247,7 +247,7 @@ def memory(report: Mapping[str, Any], size: list[int], batch: int) -> Figure | N
     figure, axes = _bars(
         found,
         f"Peak memory, {_where(size, batch)}",
-        f"{summary(report['stamp'])}. Counted by: {', '.join(sorted(methods)) or 'unknown'}.",
+        f"{summary(report['environment'])}. Counted by: {', '.join(sorted(methods)) or 'unknown'}.",
     )
     longest = max(peak(case, what) for _, case in found for what in ("inference", "training"))
     for what, shift, alpha in (("inference", 0.19, 0.45), ("training", -0.19, 1.0)):
@@ -386,7 +386,7 @@ def _position(fits: Sequence[Mapping], k: int, rows: Mapping[str, Mapping]) -> i
 
 
 def _part_order(name: str) -> int:
-    order = ("stem", "up to stage 1", "stage 1", "stage 2", "stage 3", "stage 4", "backbone",
+    order = ("stem", "up to stage 0", "stage 0", "stage 1", "stage 2", "stage 3", "backbone",
              "neck", "head")  # fmt: skip
     return order.index(name) if name in order else len(order)
 

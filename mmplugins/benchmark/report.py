@@ -2,7 +2,7 @@
 
 ``make_report`` returns JSON-able data::
 
-    schema, stamp, settings            as in the file of results
+    schema, environment, settings            as in the file of results
     cases   [[height, width], batch], in order of pixels
     rows    one per row, in the order of the file:
       row                label, e.g. 'caformer_s18:deploy'
@@ -13,13 +13,13 @@
         macs             {total, by_part, pooling} of one pass over the whole batch, or null
         inference        times or null
         training         times or null; parts forward, backward, optimizer
-        floor            times or null
+        lower_bound      times or null
         stages           times or null; parts by stage
         operations       times or null; parts by kind of operation; 'operations of training' too
-        above_floor      {ratio, low, high, rounds, verdict}: inference / floor, or null
+        above_lower_bound  {ratio, low, high, rounds, verdict}: inference / lower_bound, or null
         images_per_second  batch / median time of inference, or null
         memory           {'inference': {peak, saved, method}, 'training': ...}, those that there are
-        rank             {'inference': {'place': 1, 'tied': false}, 'training': ...}
+        rank             {'inference': {'rank': 1, 'tied': false}, 'training': ...}
         failures         {what: reason}
     pairs   [{what, size, batch, row, other, ratio, low, high, rounds, verdict}] for every two rows,
             ``ratio`` being time of ``row`` / time of ``other`` and ``verdict`` what ``row`` is
@@ -43,11 +43,11 @@ from mmplugins.utils import write_whole
 
 from .comparison import Comparison, compare, rank
 from .growth import fit_growth
-from .places import table_order
+from .ranks import table_order
 from .results import SCHEMA, Results
 from .speed import Key, Sample
 
-TIMED = ("inference", "training", "floor", "stages", "operations", "operations of training")
+TIMED = ("inference", "training", "lower_bound", "stages", "operations", "operations of training")
 RANKED = ("inference", "training")
 
 
@@ -67,7 +67,7 @@ def make_report(results: Results) -> dict[str, Any]:
     labels = [*results.rows, *(k.row for k in results.failures if k.row not in results.rows)]
     return dict(
         schema=SCHEMA,
-        stamp=results.stamp,
+        environment=results.environment,
         settings=results.settings,
         cases=[[list(size), batch] for size, batch in cases],
         rows=[
@@ -88,20 +88,20 @@ def _case(results: Results, label: str, size: tuple, batch: int, ranks: Mapping)
     def key(what: str) -> Key:
         return Key(label, what, size, batch)
 
-    inference, floor = (
+    inference, bound = (
         {r: sample.total for r, sample in results.times.get(key(what), {}).items()}
-        for what in ("inference", "floor")
+        for what in ("inference", "lower_bound")
     )
-    places = {what: ranks[what, size, batch].get(label) for what in RANKED}
+    found = {what: ranks[what, size, batch].get(label) for what in RANKED}
     return dict(
         size=list(size),
         batch=batch,
         macs=results.macs.get(key("macs")),
         **{what: summarize(results.times.get(key(what), {})) for what in TIMED},
-        above_floor=_plain(compare(inference, floor)),
+        above_lower_bound=_plain(compare(inference, bound)),
         images_per_second=batch / median(inference.values()) if inference else None,
         memory={what: results.memory[key(what)] for what in RANKED if key(what) in results.memory},
-        rank={what: place._asdict() for what, place in places.items() if place},
+        rank={what: rank._asdict() for what, rank in found.items() if rank},
         failures={
             k.what: reason
             for k, reason in results.failures.items()

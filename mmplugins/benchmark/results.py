@@ -1,8 +1,8 @@
 """The file of results: one JSON object per line, appended as soon as something is measured.
 
-The first line has ``kind='head'`` with ``schema``, ``stamp`` (:func:`.stamp.make_stamp`) and
-``settings``. Every other line names its ``row``, and all but ``kind='row'`` its ``what``, ``size``
-(height, width) and ``batch``:
+The first line has ``kind='head'`` with ``schema``, ``environment``
+(:func:`.environment.describe_environment`) and ``settings``. Every other line names its ``row``,
+and all but ``kind='row'`` its ``what``, ``size`` (height, width) and ``batch``:
 
 =========== ====================================================================================
 ``row``     ``name``, ``backbone``, ``family``, ``options``, ``dtype``, ``whole``, ``parameters``
@@ -26,10 +26,10 @@ from typing import Any
 
 from mmplugins.utils import write_whole
 
+from .environment import differences
 from .speed import Failure, Key, Sample
-from .stamp import differences
 
-SCHEMA = 1
+SCHEMA = 2
 
 FREE_SETTINGS = ("rounds",)
 """Settings that may change when a file is gone on with."""
@@ -44,7 +44,7 @@ class Results:
     """What a file of results holds.
 
     Attributes:
-        stamp: Machine, versions, date of the first run.
+        environment: Machine, versions, date of the first run.
         settings: How it was measured.
         rows: Data of each row by its label, in the order of the file.
         macs: By row, size and batch.
@@ -53,7 +53,7 @@ class Results:
         failures: Reasons by key.
     """
 
-    stamp: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     macs: dict[Key, dict[str, Any]] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Results:
         """Take one line into account."""
         kind = line["kind"]
         if kind == "head":
-            self.stamp, self.settings = line["stamp"], line["settings"]
+            self.environment, self.settings = line["environment"], line["settings"]
             return
         if kind == "row":
             self.rows[line["row"]] = {k: v for k, v in line.items() if k not in ("kind", "row")}
@@ -112,7 +112,10 @@ def _whole_lines(path: Path) -> list[dict[str, Any]]:
     if not isinstance(head, dict) or head.get("kind") != "head":
         raise ResultError(f"{path}: not a file of benchmark results (its first line is no head)")
     if head.get("schema") != SCHEMA:
-        raise ResultError(f"{path}: schema {head.get('schema')!r}, this version reads {SCHEMA}")
+        raise ResultError(
+            f"{path}: its schema is {head.get('schema')!r}, and this version reads {SCHEMA}: "
+            "measure again, or show it with the version of mmplugins that wrote it"
+        )
     return read
 
 
@@ -121,7 +124,7 @@ class ResultFile:
 
     Args:
         path: The file, ``.jsonl`` by custom.
-        stamp: Machine and versions now.
+        environment: Machine and versions now.
         settings: How is measured now.
 
     Attributes:
@@ -133,13 +136,13 @@ class ResultFile:
             or other settings.
     """
 
-    def __init__(self, path: str | Path, stamp: dict[str, Any], settings: dict[str, Any]):
+    def __init__(self, path: str | Path, environment: dict[str, Any], settings: dict[str, Any]):
         self.path = Path(path)
         self.results = Results()
-        head = dict(kind="head", schema=SCHEMA, stamp=stamp, settings=settings)
+        head = dict(kind="head", schema=SCHEMA, environment=environment, settings=settings)
         if self.path.exists():
             lines = _whole_lines(self.path)
-            self._refuse_other(lines[0], stamp, settings)
+            self._refuse_other(lines[0], environment, settings)
             head = dict(lines[0], settings=settings)
             lines[0] = head
         else:
@@ -148,12 +151,12 @@ class ResultFile:
         for line in lines:
             self.results.take(line)
 
-    def _refuse_other(self, head: dict, stamp: dict, settings: dict) -> None:
+    def _refuse_other(self, head: dict, environment: dict, settings: dict) -> None:
         fixed = [
             {k: v for k, v in each.items() if k not in FREE_SETTINGS}
             for each in (head["settings"], settings)
         ]
-        other = differences(head["stamp"], stamp) + differences(*fixed)
+        other = differences(head["environment"], environment) + differences(*fixed)
         if other:
             raise ResultError(
                 f"{self.path} was measured otherwise, and such times must not stand in one table "

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .complexity import count_macs, count_parameters
-from .floor import Floor, operations_of
+from .lower_bound import LowerBound, operations_of
 from .memory import inference_memory, release, training_memory
 from .operations import by_operation
 from .peers import Peers, family_of
@@ -22,7 +22,7 @@ from .stages import run_marked, stage_ends
 from .stopwatch import Stopwatch
 from .subjects import Subject
 
-MEASURES = ("inference", "training", "memory", "floor", "stages", "operations")
+MEASURES = ("inference", "training", "memory", "lower_bound", "stages", "operations")
 """What can be measured; parameters and MACs always are."""
 
 USUAL = MEASURES[:-1]
@@ -110,7 +110,7 @@ class Session:
         self.peers = Peers() if settings.peers else None
         self.tasks: list[Task] = []
         self.shared: dict[Key, list[Key]] = {}
-        self._floors: dict[frozenset, tuple[Floor, Key]] = {}
+        self._bounds: dict[frozenset, tuple[LowerBound, Key]] = {}
 
     def run(self) -> None:
         """Measure. Rows that fail are noted and left out; an interrupt leaves what is written."""
@@ -121,9 +121,9 @@ class Session:
                     self._prepare(row)
                 except Exception as error:
                     self._failed(Key(row.label, "row", (0, 0), 0), error)
-                    # Its tasks are not run, so that no other row may rely on its floor.
-                    floors = self._floors.items()
-                    self._floors = {k: v for k, v in floors if v[1].row != row.label}
+                    # Its tasks are not run, so that no other row may rely on its lower bound.
+                    bounds = self._bounds.items()
+                    self._bounds = {k: v for k, v in bounds if v[1].row != row.label}
                     release(self.watch.device)
             # Training last, as its gradients and optimiser states take memory.
             for training in (False, True):
@@ -230,8 +230,8 @@ class Session:
                 plan.append(Task(own, lambda watch: run_marked(subject, images, ends, watch)))
             except ValueError as error:
                 self._failed(own, error)
-        if "floor" in wanted:
-            plan += self._plan_floor(subject, replace(key, what="floor"), images)
+        if "lower_bound" in wanted:
+            plan += self._plan_lower_bound(subject, replace(key, what="lower_bound"), images)
         apart = "operations" in wanted and not row.compile
         if apart and "inference" in wanted:
             plan.append(Task(replace(key, what="operations"), by_operation(infer)))
@@ -243,23 +243,23 @@ class Session:
                 plan.append(Task(own, by_operation(step), rewarm=False))
         return plan
 
-    def _plan_floor(self, subject: Subject, key: Key, images: Tensor) -> list[Task]:
-        """A task for the floor, or none if another row at this size has the same one."""
+    def _plan_lower_bound(self, subject: Subject, key: Key, images: Tensor) -> list[Task]:
+        """A task for the lower bound, or none if another row at this size has the same one."""
         if all(r in self.file.results.times.get(key, ()) for r in range(self.settings.rounds)):
             return []
         try:
             operations = operations_of(subject, images)
             kind = frozenset(operations.items())
-            if kind in self._floors:
-                self.shared[self._floors[kind][1]].append(key)
+            if kind in self._bounds:
+                self.shared[self._bounds[kind][1]].append(key)
                 return []
-            floor = Floor(operations, subject.device)
+            bound = LowerBound(operations, subject.device)
         except Exception as error:
             self._failed(key, error)
             return []
-        self._floors[kind] = floor, key
+        self._bounds[kind] = bound, key
         self.shared[key] = [key]
-        return [Task(key, floor.run)]
+        return [Task(key, bound.run)]
 
 
 class TrainingStep:

@@ -1,6 +1,6 @@
 """Latency of many tasks, measured in turns, so that the machine's drift falls on all alike.
 
-A *task* is one thing to time: inference of a row at a size, a training step, a floor. In each
+A *task* is one thing to time: inference of a row at a size, a training step, a lower bound. In each
 *round* every task is timed once; the order is random and the next round goes through it backwards,
 so that no task always follows the same one and a drift within a pair of rounds cancels. Times of
 two tasks are compared within rounds only (:mod:`.comparison`).
@@ -28,7 +28,7 @@ class Key:
 
     Attributes:
         row: Label of the row.
-        what: ``'inference'``, ``'training'``, ``'floor'``, ``'stages'``, ``'operations'`` or
+        what: ``'inference'``, ``'training'``, ``'lower_bound'``, ``'stages'``, ``'operations'`` or
             ``'operations of training'``.
         size: Height and width of the images.
         batch: Number of images.

@@ -27,7 +27,7 @@ def stage_ends(subject: Subject) -> tuple[list[tuple[nn.Module, str]], str]:
         parts = [(name, getattr(model, name, None)) for name in ("backbone", "neck")]
         return [(module, name) for name, module in parts if isinstance(module, nn.Module)], "head"
     if isinstance(model, TimmBackbone):
-        names = [f"stage {i + 1}" for i in model.out_indices]
+        names = [f"stage {i}" for i in model.out_indices]
         try:
             modules = [model.get_submodule(info["module"]) for info in model.feature_info]
         except AttributeError as error:
@@ -35,7 +35,7 @@ def stage_ends(subject: Subject) -> tuple[list[tuple[nn.Module, str]], str]:
         names[0] = f"up to {names[0]}"
         return list(zip(modules, names, strict=True)), "rest"
     if isinstance(model, PyramidBackbone):
-        stages = [(stage, f"stage {i + 1}") for i, stage in enumerate(model.stages)]
+        stages = [(stage, f"stage {i}") for i, stage in enumerate(model.stages)]
         return [(model.stem, "stem"), *stages], "output norms"
     raise ValueError(f"{subject.row.name}: its stages are not known")
 

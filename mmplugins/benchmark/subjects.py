@@ -7,14 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from mmplugins.backbones.catalog import backbone_config
 from mmplugins.engine.hooks.channels_last import to_channels_last
 
-from .rows import MMPRETRAIN, Row
+from .models import build_model, fold
+from .rows import Row
 from .whole_models import run_network, training_loss
 
 
@@ -124,51 +122,6 @@ class Subject:
         if not here or self.row.dtype == "float32":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, getattr(torch, self.row.dtype))
-
-
-def build_model(row: Row, overrides: Mapping[str, Any] | None = None) -> nn.Module:
-    """The bare module of a row, on the current default device, without any option applied.
-
-    Raises:
-        ValueError: If the name is unknown.
-    """
-    overrides = dict(overrides or {})
-    if row.with_cp:
-        overrides["with_cp"] = True
-    if row.whole:
-        return _build_whole(row)
-    if row.name.startswith(MMPRETRAIN):
-        from .peers import build_mmpretrain
-
-        return build_mmpretrain(row.name.removeprefix(MMPRETRAIN))
-    config = backbone_config(row.name)
-    return MODELS.get(config.pop("type"))(**config, **overrides)
-
-
-def _build_whole(row: Row) -> nn.Module:
-    from mmplugins.engine.config.settings import load_config, task_of
-
-    cfg = load_config(row.name)
-    if row.backbone:
-        from mmplugins.engine.config.composing import compose
-
-        cfg = compose(cfg, row.backbone)
-    task_of(cfg)  # says what is missing if the config does not tell
-    if row.with_cp:
-        cfg.model.backbone.with_cp = True
-    with MODELS.switch_scope_and_registry(cfg.get("default_scope")) as models:
-        # mmengine counts no distributed processes here, and its batch norms would look for them.
-        return revert_sync_batchnorm(models.build(cfg.model))
-
-
-def fold(model: nn.Module) -> None:
-    """Bring a backbone, or all that folds in a whole model, to its deployed form, in place."""
-    if hasattr(model, "switch_to_deploy"):
-        model.switch_to_deploy()
-        return
-    from mmplugins.deployment import reparameterize
-
-    reparameterize(model)
 
 
 def _own_code(forward: Callable) -> Callable:

@@ -9,18 +9,18 @@ from typing import Any
 
 from rich.table import Table
 
-from .places import written
+from .environment import summary
+from .ranks import written
 from .report import rows_in_order
-from .stamp import summary
 from .text_tables import markdown_text, terminal_tables
 
 MIB = 2**20
 
 NOTES = (
     "Times are medians of {rounds} interleaved rounds, with the 10th and 90th percentile. A row's "
-    "place (#) is one more than the number of rows that are surely faster: with a difference that "
+    "rank (#) is one more than the number of rows that are surely faster: with a difference that "
     "is certain within rounds (98 %) and above 2 %; = marks rows that are not told apart from some "
-    "other. Floor: the convolutions, matrix products and attention alone. MACs are "
+    "other. Bound: the convolutions, matrix products and attention alone. MACs are "
     "multiply-accumulates, pooling not among them."
 )
 
@@ -69,7 +69,7 @@ COLUMNS: dict[str, Cell] = {
     "p10 - p90": lambda row, case: _spread(case, "inference"),
     "best": lambda row, case: _best(case, "inference"),
     "images/s": lambda row, case: _scaled(case["images_per_second"], 1, 1),
-    "x floor": lambda row, case: _scaled((case["above_floor"] or {}).get("ratio"), 1, 2),
+    "x bound": lambda row, case: _scaled((case["above_lower_bound"] or {}).get("ratio"), 1, 2),
     "MiB": lambda row, case: _memory(case, "inference"),
     "train ms": lambda row, case: _time(case, "training"),
     "train MiB": lambda row, case: _memory(case, "training"),
@@ -85,7 +85,7 @@ PARTS = {
 
 
 def table_of(report: dict[str, Any], size: list[int], batch: int) -> list[list[str]]:
-    """The table of one size and batch as text, heading first, then rows by :mod:`.places`."""
+    """The table of one size and batch as text, heading first, then rows by :mod:`.ranks`."""
     cells = [
         [cell(row, case) for cell in COLUMNS.values()]
         for row, case in rows_in_order(report, size, batch)
@@ -159,7 +159,10 @@ def sections(report: dict[str, Any]) -> list[tuple[str, list[list[str]]]]:
 
 def notes_of(report: dict[str, Any]) -> list[str]:
     """What stands below the tables: how it was measured, on what, and what failed."""
-    notes = [NOTES.format(rounds=report["settings"].get("rounds", "?")), summary(report["stamp"])]
+    notes = [
+        NOTES.format(rounds=report["settings"].get("rounds", "?")),
+        summary(report["environment"]),
+    ]
     if report["settings"].get("peers"):
         notes.append("Backbones are without output norms, with the same weights as their peers.")
     return notes + [f"Not measured: {line}" for line in failures_of(report)]
@@ -205,14 +208,14 @@ def _csv_line(row: dict[str, Any], case: dict[str, Any]) -> dict[str, Any]:
         macs=(case["macs"] or {}).get("total"),
         pooling=(case["macs"] or {}).get("pooling"),
     )
-    for what in ("inference", "training", "floor"):
+    for what in ("inference", "training", "lower_bound"):
         for name in ("median", "best", "p10", "p90"):
             line[f"{what}_{name}"] = (case[what] or {}).get(name)
     line["rounds"] = (case["inference"] or {}).get("rounds")
-    line["above_floor"] = (case["above_floor"] or {}).get("ratio")
+    line["above_lower_bound"] = (case["above_lower_bound"] or {}).get("ratio")
     for what in ("inference", "training"):
         line[f"{what}_peak_bytes"] = case["memory"].get(what, {}).get("peak")
-        line[f"{what}_place"] = case["rank"].get(what, {}).get("place")
+        line[f"{what}_place"] = case["rank"].get(what, {}).get("rank")
         line[f"{what}_tied"] = case["rank"].get(what, {}).get("tied")
     line["saved_bytes"] = case["memory"].get("training", {}).get("saved")
     reasons = [f"{what}: {reason}" for what, reason in case["failures"].items()]

@@ -34,10 +34,10 @@ from mmplugins.engine.resume.whole_checkpoints import resumable_files
 from mmplugins.utils import write_whole
 
 from .budget import Budget, schedule, shapes_loaders, use_shapes
+from .environment import describe_environment
 from .memory import release
 from .palette import timm_family
 from .speed import reason_of
-from .stamp import make_stamp
 
 
 @dataclass(frozen=True)
@@ -294,7 +294,7 @@ def run_trial(
         failure=None,
     )  # fmt: skip
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    result["stamp"] = make_stamp(device)
+    result["environment"] = describe_environment(device)
     began, resumed = time.monotonic(), False
     try:
         result["task"] = task_name(load_config(trial.config))

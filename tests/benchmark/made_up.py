@@ -19,9 +19,11 @@ LOST = "a <lost> row"
 
 def write_results(path: Path) -> Path:
     """Write five rows at three sizes, exact power laws with 1 % more in each of 7 rounds."""
-    stamp = dict(processor="A <Processor>", gpu=None, threads=2, packages={"torch": "9.9"},
+    environment = dict(processor="A <Processor>", gpu=None, threads=2, packages={"torch": "9.9"},
                  date="2026-01-02 03:04:05")  # fmt: skip
-    lines = [dict(kind="head", schema=1, stamp=stamp, settings=dict(rounds=7, device="cpu"))]
+    lines = [
+        dict(kind="head", schema=2, environment=environment, settings=dict(rounds=7, device="cpu"))
+    ]
     for row, (family, base, exponent) in ROWS.items():
         name, _, options = row.partition(":")
         lines.append(

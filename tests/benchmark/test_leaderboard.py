@@ -66,10 +66,10 @@ def test_places_only_where_seeds_tell(board):
     assert list(rows) == [
         "caformer_s18", "riformer_s12", "poolformer_s12", "poolformer_s24", "lost"
     ]  # fmt: skip
-    assert rows["caformer_s18"]["place"] == rows["riformer_s12"]["place"]
-    assert rows["caformer_s18"]["place"] == dict(place=1, tied=True)
-    assert rows["poolformer_s12"]["place"] == dict(place=3, tied=False)
-    assert rows["poolformer_s24"]["place"] is None and rows["lost"]["place"] is None
+    assert rows["caformer_s18"]["rank"] == rows["riformer_s12"]["rank"]
+    assert rows["caformer_s18"]["rank"] == dict(rank=1, tied=True)
+    assert rows["poolformer_s12"]["rank"] == dict(rank=3, tied=False)
+    assert rows["poolformer_s24"]["rank"] is None and rows["lost"]["rank"] is None
 
 
 def test_one_order_in_table_and_files():
@@ -79,7 +79,7 @@ def test_one_order_in_table_and_files():
     expected = [("1=", "a"), ("1=", "wide"), ("2=", "b")]
     assert [tuple(line[:2]) for line in table_of_task(board["tasks"][0])[1:]] == expected
     lines = list(csv.DictReader(io.StringIO(board_csv(board))))[::3]
-    assert [(line["place"] + "=", line["label"]) for line in lines] == expected
+    assert [(line["rank"] + "=", line["label"]) for line in lines] == expected
     assert all(line["tied"] == "True" for line in lines)
     shown = [line for line in board_markdown(board).splitlines() if "= |" in line]
     assert [tuple(line.strip("| ").split(" | ")[:2]) for line in shown] == expected
@@ -89,7 +89,7 @@ def test_the_same_seed_thrice_is_one_seed():
     """Without a seed of its own, a training is one of chance and counts."""
     same = [result("a", 0, 50.0)] * 3 + [result("b", None, 60.0 + i) for i in range(3)]
     rows = rows_of(make_board(same, STAMP))
-    assert rows["a"]["place"] is None and rows["b"]["place"] == dict(place=1, tied=False)
+    assert rows["a"]["rank"] is None and rows["b"]["rank"] == dict(rank=1, tied=False)
 
 
 def test_places_withheld_are_said_so(board):
@@ -138,7 +138,7 @@ def test_cost_of_another_backbone_of_the_family_is_not_taken(tmp_path):
     row = dict(row=str(config), name=str(config), backbone="", family="poolformer", whole=True,
                failure=None, parameters=dict(total=7, by_part=dict(backbone=5)),
                cases=[])  # fmt: skip
-    report = dict(stamp=STAMP, settings={}, cases=[], rows=[row])
+    report = dict(environment=STAMP, settings={}, cases=[], rows=[row])
     results = [result(f"poolformer_{arch}", 0, 50.0, source="x") for arch in ("s12", "s36")]
     rows = rows_of(make_board(results, STAMP, None, report))
     assert rows["poolformer_s12"]["cost"]["backbone_parameters"] == 5
@@ -148,18 +148,20 @@ def test_cost_of_another_backbone_of_the_family_is_not_taken(tmp_path):
 def test_machines_are_those_of_the_trainings():
     """Not that of the last call, which may have trained nothing."""
     first, second = dict(STAMP, threads=1), dict(STAMP, threads=3, date="2026-02-02 00:00:00")
-    stamps = (first, dict(first, date="2026-01-04 00:00:00"), second)
-    results = [result("a", i, 50.0, stamp=stamp) for i, stamp in enumerate(stamps)]
+    environments = (first, dict(first, date="2026-01-04 00:00:00"), second)
+    results = [
+        result("a", i, 50.0, environment=environment) for i, environment in enumerate(environments)
+    ]
     board = make_board([*results, result("b", 0, 50.0)], STAMP, BUDGET)
-    assert board["stamp"] == STAMP and board["trained_on"] == [first, second]
+    assert board["environment"] == STAMP and board["trained_on"] == [first, second]
     (note,) = [note for note in notes_of_board(board) if "Trained for" in note]
     assert "1 threads, torch ?, 2026-01-02; and on A Processor, 3 threads" in note
     assert "2 threads" not in note
-    stamp = board_section(board, "Leaderboard").stamp
-    assert stamp["threads"] == "1 or 3" and stamp["processor"] == "A Processor"
+    environment = board_section(board, "Leaderboard").environment
+    assert environment["threads"] == "1 or 3" and environment["processor"] == "A Processor"
     unknown = make_board([result("b", 0, 50.0)], STAMP, BUDGET)
     assert "threads" not in "".join(notes_of_board(unknown)) and unknown["trained_on"] == []
-    assert board_section(unknown, "Leaderboard").stamp["threads"] == 2
+    assert board_section(unknown, "Leaderboard").environment["threads"] == 2
 
 
 def test_table(board):
@@ -192,7 +194,7 @@ def test_plot_shows_rows_with_score_and_cost(board):
     shown = {text.get_text() for text in figure.axes[0].texts}
     assert shown == {"poolformer_s12", "caformer_s18", "poolformer_s24"}
     section = board_section(board, "Leaderboard")
-    assert len(section.plots) == 1 and section.stamp["steps"] == 9
+    assert len(section.plots) == 1 and section.environment["steps"] == 9
 
 
 def test_other_steps_and_recipes_are_other_rows():

@@ -84,7 +84,7 @@ def test_another_function_is_refused():
         "stages.3.blocks.1.layer_scale2.scale"
     ].mul(1.01)
     wrong = Subject(Row("poolformer_s12"), weights=other, out_norm=None)
-    with pytest.raises(ValueError, match="not the same function: stage 4 differs by"):
+    with pytest.raises(ValueError, match="not the same function: stage 3 differs by"):
         check_equal(wrong, ours.infer(images), images)
     maps = ours.infer(images)
     with pytest.raises(ValueError, match="4 maps, expected 3"):

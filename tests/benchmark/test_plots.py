@@ -44,7 +44,7 @@ def test_each_case_has_its_plots(report):
 
 def test_nothing_measured_nothing_drawn():
     results = Results()
-    results.take(dict(kind="head", stamp={}, settings={}))
+    results.take(dict(kind="head", environment={}, settings={}))
     assert plots_of(make_report(results)) == {}
     assert accuracy_against_latency([], "AP", "title") is None
 

@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 
+from mmplugins.benchmark.environment import describe_environment
 from mmplugins.benchmark.report import make_report
 from mmplugins.benchmark.results import ResultError, ResultFile, read_results
 from mmplugins.benchmark.rows import parse_row
 from mmplugins.benchmark.session import MEASURES, Session, Settings
 from mmplugins.benchmark.speed import Key
-from mmplugins.benchmark.stamp import make_stamp
 from mmplugins.benchmark.tables import PARTS, sections
 
 SIZE = (32, 48)
@@ -42,7 +42,7 @@ class Silent:
 def run(tmp_path, watch, small_models):
     def run(*rows, path=tmp_path / "results.jsonl", stop_after=None, **settings):
         settings = Settings(**{"sizes": (SIZE,), "rounds": 25, **settings})
-        file = ResultFile(path, make_stamp("cpu"), settings.fixed())
+        file = ResultFile(path, describe_environment("cpu"), settings.fixed())
         listener = Silent(stop_after)
         session = Session([parse_row(row) for row in rows], settings, file, listener, watch)
         try:
@@ -54,16 +54,16 @@ def run(tmp_path, watch, small_models):
     return run
 
 
-def places(report):
+def ranks(report):
     return {row["row"]: row["cases"][0]["rank"]["inference"] for row in report["rows"]}
 
 
 def test_planted_ten_percent_are_seen_and_planted_nothing_is_not(run):
     run("a", "b", "c+0.1", measures=("inference",))
-    assert places(run.report) == {
-        "a": dict(place=1, tied=True),
-        "b": dict(place=1, tied=True),
-        "c+0.1": dict(place=3, tied=False),
+    assert ranks(run.report) == {
+        "a": dict(rank=1, tied=True),
+        "b": dict(rank=1, tied=True),
+        "c+0.1": dict(rank=3, tied=False),
     }
     verdicts = {(p["row"], p["other"]): p["verdict"] for p in run.report["pairs"]}
     assert verdicts == {("a", "b"): "tie", ("a", "c+0.1"): "faster", ("b", "c+0.1"): "faster"}
@@ -80,7 +80,7 @@ def test_all_measures_of_a_row(run):
     assert second["macs"]["total"] == 2 * first["macs"]["total"]
     assert second["memory"]["inference"]["peak"] > first["memory"]["inference"]["peak"]
     assert list(first["training"]["parts"]) == ["forward", "backward", "optimizer"]
-    assert first["floor"]["rounds"] == first["inference"]["rounds"] == 3
+    assert first["lower_bound"]["rounds"] == first["inference"]["rounds"] == 3
     assert first["images_per_second"] == pytest.approx(1 / first["inference"]["median"])
     assert set(first["failures"]) == {"stages"}  # two convolutions have no stages one could tell
     assert sum(listener.planned_seconds) == pytest.approx(sum(listener.seconds))
@@ -168,15 +168,15 @@ def test_other_settings_or_another_machine_are_refused(run, tmp_path, monkeypatc
     run("a", rounds=1, measures=("inference",))
     with pytest.raises(ResultError, match="threads: 1, now 2.*another file"):
         run("a", rounds=1, measures=("inference",), threads=2)
-    monkeypatch.setattr("mmplugins.benchmark.stamp.processor_name", lambda: "another one")
+    monkeypatch.setattr("mmplugins.benchmark.environment.processor_name", lambda: "another one")
     with pytest.raises(ResultError, match="processor: .* now 'another one'"):
         run("a", rounds=1, measures=("inference",))
 
 
 def test_rows_of_one_network_share_their_floor(run):
-    run("a", "b:channels_last", rounds=2, measures=("inference", "floor"))
+    run("a", "b:channels_last", rounds=2, measures=("inference", "lower_bound"))
     a, b = run.report["rows"]
-    assert a["cases"][0]["floor"] == b["cases"][0]["floor"] is not None
+    assert a["cases"][0]["lower_bound"] == b["cases"][0]["lower_bound"] is not None
 
 
 def test_what_does_not_apply_is_left_out_without_a_failure(run, monkeypatch):
@@ -185,7 +185,7 @@ def test_what_does_not_apply_is_left_out_without_a_failure(run, monkeypatch):
     listener = run("a:deploy", "a:compile", rounds=2, measures=tuple(set(MEASURES) - {"stages"}))
     deployed, compiled = (row["cases"][0] for row in run.report["rows"])
     assert deployed["training"] is None and "training" not in deployed["memory"]
-    assert not compiled["memory"] and compiled["training"] and compiled["floor"]
+    assert not compiled["memory"] and compiled["training"] and compiled["lower_bound"]
     assert not listener.failures
 
 
@@ -208,8 +208,10 @@ def test_not_a_file_of_results(tmp_path):
     with pytest.raises(ResultError, match="first line is no head"):
         read_results(path)
     path.write_text('{"kind": "head", "schema": 99}\n')
-    with pytest.raises(ResultError, match="schema 99"):
+    with pytest.raises(ResultError, match="its schema is 99.*measure again"):
         read_results(path)
-    path.write_text('{"kind": "head", "schema": 1, "stamp": {}, "settings": {}}\nnonsense\n{}\n')
+    path.write_text(
+        '{"kind": "head", "schema": 2, "environment": {}, "settings": {}}\nnonsense\n{}\n'
+    )
     with pytest.raises(ResultError, match="line 2: not JSON"):
         read_results(path)

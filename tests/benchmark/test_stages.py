@@ -6,7 +6,7 @@ from mmplugins.benchmark.stages import run_marked, stage_ends
 from mmplugins.benchmark.stopwatch import Stopwatch
 from mmplugins.benchmark.subjects import Subject
 
-STAGES = ["stage 1", "stage 2", "stage 3", "stage 4"]
+STAGES = ["stage 0", "stage 1", "stage 2", "stage 3"]
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,7 @@ STAGES = ["stage 1", "stage 2", "stage 3", "stage 4"]
     [
         ("poolformer_s12", ["stem", *STAGES, "output norms"]),
         ("poolformer_s12:deploy", ["stem", *STAGES, "output norms"]),
-        ("timm/resnet18", ["up to stage 1", *STAGES[1:], "rest"]),
+        ("timm/resnet18", ["up to stage 0", *STAGES[1:], "rest"]),
         ("configs/semantic_fpn/semantic-fpn_shapes.py", ["backbone", "neck", "head"]),
         ("configs/retinanet/retinanet_shapes.py", ["backbone", "neck", "head"]),
     ],

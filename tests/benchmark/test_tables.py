@@ -29,9 +29,9 @@ def about(row, what, size=(512, 512)):
 @pytest.fixture
 def report():
     results = Results()
-    stamp = dict(processor="A Processor", gpu=None, threads=2, packages={"torch": "9.9"},
+    environment = dict(processor="A Processor", gpu=None, threads=2, packages={"torch": "9.9"},
                  date="2026-01-02 03:04:05")  # fmt: skip
-    results.take(dict(kind="head", stamp=stamp, settings=dict(rounds=9)))
+    results.take(dict(kind="head", environment=environment, settings=dict(rounds=9)))
     for name, milliseconds in (("slow", 30.0), ("fast", 10.0)):
         results.take(
             dict(
@@ -52,8 +52,8 @@ def report():
                 seconds = milliseconds * (1 + 0.01 * r) * factor / 1000
                 line = dict(kind="sample", round=r)
                 results.take({**line, **about(name, "inference", size), "seconds": {"i": seconds}})
-                floor = {"floor": seconds / 2}
-                results.take({**line, **about(name, "floor", size), "seconds": floor})
+                lower_bound = {"lower_bound": seconds / 2}
+                results.take({**line, **about(name, "lower_bound", size), "seconds": lower_bound})
                 stages = {"stem": seconds / 4, "stage 1": seconds * 3 / 4}
                 results.take({**line, **about(name, "stages", size), "seconds": stages})
     results.take(dict(kind="failure", row="lost", what="row", size=[0, 0], batch=0, reason="gone"))
@@ -75,7 +75,7 @@ def test_spread_of_samples():
 def test_fastest_first_and_empty_columns_left_out(report):
     heading, *lines = table_of(report, [512, 512], 2)
     assert heading == [
-        "#", "row", "params M", "MACs G", "ms", "p10 - p90", "best", "images/s", "x floor", "MiB",
+        "#", "row", "params M", "MACs G", "ms", "p10 - p90", "best", "images/s", "x bound", "MiB",
         "train ms",
     ]  # fmt: skip
     assert lines[0] == [
@@ -143,13 +143,13 @@ def test_all_tables_have_one_order():
             results.take({**line, "seconds": {"i": seconds[r % 3]}})
             line["what"] = "stages"
             results.take({**line, "seconds": {"stem": seconds[r % 3]}})
-    results.stamp = dict(processor="P", gpu=None, threads=1, packages={}, date="2026-01-02")
+    results.environment = dict(processor="P", gpu=None, threads=1, packages={}, date="2026-01-02")
     report = make_report(results)
     expected = [["1=", "steady"], ["1=", "wild"], ["2=", "second"]]
     assert [line[:2] for line in table_of(report, [512, 512], 2)[1:]] == expected
     lines = list(csv.DictReader(io.StringIO(csv_text(report))))
     assert [[line["inference_place"], line["row"]] for line in lines] == [
-        [place.rstrip("="), row] for place, row in expected
+        [rank.rstrip("="), row] for rank, row in expected
     ]
     assert {line["inference_tied"] for line in lines} == {"True"}
     shown = [line.split(" | ")[:2] for line in markdown(report).splitlines() if "=" in line[:5]]

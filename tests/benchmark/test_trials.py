@@ -67,7 +67,7 @@ def test_an_interrupted_trial_goes_on(done):
     assert result["failure"] is None and 0 <= result["score"] <= 100
     assert result["score"] == result["metrics"]["mIoU"]
     assert trial.done() == json.loads(json.dumps(result))
-    assert result["stamp"]["threads"] == torch.get_num_threads()
+    assert result["environment"]["threads"] == torch.get_num_threads()
     assert not list(trial.folder.glob("*.pth"))
 
 

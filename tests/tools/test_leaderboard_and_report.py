@@ -68,7 +68,7 @@ def test_what_speaks_against_measuring_is_said_before_training(
     options, message, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    head = dict(kind="head", schema=1, stamp=dict(processor="another one"), settings={})
+    head = dict(kind="head", schema=2, environment=dict(processor="another one"), settings={})
     Path("leaderboard").mkdir()
     Path("leaderboard/cost.jsonl").write_text(json.dumps(head) + "\n")
     tool = load("leaderboard")

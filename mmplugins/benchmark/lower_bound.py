@@ -1,17 +1,15 @@
-"""The floor of a row: the time of its convolutions, matrix products and attention alone.
+"""The lower bound of a row: the time of its convolutions, matrix products and attention alone.
 
 One pass of the eager row is watched and every such operation noted, with its shapes and dtype as it
-runs (deployed or not, under autocast or not; without kernels that fuse more into it). The floor
-then does nothing but these operations, as often as the row does, on tensors of the same shapes. All
-that a model does in between, norms, activations, scales, shortcuts, changes of layout, is what lies
-above the floor.
+runs (deployed or not, under autocast or not). The lower bound then does nothing but these
+operations, as often as the row does, on tensors of the same shapes. What a model does in between,
+norms, activations, scales, shortcuts, changes of memory format, is what lies above the bound.
 
-The floor does not depend on the row's memory layout: of each operation the fastest of its equal
-forms is taken, found by a short trial of each. A convolution runs contiguous, channels-last, or
-channels-last with weights packed beforehand; a pointwise one also as a linear layer, and a linear
-layer also as a pointwise convolution. So forms of one network have the same floor, and a model
-whose layout is poorly chosen stands high above it. Equal operations share their tensors, and biases
-are applied by the operation itself.
+The bound does not depend on the row's memory format: of each operation the fastest of its equal
+forms is taken, found by a short trial of each. A convolution runs contiguous or channels-last; a
+pointwise one also as a linear layer, and a linear layer also as a pointwise convolution. So forms
+of one network have the same bound. Equal operations share their tensors, and biases are applied by
+the operation itself.
 """
 
 from __future__ import annotations
@@ -27,8 +25,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-
-from mmplugins.functional.inference_conv import Geometry, can_fuse, fused_conv2d, pack_weight
 
 from .memory import shape_twin
 from .stopwatch import Stopwatch, undisturbed
@@ -152,20 +148,14 @@ def forms_of(operation: Operation, device: torch.device) -> dict[str, Callable[[
     if x.ndim == 4:
         last = [t.contiguous(memory_format=torch.channels_last) for t in inputs]
         forms["channels_last"] = convolution(*last)
-        stride, padding, dilation = operation.settings[:3]
-        geometry = Geometry(padding, stride, dilation, groups)
-        with torch.no_grad():
-            if not transposed and can_fuse(*last):
-                packed = pack_weight(last[1], geometry, last[0].shape)
-                forms["packed"] = lambda: fused_conv2d(last[0], packed, bias, geometry)
     if operation.kind == "linear":
         rows, matrix = filled((prod(x.shape) // x.shape[1], x.shape[1])), weight.flatten(1)
         forms["linear"] = lambda: F.linear(rows, matrix, bias)
     return forms
 
 
-class Floor:
-    """The floor of a row at a size, ready to be timed.
+class LowerBound:
+    """The lower bound of a row at a size, ready to be timed.
 
     Args:
         operations: As :func:`operations_of` returns them.
@@ -189,12 +179,12 @@ class Floor:
                 self._runs.append((forms[best], count))
 
     def run(self, watch: Stopwatch) -> None:
-        """Do all operations once, as one lap ``'floor'``."""
+        """Do all operations once, as one lap ``'lower_bound'``."""
         with torch.no_grad():
             for operation, count in self._runs:
                 for _ in range(count):
                     operation()
-        watch.lap("floor")
+        watch.lap("lower_bound")
 
 
 def _best_time(run: Callable[[], Any], watch: Stopwatch) -> float:

@@ -21,7 +21,7 @@ PACKAGES = (
 """Packages whose versions matter."""
 
 
-def make_stamp(device: str | torch.device) -> dict[str, Any]:
+def describe_environment(device: str | torch.device) -> dict[str, Any]:
     """Describe the machine, the versions and the moment.
 
     Args:
@@ -73,19 +73,19 @@ def checked_device(device: str | torch.device) -> torch.device:
     return found
 
 
-def differences(stamp: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """What differs between two stamps apart from the date, one line each."""
+def differences(environment: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """What differs between two environments apart from the date, one line each."""
     return [
-        f"{key}: {stamp.get(key)!r}, now {other.get(key)!r}"
-        for key in sorted({*stamp, *other} - {"date"})
-        if stamp.get(key) != other.get(key)
+        f"{key}: {environment.get(key)!r}, now {other.get(key)!r}"
+        for key in sorted({*environment, *other} - {"date"})
+        if environment.get(key) != other.get(key)
     ]
 
 
-def summary(stamp: dict[str, Any]) -> str:
+def summary(environment: dict[str, Any]) -> str:
     """One line: machine, threads, version of torch, day."""
-    where = stamp["gpu"] or f"{stamp['processor']}, {stamp['threads']} threads"
-    return f"{where}, torch {stamp['packages'].get('torch', '?')}, {stamp['date'][:10]}"
+    where = environment["gpu"] or f"{environment['processor']}, {environment['threads']} threads"
+    return f"{where}, torch {environment['packages'].get('torch', '?')}, {environment['date'][:10]}"
 
 
 def processor_name() -> str:

@@ -1,4 +1,4 @@
-"""What the floor is made of: the same products as the row, each in a form that gives the same."""
+"""The lower bound holds the products of its row, each in an equal form."""
 
 from math import prod
 
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmplugins.benchmark.complexity import count_macs
-from mmplugins.benchmark.floor import Floor, Operation, forms_of, operations_of
+from mmplugins.benchmark.lower_bound import LowerBound, Operation, forms_of, operations_of
 from mmplugins.benchmark.rows import parse_row
 from mmplugins.benchmark.stopwatch import Stopwatch
 from mmplugins.benchmark.subjects import Subject
@@ -38,7 +38,7 @@ def macs_of(operation: Operation) -> int:
         "configs/semantic_fpn/semantic-fpn_shapes.py", "configs/mask_rcnn/mask-rcnn_shapes.py",
     ],
 )  # fmt: skip
-def test_floor_has_all_products_of_the_row(row):
+def test_the_bound_has_all_products_of_the_row(row):
     subject = Subject(parse_row(row))
     operations = operations_of(subject, subject.images((64, 96)))
     found = sum(macs_of(operation) * count for operation, count in operations.items())
@@ -102,18 +102,18 @@ def test_all_forms_of_an_operation_agree(operations):
 def test_floor_runs_each_operation_as_often_as_the_row(operations, monkeypatch):
     runs = []
     monkeypatch.setattr(
-        "mmplugins.benchmark.floor.forms_of",
+        "mmplugins.benchmark.lower_bound.forms_of",
         lambda operation, device: {"only": lambda: runs.append(operation)},
     )
     operations = operations + operations
-    floor = Floor(operations, CPU)
-    assert set(floor.chosen.values()) == {"only"}
+    lower_bound = LowerBound(operations, CPU)
+    assert set(lower_bound.chosen.values()) == {"only"}
     runs.clear()
     watch = Stopwatch()
     watch.start()
-    floor.run(watch)
+    lower_bound.run(watch)
     assert {o: runs.count(o) for o in operations} == dict(operations)
-    assert set(watch.stop()) == {"floor"}
+    assert set(watch.stop()) == {"lower_bound"}
 
 
 def test_the_fastest_form_is_taken(operations, monkeypatch):
@@ -125,11 +125,11 @@ def test_the_fastest_form_is_taken(operations, monkeypatch):
 
         return {"slow": run(3.0), "fast": run(1.0), "middling": run(2.0)}
 
-    monkeypatch.setattr("mmplugins.benchmark.floor.forms_of", forms)
+    monkeypatch.setattr("mmplugins.benchmark.lower_bound.forms_of", forms)
     monkeypatch.setattr(
-        "mmplugins.benchmark.floor.Stopwatch", lambda device: Stopwatch(clock=lambda: now[0])
+        "mmplugins.benchmark.lower_bound.Stopwatch", lambda device: Stopwatch(clock=lambda: now[0])
     )
-    assert set(Floor(operations, CPU).chosen.values()) == {"fast"}
+    assert set(LowerBound(operations, CPU).chosen.values()) == {"fast"}
 
 
 def test_compiled_rows_are_refused():
