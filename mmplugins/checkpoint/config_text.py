@@ -1,0 +1,143 @@
+"""The config that mmengine writes into checkpoints, read as data: nothing in its text runs.
+
+mmengine itself reads such a text by running it. It is a list of assignments of literals, with
+``dict(name=value)`` in place of braces, and that is all that is understood here. The data are then
+looked through as well, for a config names what is built: only names that OpenMMLab's registries
+know, and no imports but those of OpenMMLab and this package.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import Registry, root
+
+from mmplugins.utils import few
+
+from .reading import CheckpointError
+
+_LIBRARIES = ("mmplugins", "mmdet", "mmseg", "mmpretrain", "mmengine", "mmcv")
+"""Packages that a config from a file may import: those that are imported for any model."""
+
+_SUPPRESSIONS = ("nms", "soft_nms", "nms_quadri", "nms_rotated", "nms_match")
+"""Types of `nms=dict(type=...)`, which mmcv hands to Python's `eval`."""
+
+_EVALUATES = ("CameraMotionCompensation",)
+"""Registered classes that run a text of their config."""
+
+_NAMES = {"inf": float("inf"), "nan": float("nan")}  # as Python writes these numbers
+
+
+def config_from_text(text: str, source: str) -> Config:
+    """Read the text of a config, as ``Config.pretty_text`` writes it, without running it.
+
+    Args:
+        text: Assignments of literals.
+        source: Where it comes from, for messages.
+
+    Raises:
+        CheckpointError: If it holds anything but literals.
+    """
+    values: dict[str, Any] = {}
+    try:
+        for statement in ast.parse(text).body:
+            match statement:
+                case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                    values[name] = literal_value(value)
+                case _:
+                    raise ValueError(ast.unparse(statement)[:60])
+    except (SyntaxError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"the config in {source} is not plain data ({error}): expected `name = literal`, as "
+            "mmengine writes it. Give the config file itself: CONFIG CHECKPOINT"
+        ) from error
+    return Config(values)
+
+
+def literal_value(node: ast.expr) -> Any:
+    """The value of a parsed literal; ``dict(name=value)`` and ``dict({...})`` are literals too.
+
+    Raises:
+        ValueError: If it is anything else.
+        TypeError: If a key cannot be one.
+    """
+    match node:
+        case ast.Call(func=ast.Name(id="dict"), args=args, keywords=words):
+            if any(word.arg is None for word in words) or len(args) > 1:
+                raise ValueError(f"a call, {ast.unparse(node)[:60]}")
+            start = literal_value(args[0]) if args else {}
+            if not isinstance(start, dict):
+                raise ValueError(f"a call, {ast.unparse(node)[:60]}")
+            return {**start, **{word.arg: literal_value(word.value) for word in words}}
+        case ast.Dict(keys=keys, values=values):
+            if None in keys:
+                raise ValueError("a dict unpacked into another")
+            names = [literal_value(key) for key in keys]
+            return dict(zip(names, map(literal_value, values), strict=True))
+        case ast.List(elts=elements):
+            return [literal_value(element) for element in elements]
+        case ast.Tuple(elts=elements):
+            return tuple(literal_value(element) for element in elements)
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Name(id=name)) if name in _NAMES:
+            return -_NAMES[name]
+        case ast.Name(id=name) if name in _NAMES:
+            return _NAMES[name]
+    return ast.literal_eval(node)
+
+
+def check_harmless(parts: Mapping[str, Any], source: str) -> None:
+    """Make sure that building parts of a config builds registered classes only.
+
+    A registry that does not know a name takes it for the path of a Python object, ``os.system``
+    say, and calls that. Call this once the registries are filled.
+
+    Args:
+        parts: What will be built, and ``custom_imports``.
+        source: Where it comes from, for messages.
+
+    Raises:
+        CheckpointError: If a type is none that is registered, or a foreign module is imported.
+    """
+    wrong = [f"type={kind!r}" for kind in _types(parts) if not is_registered(kind)]
+    imports = (parts.get("custom_imports") or {}).get("imports") or []
+    imports = [imports] if isinstance(imports, str) else imports
+    wrong += [f"custom_imports={n!r}" for n in imports if str(n).split(".")[0] not in _LIBRARIES]
+    if wrong:
+        raise CheckpointError(
+            f"the config in {source} names what OpenMMLab and mmplugins do not have: {few(wrong)}. "
+            "Building it would run code of that name. If you trust the file as your own code, "
+            "import what it needs and add --trust (trust=True)"
+        )
+
+
+def is_registered(kind: Any) -> bool:
+    """Whether a type in a config is the name of something registered, with or without its scope."""
+    if not isinstance(kind, str):
+        return False
+    scope, _, name = kind.rpartition(".")
+    if scope not in ("", *_LIBRARIES) or name in _EVALUATES:
+        return False
+    known = any(name in registry.module_dict for registry in _registries())
+    return known or kind in _SUPPRESSIONS
+
+
+def _types(value: Any) -> Iterator[Any]:
+    if isinstance(value, Mapping):
+        if "type" in value:
+            yield value["type"]
+        for item in value.values():
+            yield from _types(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _types(item)
+
+
+def _registries() -> Iterator[Registry]:
+    """All registries of OpenMMLab, of every scope."""
+    for one in vars(root).values():
+        if isinstance(one, Registry):
+            yield one
+            yield from one.children.values()

@@ -1,0 +1,210 @@
+"""From a file to a model that predicts: config and checkpoint, checkpoint alone, folder, exported."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS, MODELS
+from torch import nn
+
+from mmplugins.backbones.deploy_state import MARK
+from mmplugins.checkpoint import CheckpointError, find_weights, load_source
+from mmplugins.checkpoint.config_text import check_harmless, config_from_text, is_registered
+from mmplugins.checkpoint.whole_model import match_model
+from mmplugins.deployment import reparameterize
+from mmplugins.engine import SettingError, load_composed
+from mmplugins.engine.config.settings import merge_options, task_of
+
+from .inputs import InputError
+from .model import LoadedModel, TorchRuntime, pipeline_of, scope_of
+
+EXPORTED = (".onnx", ".xml", ".pt2")
+"""Suffixes of exported files: ONNX, OpenVINO, torch.export."""
+
+
+def load_model(
+    model: str | os.PathLike,
+    checkpoint: str | os.PathLike | None = None,
+    *,
+    device: str | None = None,
+    backbone: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    deploy: bool = False,
+    trust: bool = False,
+    **runtime: Any,
+) -> LoadedModel:
+    """Load a trained model for prediction.
+
+    Args:
+        model: A config file (``.py``) with a ``checkpoint`` beside it; or, alone, a checkpoint that
+            holds its config, as mmengine writes it; a model folder; or an exported file (``.onnx``,
+            ``.xml``, ``.pt2``).
+        checkpoint: Weights, in trained or deploy form: a file or address.
+        device: ``'cpu'``, ``'cuda:0'``; the first GPU if there is one by default.
+        backbone: As in :func:`.compose`, for a config that was trained with ``--backbone``.
+        options: Dotted names to values to merge into the config.
+        deploy: Fold the model (:func:`.reparameterize`): faster, equal up to rounding.
+        trust: Believe a config from a checkpoint or folder as your own code. Without it such a
+            config is read as data, and builds only what OpenMMLab and this package register.
+        runtime: For exported files, see :func:`mmplugins.deployment.load_exported`.
+
+    Raises:
+        InputError: If a file does not exist or is of another kind.
+        SettingError: If the config cannot be used.
+        CheckpointError: If the weights cannot be read, do not fit, or their config is not plain.
+    """
+    path = os.path.expanduser(os.fspath(model))
+    if checkpoint is None and Path(path).suffix == ".py":
+        raise InputError(f"{path} is a config: give its checkpoint too, CONFIG CHECKPOINT")
+    if checkpoint is not None:
+        cfg = load_composed(path, backbone, dict(options or {}))
+        content = _read(checkpoint)
+        name = os.fspath(checkpoint)
+    elif os.path.isdir(path):
+        from mmplugins.deployment.model_folder import read_folder
+
+        content, cfg = read_folder(path, trust)
+        name = path
+    elif Path(path).suffix in EXPORTED:
+        from .exported import load_exported_model
+
+        return load_exported_model(path, device=device, trust=trust, **runtime)
+    else:
+        content = _read(path)
+        cfg, name = config_in(content, path, trust), path
+    if runtime:
+        raise InputError(f"{', '.join(runtime)}: only exported files take this")
+    if checkpoint is None:
+        merge_options(cfg, dict(options or {}))
+    task = task_of(cfg)
+    built = build_model(cfg, content, name, deploy)
+    where = torch.device(device or ("cuda:0" if torch.cuda.is_available() else "cpu"))
+    try:
+        built.to(where)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {device!r} cannot be used: {error}") from error
+    own = trust or checkpoint is not None
+    classes, palette = names_and_colours(cfg, content.get("meta") or {}, own)
+    return LoadedModel(name, cfg, task, classes, palette, TorchRuntime(built))
+
+
+def _read(checkpoint: str | os.PathLike) -> dict[str, Any]:
+    if "://" not in os.fspath(checkpoint) and not Path(checkpoint).expanduser().is_file():
+        raise InputError(
+            f"checkpoint {os.fspath(checkpoint)!r} does not exist (looked for "
+            f"{Path(checkpoint).expanduser().resolve()})"
+        )
+    return load_source(checkpoint)
+
+
+def config_in(content: Mapping[str, Any], source: str, trust: bool) -> Config:
+    """The config that a checkpoint holds.
+
+    Raises:
+        CheckpointError: If it holds none, or one that is not plain data.
+    """
+    meta = content.get("meta") or {}
+    text = meta.get("cfg") or meta.get("config")
+    if not isinstance(text, str) or not text.strip():
+        raise CheckpointError(
+            f"{source} holds no config (mmengine's own checkpoints do): give it too, "
+            "CONFIG CHECKPOINT"
+        )
+    return trusted_config(text, source) if trust else safe_config(text, source)
+
+
+def trusted_config(text: str, source: str) -> Config:
+    """A config of the user's trust: read, and what it imports imported, as mmengine does."""
+    try:
+        return Config.fromstring(text, ".py")
+    except Exception as error:  # it is a program, and may fail like one
+        raise CheckpointError(
+            f"the config in {source} cannot be read, {type(error).__name__}: {error}"
+        ) from error
+
+
+def safe_config(text: str, source: str) -> Config:
+    """A config of unknown origin: literals only, and of those only registered names are built."""
+    cfg = config_from_text(text, source)
+    if task_of(cfg) == "segmentation":
+        from mmseg.utils import register_all_modules
+    else:
+        from mmdet.utils import register_all_modules
+    register_all_modules(init_default_scope=False)
+    check_harmless(dict(model=cfg.get("model"), custom_imports=cfg.get("custom_imports")), source)
+    check_harmless(dict(pipeline=pipeline_of(cfg)), source)
+    return cfg
+
+
+def build_model(
+    cfg: Config, content: Mapping[str, Any], source: str, deploy: bool = False
+) -> nn.Module:
+    """Build the model of a config, in eval mode, with the weights of a file in either form.
+
+    Raises:
+        CheckpointError: If the weights do not fit; what is missing or left over is named.
+        SettingError: If the model cannot be built.
+    """
+    from mmengine.model import revert_sync_batchnorm
+
+    kind = dict(cfg.model)
+    if "backbone" not in kind:
+        raise SettingError(
+            f"model.type={kind.get('type')!r} has no backbone of its own: expected a detector or "
+            "segmentor; of a distillation, write the student first (tools/distill_export.py) and "
+            "give its config"
+        )
+    kind["backbone"] = {k: v for k, v in kind["backbone"].items() if k not in _FIRST_WEIGHTS}
+    with scope_of(task_of(cfg)):
+        try:
+            model = revert_sync_batchnorm(MODELS.build({**kind, "init_cfg": None})).eval()
+        except (KeyError, TypeError, ValueError, AssertionError, RuntimeError) as error:
+            raise SettingError(f"the model of {source} cannot be built: {error}") from error
+    folded = MARK in find_weights(content, source).tensors
+    if folded:
+        reparameterize(model)
+    report, fitted = match_model(model, content, source)
+    problems = report.problems(whole=True)
+    if problems:
+        raise CheckpointError(
+            f"{source} does not fit the {type(model).__name__} of the config: {'; '.join(problems)}"
+        )
+    model.load_state_dict(fitted)
+    return reparameterize(model) if deploy and not folded else model
+
+
+_FIRST_WEIGHTS = ("init_cfg", "pretrained")
+"""Settings of a backbone that fetch weights, which the checkpoint holds already."""
+
+
+def names_and_colours(
+    cfg: Config, meta: Mapping[str, Any], trusted: bool
+) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
+    """Names and colours of the classes: from the checkpoint, else the config, else its data set."""
+    known: dict[str, Any] = {}
+    dataset = (cfg.get("test_dataloader") or {}).get("dataset") or {}
+    while isinstance(dataset.get("dataset"), Mapping):
+        dataset = dataset["dataset"]
+    kind = dataset.get("type")
+    if isinstance(kind, str):
+        with scope_of(task_of(cfg)):
+            kind = DATASETS.get(kind) if trusted or is_registered(kind) else None
+    for source in (
+        getattr(kind, "METAINFO", None),
+        dataset.get("metainfo"),
+        cfg.get("metainfo"),
+        meta.get("dataset_meta"),
+        {k: v for k, v in meta.items() if k in ("CLASSES", "PALETTE")},
+    ):
+        if isinstance(source, Mapping):
+            known.update({k.lower(): v for k, v in source.items() if v})
+    classes = known.get("classes") or ()
+    classes = (classes,) if isinstance(classes, str) else classes
+    palette = known.get("palette")
+    palette = palette if isinstance(palette, Sequence) and not isinstance(palette, str) else ()
+    return tuple(map(str, classes)), tuple(tuple(int(v) for v in colour) for colour in palette)

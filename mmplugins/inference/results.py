@@ -1,0 +1,149 @@
+"""What was found in one picture: one form, whatever found it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+Rle = dict[str, Any]
+"""A mask in COCO's compressed run lengths: ``size`` (height, width) and ``counts`` (text)."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model found in one picture, in pixels of that picture.
+
+    Attributes:
+        source: The picture's file, or what it was called.
+        size: Height and width.
+        boxes: ``float32[N, 4]``, ``x0, y0, x1, y1``, surest first; empty for segmentors.
+        scores: ``float32[N]`` in 0..1.
+        labels: ``int64[N]``, indices of classes.
+        masks: N masks as COCO run lengths, None if the model puts out no instance masks.
+        label_map: ``uint8`` or ``uint16[H, W]``, class of each pixel; None for detectors.
+        error: Why there is nothing, if the picture could not be read or predicted on.
+    """
+
+    source: str
+    size: tuple[int, int] = (0, 0)
+    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    scores: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    masks: list[Rle] | None = None
+    label_map: np.ndarray | None = None
+    error: str | None = None
+
+    def __len__(self) -> int:
+        """Number of objects."""
+        return len(self.scores)
+
+    def __getitem__(self, keep: np.ndarray | slice | Sequence[int]) -> Prediction:
+        """Some of the objects: by a mask, a slice or indices."""
+        numbers = np.arange(len(self))[keep]
+        masks = None if self.masks is None else [self.masks[k] for k in numbers]
+        return replace(
+            self,
+            boxes=self.boxes[numbers],
+            scores=self.scores[numbers],
+            labels=self.labels[numbers],
+            masks=masks,
+        )
+
+    def above(self, score: float) -> Prediction:
+        """The objects with at least this score."""
+        return self[self.scores >= score]
+
+    def of_classes(self, labels: Iterable[int]) -> Prediction:
+        """The objects of these classes."""
+        return self[np.isin(self.labels, list(labels))]
+
+    def mask(self, number: int) -> np.ndarray:
+        """The mask of one object, ``bool[H, W]``.
+
+        Raises:
+            ValueError: If the model puts out no masks.
+        """
+        if self.masks is None:
+            raise ValueError(f"{self.source}: this model puts out boxes without masks")
+        return decode(self.masks[number])
+
+    def as_dict(self, classes: Sequence[str]) -> dict[str, Any]:
+        """Everything as plain numbers and text, for JSON; a label map as shares of its classes."""
+        values: dict[str, Any] = dict(file=self.source, height=self.size[0], width=self.size[1])
+        if self.error is not None:
+            return dict(file=self.source, error=self.error)
+        if self.label_map is not None:
+            labels, counts = np.unique(self.label_map, return_counts=True)
+            shares = counts / self.label_map.size
+            named = zip(labels.tolist(), shares.tolist(), strict=True)
+            values["shares"] = {name_of(classes, k): round(share, 6) for k, share in named}
+            return values
+        values["boxes"] = [[round(v, 3) for v in box] for box in self.boxes.tolist()]
+        values["scores"] = [round(score, 6) for score in self.scores.tolist()]
+        values["labels"] = self.labels.tolist()
+        values["classes"] = [name_of(classes, k) for k in self.labels.tolist()]
+        if self.masks is not None:
+            values["masks"] = self.masks
+        return values
+
+    def coco_records(self, image_id: int | str, category_ids: Sequence[int]) -> list[dict]:
+        """The objects as COCO writes results: boxes ``x, y, width, height``, masks run lengths."""
+        records = []
+        for k, (x0, y0, x1, y1) in enumerate(self.boxes.tolist()):
+            record = dict(
+                image_id=image_id,
+                category_id=category_ids[self.labels[k]],
+                bbox=[round(v, 3) for v in (x0, y0, x1 - x0, y1 - y0)],
+                score=round(float(self.scores[k]), 6),
+            )
+            if self.masks is not None:
+                record["segmentation"] = self.masks[k]
+            records.append(record)
+        return records
+
+
+def name_of(classes: Sequence[str], label: int) -> str:
+    """Name of a class, or its number where the model does not know names."""
+    return classes[label] if label < len(classes) else str(label)
+
+
+def encode(masks: np.ndarray) -> list[Rle]:
+    """Masks ``bool[N, H, W]`` as COCO run lengths."""
+    from pycocotools import mask as coco
+
+    ordered = np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8))
+    return [_as_text(rle) for rle in coco.encode(ordered)] if len(masks) else []
+
+
+def decode(rle: Rle) -> np.ndarray:
+    """The mask of COCO run lengths, ``bool[H, W]``."""
+    from pycocotools import mask as coco
+
+    return coco.decode(dict(rle, counts=rle["counts"].encode())).astype(bool)
+
+
+def placed(rle: Rle, corner: tuple[int, int], size: tuple[int, int]) -> Rle:
+    """Put a mask into a larger picture, without ever holding one of that size.
+
+    Args:
+        rle: The mask.
+        corner: Where its upper left corner goes: x, y.
+        size: Height and width of the picture.
+    """
+    from pycocotools import mask as coco
+
+    mask = decode(rle)
+    edges = np.diff(np.pad(mask, ((1, 1), (0, 0))).astype(np.int8), axis=0).T  # by column
+    columns, starts = np.nonzero(edges == 1)
+    ends = np.nonzero(edges == -1)[1]
+    begin = (columns + corner[0]) * size[0] + corner[1] + starts
+    bounds = np.stack([begin, begin + ends - starts], 1).ravel()
+    counts = np.diff(bounds, prepend=0, append=size[0] * size[1])
+    return _as_text(coco.frPyObjects(dict(counts=counts.tolist(), size=list(size)), *size))
+
+
+def _as_text(rle: dict) -> Rle:
+    return dict(size=[int(side) for side in rle["size"]], counts=rle["counts"].decode())
