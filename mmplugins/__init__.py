@@ -1,5 +1,7 @@
 """MetaFormer backbones for dense prediction on the OpenMMLab tools."""
 
+from typing import Any
+
 from . import compat
 from .version import __version__
 
@@ -31,5 +33,18 @@ __all__ = [
     "build_backbone",
     "compose",
     "list_backbones",
+    "load_model",
     "load_weights",
+    "predict",
 ]
+
+_LATER = ("load_model", "predict")
+"""Of the inference room, which is loaded when one of them is first asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        from . import inference
+
+        return getattr(inference, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,7 +10,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,8 @@ def written_aside(path: str | os.PathLike) -> Iterator[Path]:
             ) from error
         raise WriteError(error.errno, f"{path} was not written: {error}") from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # it is not there, as after a success, or its folder is a file
+            aside.unlink()
 
 
 def write_whole(path: str | os.PathLike, data: bytes | str) -> Path:

@@ -25,6 +25,9 @@ _LIBRARIES = ("mmplugins", "mmdet", "mmseg", "mmpretrain", "mmengine", "mmcv")
 _SUPPRESSIONS = ("nms", "soft_nms", "nms_quadri", "nms_rotated", "nms_match")
 """Types of `nms=dict(type=...)`, which mmcv hands to Python's `eval`."""
 
+_LAYERS = ("RoIAlign", "RoIPool", "DeformRoIPool", "DeformRoIPoolPack", "PrRoIPool")
+"""Types of `roi_layer`, which mmdet looks up in mmcv.ops."""
+
 _EVALUATES = ("CameraMotionCompensation",)
 """Registered classes that run a text of their config."""
 
@@ -121,7 +124,7 @@ def is_registered(kind: Any) -> bool:
     if scope not in ("", *_LIBRARIES) or name in _EVALUATES:
         return False
     known = any(name in registry.module_dict for registry in _registries())
-    return known or kind in _SUPPRESSIONS
+    return known or kind in (*_SUPPRESSIONS, *_LAYERS)
 
 
 def _types(value: Any) -> Iterator[Any]:

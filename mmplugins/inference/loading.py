@@ -59,6 +59,12 @@ def load_model(
         CheckpointError: If the weights cannot be read, do not fit, or their config is not plain.
     """
     path = os.path.expanduser(os.fspath(model))
+    where = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=where)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {device!r} cannot be used: {reason}") from error
     if checkpoint is None and Path(path).suffix == ".py":
         raise InputError(f"{path} is a config: give its checkpoint too, CONFIG CHECKPOINT")
     if checkpoint is not None:
@@ -83,11 +89,7 @@ def load_model(
         merge_options(cfg, dict(options or {}))
     task = task_of(cfg)
     built = build_model(cfg, content, name, deploy)
-    where = torch.device(device or ("cuda:0" if torch.cuda.is_available() else "cpu"))
-    try:
-        built.to(where)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device!r} cannot be used: {error}") from error
+    built.to(where)
     own = trust or checkpoint is not None
     classes, palette = names_and_colours(cfg, content.get("meta") or {}, own)
     return LoadedModel(name, cfg, task, classes, palette, TorchRuntime(built))

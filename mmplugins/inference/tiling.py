@@ -20,6 +20,7 @@ from .results import Prediction, placed
 
 _AT_THE_EDGE = 2.0  # pixels between a box and the edge that cuts it
 _SAME = 0.5  # IoU of two boxes of one object
+_STUMP = 0.5  # factor on the score of a stump, where it competes with a whole box
 _COVERED = 0.5  # share of a stump inside of the whole object
 _CHUNK = 1024  # stumps that are compared with all boxes at once
 
@@ -86,11 +87,10 @@ class Mosaic:
     Args:
         source: The picture's name.
         size: Its height and width.
-        limit: Most objects to keep.
     """
 
-    def __init__(self, source: str, size: tuple[int, int], limit: int | None = None):
-        self.source, self.size, self.limit = source, size, limit
+    def __init__(self, source: str, size: tuple[int, int]):
+        self.source, self.size = source, size
         self._found: list[Prediction] = []
         self._stumps: list[np.ndarray] = []
         self._map: np.ndarray | None = None
@@ -127,9 +127,11 @@ class Mosaic:
                 (together.labels, torch.int64),
             )
         )
-        keep = batched_nms(boxes, scores, labels, _SAME)
+        rank = torch.where(stumps, _STUMP * scores, scores)
+        keep = batched_nms(boxes, rank, labels, _SAME)
+        keep = keep[scores[keep].argsort(descending=True, stable=True)]
         keep = keep[~_covered(boxes[keep], labels[keep], stumps[keep])]
-        return together[keep[: self.limit].numpy()]
+        return together[keep.numpy()]
 
     def _is_stump(self, tile: Tile, boxes: np.ndarray) -> np.ndarray:
         height, width = self.size

@@ -1,0 +1,124 @@
+"""Predictions drawn into their pictures by mmdet's and mmseg's own visualisers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from .model import LoadedModel, scope_of
+from .results import Prediction, decode
+
+LARGEST = 4096
+"""Longest side of a drawing in pixels; larger pictures are drawn reduced."""
+
+
+class Drawer:
+    """Draws predictions of one model.
+
+    Args:
+        model: Whose classes and colours to use.
+    """
+
+    def __init__(self, model: LoadedModel):
+        highest = 256 if not model.classes else len(model.classes)
+        self._classes = list(model.classes) or [str(k) for k in range(highest)]
+        self._palette = list(model.palette) or colours(highest)
+        with scope_of(model.task):
+            self._visualizer = self._build(model.task)
+
+    def _build(self, task: str) -> Any:
+        if task == "segmentation":
+            from mmseg.visualization import SegLocalVisualizer
+
+            visualizer = SegLocalVisualizer(alpha=0.5)
+            visualizer.dataset_meta = dict(classes=self._classes, palette=self._palette)
+            return visualizer
+        from mmdet.visualization import DetLocalVisualizer
+
+        visualizer = DetLocalVisualizer()
+        visualizer.dataset_meta = dict(classes=self._classes, palette=self._palette)
+        return visualizer
+
+    def draw(self, pixels: np.ndarray, found: Prediction) -> np.ndarray:
+        """Draw a prediction.
+
+        Args:
+            pixels: Its picture, ``uint8[H, W, 3]`` in BGR.
+            found: What to draw.
+
+        Returns:
+            The drawing, likewise, reduced if the picture is larger than ``LARGEST``.
+        """
+        import cv2
+
+        height, width = pixels.shape[:2]
+        scale = min(1.0, LARGEST / max(height, width))
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        if scale < 1:
+            pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        picture = np.ascontiguousarray(pixels[..., ::-1])
+        if found.label_map is not None:
+            labels = found.label_map
+            if scale < 1:
+                labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+            drawn = self._label_map(picture, labels)
+        else:
+            masks = None
+            if found.masks is not None:
+                masks = np.zeros((len(found), size[1], size[0]), bool)
+                for k, rle in enumerate(found.masks):
+                    mask = decode(rle).astype(np.uint8)
+                    masks[k] = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+            drawn = self._objects(picture, found, found.boxes * scale, masks)
+        return np.ascontiguousarray(drawn[..., ::-1])
+
+    def _label_map(self, picture: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        from mmengine.structures import PixelData
+        from mmseg.structures import SegDataSample
+
+        sample = SegDataSample()
+        sample.pred_sem_seg = PixelData(data=torch.from_numpy(labels.astype(np.int64))[None])
+        return self._drawn(picture, sample)
+
+    def _objects(
+        self, picture: np.ndarray, found: Prediction, boxes: np.ndarray, masks: np.ndarray | None
+    ) -> np.ndarray:
+        from mmdet.structures import DetDataSample
+        from mmengine.structures import InstanceData
+
+        objects = InstanceData(
+            bboxes=torch.from_numpy(boxes),
+            scores=torch.from_numpy(found.scores),
+            labels=torch.from_numpy(found.labels),
+        )
+        if masks is not None:
+            objects.masks = torch.from_numpy(masks)
+        return self._drawn(picture, DetDataSample(pred_instances=objects), pred_score_thr=-1.0)
+
+    def _drawn(self, picture: np.ndarray, sample: Any, **options: Any) -> np.ndarray:
+        visualizer = self._visualizer
+        kept: list[np.ndarray] = []
+        visualizer.add_image = lambda name, image, step=0: kept.append(image)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on boxes that reach the picture's edge
+            visualizer.add_datasample("", picture, sample, draw_gt=False, **options)
+        return kept[0]
+
+
+def colours(count: int) -> list[tuple[int, int, int]]:
+    """Colours (RGB) that neighbours in the list do not share: steps of the golden angle in hue."""
+    import colorsys
+
+    hues = [(k * 0.618034) % 1 for k in range(count)]
+    tones = [colorsys.hsv_to_rgb(hue, 0.85, 0.95 - 0.3 * (k % 2)) for k, hue in enumerate(hues)]
+    return [tuple(round(255 * v) for v in tone) for tone in tones]
+
+
+def flat_palette(palette: Sequence[tuple[int, int, int]], count: int) -> list[int]:
+    """Colours one after the other, as a PNG wants them, made up where there are none."""
+    known = [*palette, *colours(count)[len(palette) :]]
+    return [channel for colour in known[:256] for channel in colour]

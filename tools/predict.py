@@ -1,0 +1,125 @@
+"""Predicts on pictures with a trained, deployed or exported model.
+
+The model is `CONFIG CHECKPOINT`, a checkpoint that holds its config, a model folder, or an exported
+file. Inputs are files, folders, patterns in quotes, videos, and `-` for a list on standard input.
+"""
+
+import argparse
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
+from mmplugins.checkpoint import CheckpointError
+from mmplugins.engine import SettingError
+from mmplugins.engine.config.arguments import OptionsAction
+from mmplugins.inference import InputError, find_inputs, load_model, stream
+from mmplugins.inference.writing import Writer
+from mmplugins.utils import WriteError, written_aside
+
+console = Console(soft_wrap=True, markup=False, highlight=False, stderr=True)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, usage="%(prog)s [CONFIG] MODEL INPUT ... [options]"
+    )
+    parser.add_argument("words", nargs="+", metavar="MODEL INPUT", help="model, then inputs")
+    parser.add_argument("--out", help="folder for the results (predictions)")
+    parser.add_argument("--overwrite", action="store_true", help="replace earlier results in it")
+    parser.add_argument("--no-pictures", action="store_true", help="draw nothing")
+    parser.add_argument(
+        "--json", metavar="FILE", help="one line of JSON per picture; `-` is standard output"
+    )
+    parser.add_argument("--annotations", help="COCO file whose image and category ids to use")
+    parser.add_argument("--score-thr", type=float, default=0.3, help="lowest score that counts")
+    parser.add_argument("--classes", nargs="+", help="names or indices of the classes to keep")
+    parser.add_argument("--device", help="cpu, cuda:0, ... (the first GPU)")
+    parser.add_argument("--batch-size", type=int, default=1, help="pictures of one size at once")
+    parser.add_argument("--tile", type=int, metavar="SIZE", help="cut pictures into tiles")
+    parser.add_argument("--overlap", type=int, help="pixels that tiles share (a fifth of SIZE)")
+    parser.add_argument("--deploy", action="store_true", help="fold the model: the same, faster")
+    parser.add_argument("--backbone", metavar="NAME_OR_DICT", help="as it was trained with")
+    parser.add_argument("--trust", action="store_true", help="run code in a checkpoint's config")
+    parser.add_argument(
+        "--cfg-options", nargs="+", action=OptionsAction, metavar="NAME=VALUE", help="changes"
+    )
+    args = parser.parse_args()
+    count = 2 if Path(args.words[0]).suffix == ".py" else 1
+    args.model, args.inputs = args.words[:count], args.words[count:]
+    if len(args.model) < count or not args.inputs:
+        parser.error("expected a model and at least one input: CONFIG CHECKPOINT INPUT ...")
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    sources = find_inputs(args.inputs, sys.stdin)
+    model = load_model(
+        *args.model,
+        device=args.device,
+        backbone=args.backbone,
+        options=args.cfg_options,
+        deploy=args.deploy,
+        trust=args.trust,
+    )
+    folder = args.out or (None if args.json else "predictions")
+    failed = []
+    with ExitStack() as stack:
+        lines = sys.stdout if args.json == "-" else None
+        if args.json and lines is None:
+            aside = stack.enter_context(written_aside(args.json))
+            lines = stack.enter_context(aside.open("w", encoding="utf-8"))
+        writer = Writer(
+            model,
+            folder,
+            pictures=not args.no_pictures,
+            lines=lines,
+            annotations=args.annotations,
+            overwrite=args.overwrite,
+        )
+        progress = stack.enter_context(bar())
+        total = None if any(source.is_video for source in sources) else len(sources)
+        task = progress.add_task("Predicting", total=total, speed="")
+        for found, pixels in stream(
+            model,
+            sources,
+            score_thr=args.score_thr,
+            classes=args.classes,
+            batch_size=args.batch_size,
+            tile=args.tile,
+            overlap=args.overlap,
+        ):
+            writer.add(found, pixels)
+            if found.error is not None:
+                failed.append(found.error)
+                progress.console.print(f"passed over: {found.error}")
+            speed = progress.tasks[task].speed
+            progress.update(task, advance=1, speed=f"{speed:.1f} images/s" if speed else "")
+        written = writer.close()
+    for path in written:
+        console.print(f"Wrote {path}")
+    if failed:
+        raise SystemExit(f"error: {len(failed)} of the inputs were passed over, named above")
+
+
+def bar() -> Progress:
+    """Progress with images per second and the time that is left, on standard error."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (CheckpointError, InputError, SettingError, WriteError) as error:
+        raise SystemExit(f"error: {error}") from None
