@@ -11,6 +11,8 @@ default_hooks = dict(
     checkpoint=dict(type="CheckpointHook", interval=1),
     # --resume ends in the same weights, bit for bit on a CPU, as an uninterrupted training.
     exact_resume=dict(type="ExactResumeHook"),
+    # A loss that stays NaN or infinite stops the training, and the last finite checkpoint is kept.
+    finite_loss=dict(type="FiniteLossHook"),
     # What load_from and --resume load is reported; what does not fit is an error.
     load_report=dict(type="LoadReportHook"),
     sampler_seed=dict(type="DistSamplerSeedHook"),

@@ -30,7 +30,7 @@ from mmplugins.engine.config import settings
 from mmplugins.engine.config.backbone_choice import parse_backbone, short_name
 from mmplugins.engine.config.settings import SettingError, task_of
 from mmplugins.engine.resume.interruption import signals_interrupt
-from mmplugins.engine.resume.whole_checkpoints import resumable_files
+from mmplugins.engine.resume.training_folder import resumable_files
 from mmplugins.utils import write_whole
 
 from .budget import Budget, schedule, shapes_loaders, use_shapes

@@ -43,7 +43,11 @@ class UnsafeCheckpointError(CheckpointError):
 
 
 def read_checkpoint(
-    path: str | Path, allow_unsafe: bool = False, map_location: Any = "cpu"
+    path: str | Path,
+    allow_unsafe: bool = False,
+    map_location: Any = "cpu",
+    *,
+    mapped: bool = False,
 ) -> dict[str, Any]:
     """Read a weight file, safetensors or PyTorch's, told apart by content and not by name.
 
@@ -52,6 +56,8 @@ def read_checkpoint(
         allow_unsafe: Unpickle whatever the file asks for, which runs code of its author's
             choosing. Defaults to False.
         map_location: Device of the tensors, as in ``torch.load``. Defaults to ``'cpu'``.
+        mapped: Leave the tensors of PyTorch's files on the disk until they are used; the file
+            must stay as it is for so long. Defaults to False.
 
     Returns:
         What the file holds: a state dict, or a dict with one and other things beside it.
@@ -73,7 +79,7 @@ def read_checkpoint(
         _check_zip(path)
     elif kind == "legacy":
         _check_legacy(path)
-    content = _read_torch(path, allow_unsafe, map_location)
+    content = _read_torch(path, allow_unsafe, map_location, mapped and kind == "zip")
     if not isinstance(content, Mapping):
         raise CheckpointError(
             f"{path} holds one {type(content).__name__}: expected a state dict, or a dict with "
@@ -202,7 +208,7 @@ def _read_safetensors(path: Path, map_location: Any) -> dict[str, Tensor]:
         ) from error
 
 
-def _read_torch(path: Path, allow_unsafe: bool, map_location: Any) -> Any:
+def _read_torch(path: Path, allow_unsafe: bool, map_location: Any, mapped: bool = False) -> Any:
     if allow_unsafe:
         print_log(f"{path} is read without protection, as asked: code in it runs", "current", 30)
     # At every call: a `safe_globals(...)` block of other code may have taken our entries away.
@@ -210,7 +216,9 @@ def _read_torch(path: Path, allow_unsafe: bool, map_location: Any) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on pickle protocols and archives; we raise instead
-            return torch.load(path, map_location=map_location, weights_only=not allow_unsafe)
+            return torch.load(
+                path, map_location=map_location, weights_only=not allow_unsafe, mmap=mapped
+            )
     except pickle.UnpicklingError as error:
         raise _refusal(path, error) from error
     except MemoryError as error:

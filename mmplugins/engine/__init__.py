@@ -23,6 +23,7 @@ from .launch import (
     train,
 )
 from .layer_decay import LayerDecayOptimWrapperConstructor
+from .resume.divergence import DivergedError, FiniteLossHook
 from .resume.exact_resume import ExactResumeHook
 from .resume.interruption import Terminated, how_to_go_on
 from .resume.whole_checkpoints import WholeCheckpointHook
@@ -31,7 +32,9 @@ __all__ = [
     "ChannelsLastHook",
     "CompileBackboneHook",
     "ConsoleRunner",
+    "DivergedError",
     "ExactResumeHook",
+    "FiniteLossHook",
     "LayerDecayOptimWrapperConstructor",
     "LoadReportHook",
     "ProgressHook",

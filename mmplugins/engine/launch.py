@@ -19,6 +19,7 @@ from mmplugins.utils import type_name
 
 from .config.settings import SettingError
 from .hooks.progress import ProgressHook, console_handlers
+from .resume.divergence import FiniteLossHook
 from .resume.interruption import raise_if_interrupted, signals_interrupt, start_worker
 
 _LAUNCHERS = {
@@ -109,8 +110,11 @@ def train(cfg: Config) -> Runner:
 
     Raises:
         KeyboardInterrupt: If Ctrl-C or SIGTERM stops it; the checkpoints so far are whole.
+        DivergedError: If losses or weights are no longer finite.
     """
     runner = build_runner(cfg)
+    if "finite_loss" not in (cfg.get("default_hooks") or {}):
+        runner.register_hook(FiniteLossHook())
     try:
         with signals_interrupt():
             runner.train()
@@ -121,7 +125,9 @@ def train(cfg: Config) -> Runner:
 
 def test(cfg: Config) -> tuple[Runner, dict[str, float]]:
     """Test ``cfg.load_from``; returns the runner and its metrics, as the evaluators name them."""
-    runner = build_runner(without_averaging(cfg))
+    cfg = without_averaging(cfg)
+    # The config beside the checkpoint of a resumed training says so; testing never resumes.
+    runner = build_runner(Config(dict(cfg, resume=False)) if cfg.get("resume") else cfg)
     # mmseg's drawing hook asks for the iteration, for which mmengine would build the training data.
     runner._train_loop = None
     try:

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from .config.settings import SettingError
-from .resume.whole_checkpoints import resumable_files
+from .resume.training_folder import resumable_files
 
 
 def checkpoints_in(work_dir: str | os.PathLike) -> list[Path]:

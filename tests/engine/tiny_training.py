@@ -135,6 +135,6 @@ def train(
     (scalars,) = Path(runner.log_dir).glob("vis_data/scalars.json")
     logged = [json.loads(line) for line in scalars.read_text().splitlines()]
     logged = [record for record in logged if "loss" in record]
-    file = (Path(cfg.work_dir) / "last_checkpoint").read_text()
+    file = str(Path(cfg.work_dir) / (Path(cfg.work_dir) / "last_checkpoint").read_text())
     checkpoint = torch.load(file, weights_only=False)
     return Training(runner, torch.tensor([r["loss"] for r in logged]), logged, file, checkpoint)

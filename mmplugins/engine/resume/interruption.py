@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .whole_checkpoints import resumable_files
+from .training_folder import resumable_files
 
 _received: list[type[KeyboardInterrupt]] = []
 

@@ -1,41 +1,53 @@
-"""Checkpoints of a training: written whole or not at all, and read only if whole."""
+"""Checkpoints of a training: written whole or not at all, readable, and only the own ones removed.
+
+Which of them a training goes on from is decided in :mod:`.training_folder`.
+"""
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
-from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from mmplugins.checkpoint import (
-    CheckpointError,
-    check_checksums,
-    check_tensors,
-    read_checkpoint,
+from mmplugins.checkpoint import CheckpointError, read_checkpoint
+from mmplugins.utils import PARTIAL, WriteError, write_whole, written_aside
+
+from .divergence import require_finite
+from .readable import readable
+from .training_folder import (
+    POINTER,
+    SUFFIXES,
+    check_resumable,
+    check_template,
+    is_own_name,
+    latest_resumable,
 )
-from mmplugins.utils import PARTIAL, write_whole
 
-POINTER = "last_checkpoint"
-"""mmengine's file in a work dir that names the checkpoint to go on from."""
+RETIRED = "retired_ckpts"
+"""Where a checkpoint names the files that it replaces: a kill may leave them for the next run."""
 
-_NUMBERED = re.compile(r"(.*?)(\d+)")
+_PARTIAL = re.compile(rf"\.(.+)\.\d+\{PARTIAL}")
 
 
 class WholeFileBackend(LocalBackend):
-    """mmengine's local files, written by :func:`mmplugins.checkpoint.write_whole`."""
+    """mmengine's local files, written aside and renamed; checkpoints only if they can be read."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write bytes."""
-        write_whole(filepath, obj)
+        with written_aside(filepath) as aside:
+            aside.write_bytes(obj)
+            if str(filepath).endswith(SUFFIXES):
+                try:
+                    read_checkpoint(aside, mapped=True)
+                except CheckpointError as error:
+                    raise WriteError(f"it could not be read back: {error}") from error
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = "utf-8") -> None:
         """Write text."""
@@ -49,37 +61,53 @@ register_backend("mmplugins.whole", WholeFileBackend, force=True)
 class WholeCheckpointHook(CheckpointHook):
     """mmengine's hook with all its arguments and its name, safe against interruption.
 
-    A checkpoint, and the file ``last_checkpoint``, is written aside, forced to disk and renamed.
-    What ``max_keep_ckpts`` and ``save_best`` retire is removed after the new file is there, not
-    before. ``resume`` goes on from the newest checkpoint that is whole.
+    A checkpoint, and the file ``last_checkpoint``, is written aside, read back, forced to disk and
+    renamed. What ``max_keep_ckpts`` and ``save_best`` retire is removed after the new file is
+    there, not before; what a killed run left is removed by the next one. No file is removed but
+    those that this training wrote, directly in its own folder: paths that a checkpoint names are
+    never followed. Weights that are not finite are not written, so a finite checkpoint stays.
+    ``resume`` goes on from the newest checkpoint that is whole.
+
+    Raises:
+        ValueError: If ``filename_tmpl`` gives no name of its own to every step.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        check_template(self.filename_tmpl)
 
     def before_run(self, runner: Runner) -> None:
         """Choose the checkpoint to go on from, or check the one that was given."""
         if not runner._resume:
             return
         if runner._load_from is None:
-            chosen = _once(lambda: latest_resumable(runner.work_dir))
+            folder = self._folder(runner)
+            chosen = once(lambda: latest_resumable(folder)) if "://" not in folder else None
             if chosen is None:
                 runner.logger.warning(
-                    f"{runner.work_dir} holds no checkpoint: the training starts at its beginning"
+                    f"{folder} holds no checkpoint: the training starts at its beginning"
                 )
+                runner._resume = False  # mmengine would follow the path in last_checkpoint
             runner._load_from = None if chosen is None else str(chosen)
         elif "://" not in str(runner._load_from):
-            _once(lambda: check_resumable(Path(runner._load_from)))
+            once(lambda: check_resumable(Path(runner._load_from)))
 
     def before_train(self, runner: Runner) -> None:
-        """Find the folder to write to, and clear it of what a killed run left half."""
-        if self.backend_args is None and "://" not in str(self.out_dir or runner.work_dir):
+        """Find the folder to write to, and clear it of what a killed run left."""
+        folder = self._folder(runner)
+        local = "://" not in folder
+        if self.backend_args is None and self.file_client_args is None and local:
             self.backend_args = dict(backend="mmplugins.whole")
+        info = runner.message_hub.runtime_info
+        left = self._own_files(info, folder, _continues(runner, folder))
         super().before_train(runner)
-        self.file_backend = _LateRemoval(self.file_backend)
-        if is_main_process() and Path(self.out_dir).is_dir():
-            for left in Path(self.out_dir).glob(f".*{PARTIAL}"):
-                left.unlink(missing_ok=True)
+        self.file_backend = _LateRemoval(self.file_backend, self.out_dir, self.filename_tmpl)
+        if is_main_process() and local:
+            _clear(Path(self.out_dir), left, self.filename_tmpl, runner)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         """Write a numbered checkpoint, then the pointer to it, then remove what it replaces."""
+        require_finite(runner)
         if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
             if len(self.keep_ckpt_ids) == self.max_keep_ckpts and is_main_process():
                 self.file_backend.remove(self._path(self.keep_ckpt_ids[0]))
@@ -87,6 +115,7 @@ class WholeCheckpointHook(CheckpointHook):
             runner.message_hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
         self.last_ckpt = self._path(step)
         runner.message_hub.update_info("last_ckpt", self.last_ckpt)
+        runner.message_hub.update_info(RETIRED, self.file_backend.retired_names)
         runner.save_checkpoint(
             self.out_dir,
             self.filename_tmpl.format(step),
@@ -99,33 +128,97 @@ class WholeCheckpointHook(CheckpointHook):
             **self.args,
         )
         if is_main_process():
-            write_whole(Path(runner.work_dir) / POINTER, self.last_ckpt)
+            write_whole(Path(runner.work_dir) / POINTER, self.filename_tmpl.format(step))
             self.file_backend.remove_now()
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, float]) -> None:
+        if not self.save_best:
+            return
+        require_finite(runner)
         super()._save_best_checkpoint(runner, metrics)
         if is_main_process():
             self.file_backend.remove_now()
 
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Leave out what could not be read back, above all what is no data."""
+        kept, left_out = readable(checkpoint)
+        for key in list(checkpoint):
+            if key in kept:
+                checkpoint[key] = kept[key]
+            else:
+                del checkpoint[key]
+        for place in left_out:
+            runner.logger.warning(f"Not in the checkpoint, as it could not be read back: {place}")
+
     def _path(self, step: int) -> str:
         return self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(step))
 
+    def _folder(self, runner: Runner) -> str:
+        """Where mmengine's hook will write to: below ``out_dir`` if that is not the work dir."""
+        if self.out_dir is None or str(self.out_dir) == str(runner.work_dir):
+            return str(runner.work_dir)
+        return f"{str(self.out_dir).rstrip('/')}/{Path(runner.work_dir).name}"
+
+    def _own_files(self, info: dict[str, Any], folder: str, own: bool) -> list[str]:
+        """Bring what the checkpoint says about files down to names of this training's own.
+
+        Args:
+            info: Of the message hub, as the checkpoint left it; changed in place.
+            folder: Where this training writes to.
+            own: Whether the checkpoint comes from there. Another folder's files are not ours.
+
+        Returns:
+            Names of files that the checkpoint has replaced.
+        """
+        for key in [key for key in info if str(key).startswith("best_ckpt")]:
+            name = _name(info[key])
+            if own and name.startswith("best_") and is_own_name(name, self.filename_tmpl):
+                info[key] = f"{folder.rstrip('/')}/{name}"
+            else:
+                del info[key]
+        ids = info.pop("keep_ckpt_ids", None)
+        if own and isinstance(ids, list) and all(type(step) is int and step >= 0 for step in ids):
+            info["keep_ckpt_ids"] = ids
+        left = info.pop(RETIRED, None)
+        if not own or not isinstance(left, list):
+            return []
+        kept = {self.filename_tmpl.format(step) for step in info.get("keep_ckpt_ids", [])}
+        kept |= {_name(value) for key, value in info.items() if str(key).startswith("best_ckpt")}
+        return [n for n in left if is_own_name(n, self.filename_tmpl) and n not in kept]
+
 
 class _LateRemoval:
-    """A file backend that removes files when told to, after their successor was written."""
+    """A file backend that removes checkpoints when told to, after their successor was written.
 
-    def __init__(self, backend: Any):
-        self._backend = backend
+    Args:
+        backend: mmengine's.
+        folder: Of the training; nothing outside of it is removed.
+        template: ``filename_tmpl``; nothing with another name is removed.
+    """
+
+    def __init__(self, backend: Any, folder: str, template: str):
+        self._backend, self._folder, self._template = backend, str(folder), template
         self._retired: list[tuple[Callable[[str], None], str]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
 
+    @property
+    def retired_names(self) -> list[str]:
+        """Names of the files that will be removed next."""
+        return [_name(path) for _, path in self._retired]
+
     def remove(self, path: str) -> None:
-        self._retired.append((self._backend.remove, path))
+        self._retire(self._backend.remove, path)
 
     def rmtree(self, path: str) -> None:
-        self._retired.append((self._backend.rmtree, path))
+        # Checkpoints of DeepSpeed are folders; only those that mmengine just wrote bear our names.
+        self._retire(self._backend.rmtree, path)
+
+    def _retire(self, remove: Callable[[str], None], path: str) -> None:
+        own = self._backend.join_path(self._folder, _name(path)) == str(path)
+        if own and is_own_name(_name(path), self._template):
+            self._retired.append((remove, str(path)))
 
     def remove_now(self) -> None:
         """Remove what was retired, if it is still there."""
@@ -135,92 +228,33 @@ class _LateRemoval:
                 remove(path)
 
 
-def latest_resumable(work_dir: str | Path) -> Path | None:
-    """The newest checkpoint of a training that can be gone on from.
-
-    Args:
-        work_dir: Of the training.
-
-    Returns:
-        The file, or None if there is none at all.
-
-    Raises:
-        CheckpointError: If there are some, and none can be used; all reasons are named.
-    """
-    reasons = []
-    for path in resumable_files(work_dir):
-        try:
-            check_resumable(path)
-        except (CheckpointError, OSError) as error:
-            reasons.append(str(error))
-            continue
-        for reason in reasons:
-            print_log(f"Passed over: {reason}. Going on from {path}", "current", logging.WARNING)
-        return path
-    if reasons:
-        raise CheckpointError(
-            f"{work_dir} holds no checkpoint that can be gone on from:\n  "
-            + "\n  ".join(reasons)
-            + "\nName another file by --resume FILE, or start anew by --overwrite"
-        )
-    return None
+def _continues(runner: Runner, folder: str) -> bool:
+    """Whether this run goes on from a checkpoint of its own folder."""
+    source = str(runner._load_from or "")
+    if not runner._resume or not source:
+        return False
+    if "://" in folder or "://" in source:
+        return source.rpartition("/")[0] == folder.rstrip("/")
+    return Path(source).resolve().parent == Path(folder).resolve()
 
 
-def resumable_files(work_dir: str | Path) -> list[Path]:
-    """Checkpoints of a work dir from which to go on, newest first, unread.
-
-    The one that ``last_checkpoint`` names is the first; best checkpoints lack the optimiser and are
-    left out. Numbers in names go before dates, which copies do not keep.
-    """
-    work_dir, named = Path(work_dir), None
-    pointer = work_dir / POINTER
-    if pointer.is_file():
-        text = pointer.read_text(encoding="utf-8", errors="replace").strip("\0 \r\n")
-        named = Path(text) if text else None
-        if named and not named.is_file() and (work_dir / named.name).is_file():
-            named = work_dir / named.name  # the work dir was moved
-    folders = dict.fromkeys([*([named.parent] if named else []), work_dir])
-    files = {
-        path.resolve(): path
-        for folder in folders
-        for path in folder.glob("*.pth")
-        if not path.name.startswith(("best_", "."))
-    }
-    kinds = {path: _NUMBERED.fullmatch(path.stem) for path in files.values()}
-    numbered = all(kinds.values()) and len({kind[1] for kind in kinds.values()}) == 1
-    order = sorted(
-        files.values(),
-        key=lambda path: int(kinds[path][2]) if numbered else path.stat().st_mtime,
-        reverse=True,
-    )
-    if named is None:
-        return order
-    return [named, *(path for path in order if path.resolve() != named.resolve())]
+def _clear(folder: Path, left: list[str], template: str, runner: Runner) -> None:
+    """Remove half-written checkpoints, and whole ones that were replaced before a kill."""
+    resumed = Path(runner._load_from).name if runner._load_from else ""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        half = _PARTIAL.fullmatch(path.name)
+        if half and (half[1] == POINTER or is_own_name(half[1], template)):
+            path.unlink(missing_ok=True)
+        elif path.name in left and path.name != resumed and path.is_file():
+            path.unlink(missing_ok=True)
+            runner.logger.info(f"Removed {path}: replaced before the last run was stopped")
 
 
-def check_resumable(path: str | Path) -> None:
-    """Make sure that a training can go on from a file.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        CheckpointError: If it is not whole, holds NaN or infinite weights, or is no checkpoint of
-            a training.
-    """
-    content = read_checkpoint(path)
-    check_checksums(path)
-    absent = [key for key in ("meta", "state_dict", "message_hub") if key not in content]
-    absent += [key for key in ("epoch", "iter") if key not in content.get("meta", {})]
-    if absent:
-        raise CheckpointError(
-            f"{path} is no checkpoint of a training (it lacks {', '.join(absent)}): to start a new "
-            "training from its weights, use load_from"
-        )
-    for key in ("state_dict", "ema_state_dict"):
-        weights = content.get(key, {})
-        check_tensors({k: v for k, v in weights.items() if isinstance(v, torch.Tensor)}, path)
+def _name(path: object) -> str:
+    return path.rpartition("/")[2] if isinstance(path, str) else ""
 
 
-def _once(function: Callable[[], Any]) -> Any:
+def once(function: Callable[[], Any]) -> Any:
     """Call a function in the main process; all processes get its result or its error."""
     answer: list[Any] = [None, None]
     if is_main_process():
