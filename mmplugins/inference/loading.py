@@ -1,4 +1,4 @@
-"""From a file to a model that predicts: config and checkpoint, checkpoint alone, folder, exported."""
+"""From a file to a model that predicts: config and checkpoint, one of them, folder, exported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predictions as files: drawings, COCO's results, label maps, lines of JSON. Each is whole or absent.
+"""Predictions as files: drawings, COCO results, label maps, JSON lines; each whole or absent.
 
 ::
 

@@ -1,4 +1,4 @@
-"""Detectors and segmentors of a thin PoolFormer, with config, as mmengine's checkpoints hold them."""
+"""Detectors and segmentors of a thin PoolFormer, with their config in the checkpoint."""
 
 from __future__ import annotations
 

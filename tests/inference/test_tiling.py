@@ -104,7 +104,7 @@ def test_one_tile_is_the_picture(trained, pictures):
     (expected,) = mmplugins.predict(model, pictures[0])
     (found,) = mmplugins.predict(model, pictures[0], tile=512)
     kept = {tuple(box) for box in found.boxes.tolist()}
-    assert 0 < len(kept) and kept <= {tuple(box) for box in expected.boxes.tolist()}
+    assert len(kept) > 0 and kept <= {tuple(box) for box in expected.boxes.tolist()}
     (whole,) = mmplugins.predict(mmplugins.load_model(trained("semantic_fpn")[1]), pictures[0])
     (tiled,) = mmplugins.predict(
         mmplugins.load_model(trained("semantic_fpn")[1]), pictures[0], tile=512
