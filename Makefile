@@ -15,10 +15,12 @@ PIP := $(PY) -m pip install --disable-pip-version-check
 INSTALLED := $(VENV)/.mmplugins-$(LINE)
 TESTABLE := $(INSTALLED)-test
 LINTABLE := $(VENV)/.mmplugins-ruff
+TYPABLE := $(INSTALLED)-mypy
+SITEABLE := $(INSTALLED)-docs
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-browser lint format clean distclean
+.PHONY: help install demo test test-all test-browser coverage lint format types docs clean distclean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -28,8 +30,16 @@ install: $(INSTALLED)  ## set up: virtual environment and tested versions of eve
 demo: $(INSTALLED)  ## set up, make data, train and test a detector: AP, pictures, curves
 	$(PY) tools/demo.py
 
-test: $(TESTABLE)  ## set up and run the tests
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) -m "not slow and not browser"
+TEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS)
+
+test: $(TESTABLE)  ## set up and run the tests, without the long ones
+	$(TEST) -m "not slow and not browser"
+
+test-all: $(TESTABLE)  ## set up and run the tests, the long ones too
+	$(TEST) -m "not browser"
+
+coverage: $(TESTABLE)  ## run the tests of make test; which lines they reach, in htmlcov/
+	$(TEST) -m "not slow and not browser" --cov --cov-report term:skip-covered --cov-report html
 
 test-browser: $(TESTABLE)  ## set up and look at the HTML report in headless Chromium
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m browser
@@ -38,12 +48,18 @@ lint: $(LINTABLE)  ## check style with ruff
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
-format: $(LINTABLE)  ## let ruff mend style
+format: $(LINTABLE)  ## let ruff correct style
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
+types: $(TYPABLE)  ## check types with mypy
+	$(PY) -m mypy
+
+docs: $(SITEABLE)  ## build the site into site/; a warning or a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
 clean:  ## remove caches and build leftovers; data/ and work_dirs/ stay
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf build dist site htmlcov .coverage *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find configs hook mmplugins tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean  ## also remove the virtual environments made here
@@ -56,8 +72,12 @@ $(INSTALLED) $(TESTABLE): setup.py $(LOCK) | $(PY)
 	$(PIP) --constraint $(LOCK) --editable ".[$(EXTRAS)]"
 	@touch $(INSTALLED) $@
 
-$(LINTABLE): $(LOCK) | $(PY)
-	$(PIP) --quiet --constraint $(LOCK) ruff
+# Style, types and the site are read from the sources: they need their tools alone.
+$(LINTABLE): WITH := ruff
+$(TYPABLE): WITH := mypy types-PyYAML
+$(SITEABLE): WITH := mkdocs-material "mkdocstrings[python]"
+$(LINTABLE) $(TYPABLE) $(SITEABLE): $(LOCK) | $(PY)
+	$(PIP) --quiet --constraint $(LOCK) $(WITH)
 	@touch $@
 
 $(PY):

@@ -1,4 +1,4 @@
-"""Writes the table of backbones into README.md: parameters counted here, the rest as published."""
+"""Writes the table of backbones into docs/backbones.md: parameters counted here, the rest as published."""
 
 import argparse
 import re
@@ -9,7 +9,7 @@ import torch
 from mmplugins.backbones.catalog import families
 from mmplugins.utils import write_whole
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "backbones.md"
 BEGIN, END = "<!-- backbones: begin -->", "<!-- backbones: end -->"
 NOTE = (
     "Backbone parameters are counted by `tools/backbone_table.py`, without classifier and output "
@@ -39,14 +39,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="only say whether it is up to date")
     check = parser.parse_args().check
-    text = README.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     block = "\n".join([BEGIN, NOTE, "", *rows(), END])
     new, found = re.subn(f"{BEGIN}.*?{END}", lambda _: block, text, flags=re.S)
     if found != 1:
-        raise SystemExit(f"{README}: expected one place for the table, {BEGIN} ... {END}")
+        raise SystemExit(f"{PAGE}: expected one place for the table, {BEGIN} ... {END}")
     if check:
-        raise SystemExit(0 if new == text else "README.md: run tools/backbone_table.py")
-    write_whole(README, new)
+        raise SystemExit(0 if new == text else "docs/backbones.md: run tools/backbone_table.py")
+    write_whole(PAGE, new)
 
 
 if __name__ == "__main__":
