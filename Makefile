@@ -41,7 +41,7 @@ test-all: $(TESTABLE)  ## set up and run the tests, the long ones too
 coverage: $(TESTABLE)  ## run the tests of make test; which lines they reach, in htmlcov/
 	$(TEST) -m "not slow and not browser" --cov --cov-report term:skip-covered --cov-report html
 
-test-browser: $(TESTABLE)  ## set up and look at the HTML report in headless Chromium
+test-browser: $(TESTABLE) $(SITEABLE)  ## set up; report and site in headless Chromium
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m browser
 
 lint: $(LINTABLE)  ## check style with ruff

@@ -69,7 +69,7 @@ def test_what_is_imported_is_asked_for():
 @pytest.mark.parametrize("line", LINES)
 def test_a_lock_pins_what_is_asked_for_within_its_bounds(line):
     pins, extras = locked(line), asked()
-    for extra in ("", line, "tensorboard", "export", "test"):
+    for extra in ("", line, "tensorboard", "export", "test", "docs"):
         for requirement in extras[extra]:
             name = canonicalize_name(requirement.name)
             if name == "setuptools":

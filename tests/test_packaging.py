@@ -16,7 +16,7 @@ import mmplugins
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ("setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md", "CHANGELOG.md")
-FILES += ("CONTRIBUTING.md", "Makefile", "model-index.yml", ".pre-commit-config.yaml", ".ci/run")
+FILES += ("CONTRIBUTING.md", "Makefile", "model-index.yml", ".pre-commit-config.yaml", ".ci/run", "mkdocs.yml")
 FOLDERS = ("mmplugins", "hook", "configs", "tools", "requirements", "docs", "tests")
 LEAF = "configs/poolformer/retinanet_poolformer-s12_fpn_1x_coco.py"
 HOOK = {"mmplugins_hook.py", "mmplugins_hook.pth", "mmplugins_hook.start"}
@@ -117,7 +117,7 @@ def test_the_metadata_name_the_extras(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         metadata = archive.read(name).decode()
-    for extra in ("openmmlab", "onedl", "tensorboard", "export", "test", "dev"):
+    for extra in ("openmmlab", "onedl", "tensorboard", "export", "test", "docs", "dev"):
         assert f"Provides-Extra: {extra}\n" in metadata
     assert f"Version: {mmplugins.__version__}\n" in metadata
     assert "Requires-Python: >=3.10\n" in metadata

@@ -1,4 +1,4 @@
-"""Writes the table of backbones into docs/backbones.md: parameters counted here, the rest as published."""
+"""Writes the table of backbones into docs/backbones.md: parameters counted, the rest published."""
 
 import argparse
 import re

@@ -85,10 +85,11 @@ class Browser:
                 return answer["result"]
             self._note(answer)
 
-    def open(self, path: Path) -> None:
-        """Open a file and wait until all of it is loaded."""
+    def open(self, page: Path | str) -> None:
+        """Open a file or an address and wait until all of it is loaded."""
         self._events.clear()
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        url = page if isinstance(page, str) else page.resolve().as_uri()
+        self.call("Page.navigate", url=url)
         while "Page.loadEventFired" not in self._events:
             self._note(self._next())
         self.evaluate("Promise.all([...document.images].map(image => image.decode()))")

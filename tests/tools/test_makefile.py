@@ -33,14 +33,23 @@ def make(tmp_path):
 
 def test_help_is_the_default_and_lists_the_commands(make):
     said = make()
-    for target in ("demo", "test", "lint", "clean"):
+    for target in ("demo", "test", "test-all", "lint", "types", "docs", "coverage", "clean"):
         assert f"make {target} " in said
 
 
-def test_lint_needs_ruff_alone(make):
-    plan = make("--dry-run", "lint")
+@pytest.mark.parametrize(
+    ("target", "packages"),
+    [
+        ("lint", ["ruff"]),
+        ("types", ["mypy", "types-PyYAML"]),
+        ("docs", ["mkdocs-material", '"mkdocstrings[python]"']),
+    ],
+)
+def test_what_reads_sources_needs_its_tool_alone(target, packages, make):
+    plan = make("--dry-run", target)
     (install,) = [line for line in plan.splitlines() if "pip install" in line]
-    assert install.split()[-3:] == ["--constraint", "requirements/openmmlab.lock.txt", "ruff"]
+    asked = install.partition(" --constraint ")[2].split()
+    assert asked == ["requirements/openmmlab.lock.txt", *packages]
 
 
 def test_a_line_has_its_own_environment_and_lock(make):
