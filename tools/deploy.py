@@ -52,8 +52,8 @@ def main() -> None:
     init_default_scope(cfg.get("default_scope", "mmengine"))
     cfg.model.backbone.pop("init_cfg", None)  # all weights come from the checkpoint
     model = MODELS.build(cfg.model).eval()
-    weights = find_weights(load_source(args.checkpoint), args.checkpoint).tensors
-    model.load_state_dict(weights)
+    content = load_source(args.checkpoint)
+    model.load_state_dict(find_weights(content, args.checkpoint).tensors)
 
     image = torch.randn(1, 3, *args.size, generator=torch.Generator().manual_seed(0))
     expected = raw_outputs(model, image)
@@ -66,13 +66,21 @@ def main() -> None:
             f"(limit {LIMIT:.0e}); nothing was written"
         )
     after = sum(p.numel() for p in model.parameters())
-    save_weights(model.state_dict(), out, payload="state_dict", overwrite=args.overwrite)
+    known = (content.get("meta") or {}).get("dataset_meta") or {}
+    meta = dict(dataset_meta={k: known[k] for k in ("classes", "palette") if k in known})
+    save_weights(
+        model.state_dict(),
+        out,
+        payload="state_dict",
+        meta=meta if known else {},
+        overwrite=args.overwrite,
+    )
     console.print(f"{before:,} parameters became {after:,}; outputs differ by {difference:.1e}")
-    console.print(f"Wrote {out}. To load it:")
     console.print(
+        f"Wrote {out}. tools/test.py, init_detector, init_model and the inferencers take it as any "
+        "checkpoint; by hand:\n"
         "    model = mmplugins.deployment.reparameterize(model.eval())  # built from the config\n"
-        "    model.load_state_dict(state_dict)\n"
-        "or test it: tools/test.py CONFIG FILE --deploy"
+        "    model.load_state_dict(state_dict)"
     )
 
 

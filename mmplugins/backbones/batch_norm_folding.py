@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from mmcv.cnn import ConvModule
 from torch import nn
 
-from .folding import absorb_scale, batch_norm_factors
+from .folding import absorb_scale, batch_norm_factors, has_batch_norm_factors
 from .layers import is_hooked
 
 
@@ -59,10 +59,10 @@ def _conv_norm_pairs(parent: nn.Module) -> Iterator[tuple[str, str]]:
 
 def _is_batch_norm(module: nn.Module) -> bool:
     """A batch norm with statistics of its own; timm's with an activation included."""
-    return (
-        isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm)
+    return has_batch_norm_factors(module) or (
+        _has_act(module)
+        and isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm)
         and module.running_var is not None
-        and (_is_of(module, ("torch.", "mmengine.")) or _has_act(module))
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .layers import GroupNorm1, LayerNorm2d
 
@@ -76,11 +77,18 @@ def absorb_scale_into_norm(norm: nn.Module, scale: Tensor | None) -> bool:
 
 
 def has_batch_norm_factors(norm: nn.Module) -> bool:
-    """Whether a module is a batch norm that keeps statistics, without which it is no factor."""
-    return isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None
+    """Whether a module is a batch norm that keeps statistics, without which it is no factor.
+
+    Every class counts that torch, mmengine and mmcv put in the place of one another: a file from
+    one of them is loaded into the others. mmcv's own SyncBN is no batch norm to torch.
+    """
+    kind = type(norm)
+    known = issubclass(kind, _BatchNorm) or kind.__name__ == "SyncBatchNorm"
+    plain = kind.__module__.startswith(("torch.", "mmengine.", "mmcv."))
+    return known and plain and norm.running_var is not None
 
 
-def batch_norm_factors(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+def batch_norm_factors(norm: nn.Module) -> tuple[Tensor, Tensor]:
     """Factor and shift ``[C]``, in float64, that a batch norm is at inference."""
     scale = (norm.running_var.double() + norm.eps).rsqrt()
     if norm.weight is not None:

@@ -8,6 +8,7 @@ checkpoints hold, and refuses the rest by name.
 
 from __future__ import annotations
 
+import json
 import pickle
 import pickletools
 import re
@@ -195,12 +196,15 @@ def _name(problem: str, keys: list[str]) -> str:
     return f"{problem} in {', '.join(keys[:5])}{more}"
 
 
-def _read_safetensors(path: Path, map_location: Any) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
+def _read_safetensors(path: Path, map_location: Any) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     try:
-        return load_file(path, device=str(map_location or "cpu"))
+        tensors = load_file(path, device=str(map_location or "cpu"))
+        with safe_open(path, "pt") as file:
+            meta = (file.metadata() or {}).get("meta")  # as save_weights keeps it
+        return tensors if meta is None else dict(state_dict=tensors, meta=json.loads(meta))
     except (SafetensorError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"{path} is a safetensors file cut short or damaged ({error}). Copy or download it "

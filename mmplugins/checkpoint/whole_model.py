@@ -137,11 +137,15 @@ class ModelReport:
         problems = self.problems(whole)
         if problems:
             lines = "\n  ".join(problems)
+            remedy = (
+                "Testing and resuming want all of the model: give the config that the file was "
+                "trained with (its work dir holds it), or another file"
+                if whole
+                else "To load what fits and start the rest afresh: "
+                "default_hooks.load_report.strict=False"
+            )
             raise MismatchError(
-                f"{self.source} does not fit {self.model}:\n  {lines}\n"
-                "To load what fits and start the rest afresh: "
-                "default_hooks.load_report.strict=False",
-                self,
+                f"{self.source} does not fit {self.model}:\n  {lines}\n{remedy}", self
             )
 
     def table(self) -> Table:

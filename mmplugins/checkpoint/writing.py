@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +21,7 @@ def save_weights(
     *,
     payload: str = "",
     metadata: Mapping[str, str] | None = None,
+    meta: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write a state dict.
@@ -30,6 +33,8 @@ def save_weights(
         payload: Key under which PyTorch's file holds the dict, or ``''`` for a bare one. Has no
             meaning for safetensors, which hold tensors only.
         metadata: Strings to keep beside the tensors; safetensors only.
+        meta: What mmengine keeps beside weights under this name (``dataset_meta``), of plain
+            values. With it the file is read as a dict with ``state_dict`` and ``meta``.
         overwrite: Replace an existing file. Defaults to False.
 
     Returns:
@@ -46,7 +51,12 @@ def save_weights(
         if path.suffix == ".safetensors":
             from safetensors.torch import save_file
 
-            save_file(tensors, aside, metadata=dict(format="pt", **(metadata or {})))
+            texts = dict(format="pt", **(metadata or {}))
+            if meta is not None:
+                texts["meta"] = json.dumps(meta)
+            save_file(tensors, aside, metadata=texts)
+        elif meta is not None:
+            torch.save({payload or "state_dict": tensors, "meta": dict(meta)}, aside)
         else:
             torch.save({payload: tensors} if payload else tensors, aside)
     return path

@@ -2,6 +2,7 @@
 
 from .deploy_hook import DeployHook
 from .equality import largest_difference, raw_outputs
+from .loading import follow_the_file
 from .reparameterize import reparameterize
 
-__all__ = ["DeployHook", "largest_difference", "raw_outputs", "reparameterize"]
+__all__ = ["DeployHook", "follow_the_file", "largest_difference", "raw_outputs", "reparameterize"]

@@ -18,7 +18,8 @@ class DeployHook(Hook):
     """Test a model in deploy form, from a file of either form.
 
     With ``custom_hooks = [dict(type='DeployHook')]``, a file in trained form is loaded as it is and
-    the model folded before the test; for a file in deploy form the model is folded first.
+    the model folded before the test. For a file in deploy form the model is folded before it is
+    loaded, with this hook or without.
     """
 
     priority = "HIGHEST"  # before LoadReportHook, which compares the file with the model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mmcv.cnn import ConvModule
+from mmengine.model import revert_sync_batchnorm
 from torch import nn
 
 from ..backbones.batch_norm_folding import fold_batch_norms
@@ -32,7 +33,8 @@ def reparameterize(model: nn.Module) -> nn.Module:
     Raises:
         RuntimeError: In training mode, where the shorter form would be another model.
     """
-    become_deployed(model, _fold)
+    # Inference needs no other process, and a process group in a module cannot be copied.
+    become_deployed(revert_sync_batchnorm(model), _fold)
     return model
 
 

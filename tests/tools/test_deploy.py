@@ -1,15 +1,112 @@
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import mmengine
 import pytest
 import torch
+from mmdet.apis import DetInferencer, inference_detector, init_detector
 from mmengine.registry import MODELS, init_default_scope
+from mmseg.apis import MMSegInferencer, inference_model, init_model
 from safetensors.torch import load_file
 
+from mmplugins.checkpoint import read_checkpoint
 from mmplugins.deployment import largest_difference, raw_outputs, reparameterize
 from mmplugins.engine import SettingError, load_composed
 
 ROOT = Path(__file__).parents[2]
+
+DATA = """
+data_root = {root!r} + '/shapes/'
+data = dict(data_root=data_root, generate=dict(image_size=64, num_train=6, num_val=4, seed=0))
+loader = dict(batch_size=2, num_workers=0, persistent_workers=False, dataset=data)
+train_dataloader = loader
+val_dataloader = loader
+test_dataloader = loader
+tiny = dict(_delete_=True, type="PoolFormer", arch=dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32)))
+"""
+
+BOXES = """
+val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json')
+test_evaluator = val_evaluator
+"""
+
+META = dict(classes=["a", "b", "c", "d"], palette=[[1, 2, 3]] * 4)
+
+RECIPES = {
+    "retinanet": """
+_base_ = {configs!r} + '/retinanet/retinanet_shapes.py'
+model = dict(
+    backbone=dict(tiny, out_indices=(1, 2, 3)),
+    neck=dict(in_channels=[16, 24, 32]),
+    test_cfg=dict(score_thr=0.001),
+)
+"""
+    + BOXES,
+    "mask_rcnn": """
+_base_ = {configs!r} + '/mask_rcnn/mask-rcnn_shapes.py'
+model = dict(
+    backbone=tiny,
+    neck=dict(in_channels=[8, 16, 24, 32]),
+    test_cfg=dict(rcnn=dict(score_thr=0.001)),
+)
+"""
+    + BOXES,
+    "cascade_mask_rcnn": """
+_base_ = [
+    {configs!r} + '/_base_/models/cascade_mask_rcnn.py',
+    {configs!r} + '/_base_/datasets/shapes_instance.py',
+    {configs!r} + '/_base_/schedules/schedule_shapes.py',
+    {configs!r} + '/_base_/detection_runtime.py',
+]
+model = dict(
+    backbone=tiny,
+    neck=dict(in_channels=[8, 16, 24, 32]),
+    roi_head=dict(
+        bbox_head=[dict(head, num_classes=4) for head in _base_.model.roi_head.bbox_head],
+        mask_head=dict(num_classes=4),
+    ),
+    test_cfg=dict(rcnn=dict(score_thr=0.001)),
+)
+"""
+    + BOXES,
+    "semantic_fpn": """
+_base_ = [
+    {configs!r} + '/_base_/models/semantic_fpn.py',
+    {configs!r} + '/_base_/datasets/shapes_semantic.py',
+    {configs!r} + '/_base_/schedules/schedule_shapes_semantic.py',
+    {configs!r} + '/_base_/segmentation_runtime.py',
+]
+model = dict(
+    data_preprocessor=dict(size=(64, 64)),
+    backbone=tiny,
+    neck=dict(in_channels=[8, 16, 24, 32]),
+    decode_head=dict(num_classes=4),
+)
+""",
+    "upernet": """
+_base_ = [
+    {configs!r} + '/_base_/models/upernet.py',
+    {configs!r} + '/_base_/datasets/shapes_semantic.py',
+    {configs!r} + '/_base_/schedules/schedule_shapes_semantic.py',
+    {configs!r} + '/_base_/segmentation_runtime.py',
+]
+model = dict(
+    data_preprocessor=dict(size=(64, 64)),
+    backbone=tiny,
+    decode_head=dict(in_channels=[8, 16, 24, 32], num_classes=4, channels=32),
+    auxiliary_head=dict(in_channels=24, num_classes=4, channels=32),
+    test_cfg=dict(mode='whole'),
+)
+""",
+}
+
+QUICK = ("retinanet", "semantic_fpn")
+
+
+def slow(value):
+    return pytest.param(value, marks=pytest.mark.slow)
 
 
 @pytest.fixture(params=["detection", "segmentation"])
@@ -19,7 +116,8 @@ def trained(request, folder):
     torch.manual_seed(0)
     model = build(config)
     checkpoint = folder / f"{request.param}.pth"
-    torch.save(dict(state_dict=model.state_dict(), meta={}), checkpoint)
+    meta = dict(epoch=3, dataset_meta=META)
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), checkpoint)
     return config, checkpoint, model
 
 
@@ -38,6 +136,7 @@ def test_written_file_gives_the_same_outputs(trained, suffix, tmp_path, call, ca
     assert "outputs differ by" in said and "reparameterize(model.eval())" in said
 
     weights = load_file(out) if suffix == ".safetensors" else torch.load(out)["state_dict"]
+    assert read_checkpoint(out)["meta"] == dict(dataset_meta=META)
     loaded = reparameterize(build(config))
     loaded.load_state_dict(weights)
     image = torch.randn(1, 3, 64, 64)
@@ -117,3 +216,85 @@ def test_a_distillation_is_exported_first(tmp_path, call):
     config = ROOT / "configs/riformer/semantic-fpn_riformer-s12_distill-poolformer-s12_shapes.py"
     with pytest.raises(SettingError, match=r"'Distiller' in .* write the student first"):
         call("deploy", config, tmp_path / "none.pth")
+
+
+@pytest.mark.parametrize("processes", [1, slow(2)])
+@pytest.mark.parametrize("kind", [*QUICK, *(slow(kind) for kind in RECIPES if kind not in QUICK)])
+def test_scores_as_trained_for_every_kind_of_recipe(kind, processes, folder, call, tmp_path):
+    """Trained, deployed and tested with the recipe's own norms, SyncBN in the segmentors."""
+    config = folder / f"{kind}.py"
+    config.write_text(
+        (DATA + RECIPES[kind]).format(root=str(folder), configs=str(ROOT / "configs"))
+    )
+    cfg = load_composed(str(config), None, None)
+    torch.manual_seed(0)
+    init_default_scope(cfg.default_scope)
+    model = MODELS.build(cfg.model)
+    for module in model.modules():  # statistics that matter
+        if getattr(module, "running_var", None) is not None:
+            module.running_mean.uniform_(-0.5, 0.5)
+            module.running_var.uniform_(0.5, 2)
+    checkpoint = tmp_path / "trained.pth"
+    torch.save(dict(state_dict=model.state_dict(), meta={}), checkpoint)
+    call("deploy", config, checkpoint, "--out", tmp_path / "deployed.pth", "--size", 64, 64)
+    scores = []
+    for file, flags in (("trained", ()), ("deployed", ("--deploy",)), ("deployed", ())):
+        out = tmp_path / f"scores{len(scores)}"
+        args = (config, tmp_path / f"{file}.pth", "--work-dir", out, *flags)
+        if processes == 1:
+            call("test", *args)
+        else:
+            launcher = (
+                "-m",
+                "torch.distributed.run",
+                "--standalone",
+                f"--nproc-per-node={processes}",
+            )
+            tool = (ROOT / "tools/test.py", *args, "--launcher", "pytorch")
+            command = [sys.executable, *map(str, (*launcher, *tool))]
+            done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+            assert done.returncode == 0, done.stderr[-3000:]
+        scores.append(json.loads((out / "test_results.json").read_text())["metrics"])
+    assert scores[0] and scores[1] == scores[2] == pytest.approx(scores[0], rel=1e-3)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_inferencers_take_the_file(trained, suffix, call, tmp_path, monkeypatch):
+    """mmdet's and mmseg's own ways to load find the same from both forms, under its names."""
+    config, checkpoint, _ = trained
+    deployed = tmp_path / f"deployed{suffix}"
+    call("deploy", config, checkpoint, "--out", deployed)
+    picture = torch.randint(256, (64, 64, 3), generator=torch.Generator().manual_seed(0))
+    picture = picture.numpy().astype("uint8")
+    monkeypatch.chdir(tmp_path)
+    found = []
+    for file in map(str, (checkpoint, deployed)):
+        if "detection" in str(config):
+            model = init_detector(str(config), file, device="cpu")
+            found.append([inference_detector(model, picture).pred_instances.scores])
+            inferencer = DetInferencer(str(config), file, device="cpu", show_progress=False)
+            predictions = inferencer(picture, no_save_vis=True)["predictions"]
+            found[-1].append(torch.tensor(predictions[0]["scores"]))
+        else:
+            model = init_model(str(config), file, device="cpu")
+            found.append([inference_model(model, picture).seg_logits.data])
+            inferencer = MMSegInferencer(str(config), file, device="cpu")
+            sample = inferencer(picture, return_datasamples=True)
+            found[-1].append(sample.seg_logits.data)
+        assert list(model.dataset_meta["classes"]) == META["classes"]
+        assert list(inferencer.model.dataset_meta["classes"]) == META["classes"]
+        assert len(found[-1][0]) == len(found[-1][1]) > 0
+    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-4)
+    with pytest.raises(RuntimeError, match="in deploy form.*in training mode"):
+        model.train()(torch.zeros(1, 3, 64, 64))
+
+
+def test_a_deployed_backbone_alone_makes_the_backbone_so(detection, tmp_path):
+    torch.manual_seed(0)
+    model = build(detection)
+    model.backbone.switch_to_deploy()
+    torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / "half.pth")
+    loaded = init_detector(str(detection), str(tmp_path / "half.pth"), device="cpu")
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert largest_difference(raw_outputs(loaded, image), raw_outputs(model, image)) < 1e-5

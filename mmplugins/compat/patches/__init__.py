@@ -12,6 +12,7 @@ from .checkpoints import (
 )
 from .complexity import flops_of_given_inputs
 from .distributed import distributed_model_on_cpu, processes_on_cpu
+from .loading import prepared_before_loading
 from .packages import (
     ext_without_find_loader,
     packages_by_module_name,
@@ -33,6 +34,7 @@ __all__ = [
     "no_fall_back_to_pickle",
     "packages_by_module_name",
     "packages_without_pkg_resources",
+    "prepared_before_loading",
     "processes_on_cpu",
     "weights_only_before_torch_2_6",
     "weights_only_from_the_net",

@@ -10,6 +10,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
 
 from mmplugins.checkpoint.whole_model import match_model
+from mmplugins.compat.patches.loading import prepare_for
 
 from ..unwrapping import bare_model
 
@@ -42,11 +43,13 @@ class LoadReportHook(Hook):
             MismatchError: If it does not fit and ``strict``.
             CheckpointError: If it holds no weights, or impossible ones.
         """
+        training = isinstance(runner._train_loop, BaseLoop)
+        if not training:
+            prepare_for(runner.model, checkpoint)
         report, fitted = match_model(
             bare_model(runner.model), checkpoint, str(runner._load_from or "the checkpoint")
         )
         runner.logger.info(f"\n{report}")
-        training = isinstance(runner._train_loop, BaseLoop)
         whole = runner._resume or not training
         if self.strict:
             report.raise_if_wrong(whole)

@@ -102,8 +102,10 @@ def test_testing_wants_all_of_the_model(trained, folder, tmp_path):
     _, metrics = run_test(cfg)
     assert "mIoU" in metrics
     cfg.model.decode_head.num_classes = 7
-    with pytest.raises(MismatchError, match=r"decode_head: 2 of another shape.*conv_seg"):
+    with pytest.raises(MismatchError, match=r"decode_head: 2 of another shape.*conv_seg") as error:
         run_test(cfg)
+    assert "the config that the file was trained with" in str(error.value)
+    assert "strict=False" not in str(error.value), "it would drop trained weights"
 
 
 def test_resuming_wants_all_of_the_model(trained, folder, tmp_path):
