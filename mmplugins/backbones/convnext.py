@@ -15,13 +15,11 @@ from functools import partial
 from itertools import accumulate
 from typing import Any
 
-from mmcv.cnn.bricks import DropPath
 from mmengine.registry import MODELS
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
-from .branches import add_branch
-from .deploy_form import deploy_branch
-from .fused_conv import FusedConv2d
+from .folding import fold_branch
 from .key_layouts import KeyLayout
 from .layers import ChannelMLP, LayerNorm2d, LayerSpec, Scale
 from .metaformer import PatchConv, Stage, drop_path_rates, init_normal
@@ -53,19 +51,15 @@ class ConvNeXtBlock(nn.Module):
         self.norm = LayerNorm2d(dim)
         self.mlp = ChannelMLP(dim)
         self.layer_scale = nn.Identity() if layer_scale is None else Scale(dim, layer_scale)
-        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+        self.drop_path = StochasticDepth(drop_path, "row") if drop_path else nn.Identity()
 
-    def switch_to_deploy(self) -> nn.Module:
-        """Return what takes the place of this block at inference, see :mod:`.deploy_form`."""
-        return deploy_branch(
-            self.norm, self.mlp, self.layer_scale, nn.Identity(), before=FusedConv2d(self.dwconv)
-        )
+    def switch_to_deploy(self) -> None:
+        """Fold norm and factors into the layers beside them, see :mod:`.folding`."""
+        self.norm, self.mlp, self.layer_scale = fold_branch(self.norm, self.mlp, self.layer_scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix ``x [N, C, H, W]``; shape is kept."""
-        # x + drop_path(layer_scale(mlp(norm(dwconv(x)))))
-        branch = self.norm, self.mlp, self.layer_scale, self.drop_path
-        return add_branch(x, self.dwconv(x), *branch)
+        return x + self.drop_path(self.layer_scale(self.mlp(self.norm(self.dwconv(x)))))
 
 
 def official_pairs(

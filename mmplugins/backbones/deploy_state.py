@@ -8,6 +8,7 @@ deployed model carries a mark, by which a model in trained form knows to refuse 
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Container, Mapping
 from functools import partial
 from typing import Any
@@ -17,6 +18,9 @@ from torch import Tensor, nn
 
 MARK = "deploy_form"
 """Name of the buffer that tells a deployed state dict; its value is the version of the form."""
+
+VERSION = 2
+"""Since version 2 a folded block has the names of the trained one; see :func:`renewed`."""
 
 
 def become_deployed(module: nn.Module, fold: Callable[[nn.Module], None]) -> None:
@@ -37,11 +41,11 @@ def become_deployed(module: nn.Module, fold: Callable[[nn.Module], None]) -> Non
     if is_deployed(module):
         return
     trained = skeleton_of(module)
-    # New weights are to be of the same kind as the old, wherever this is called: of those made in
-    # inference mode no packed copy is kept, and they alone are changed in that mode.
+    # New weights are to be of the same kind as the old, wherever this is called: those made in
+    # inference mode are changed in that mode only.
     with torch.inference_mode(any(p.is_inference() for p in module.parameters())), torch.no_grad():
         fold(module)
-    module.register_buffer(MARK, torch.ones((), dtype=torch.uint8))
+    module.register_buffer(MARK, torch.tensor(VERSION, dtype=torch.uint8))
     module._trained_form = (trained,)  # in a tuple, so that it is no submodule
     # The public name of this is of torch 2.5.
     module._register_load_state_dict_pre_hook(partial(_fold_on_load, fold=fold), with_module=True)
@@ -85,10 +89,18 @@ def refuse_deployed(keys: Container[str], prefix: str, name: str) -> None:
 def _fold_on_load(
     module: nn.Module, state_dict: dict[str, Any], prefix: str, *args: Any, fold: Callable
 ) -> None:
-    """Replace a trained form below ``prefix`` by its deploy form; leave a deploy form alone."""
+    """Replace a trained form below ``prefix`` by its deploy form, an old deploy form by today's."""
     own = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
-    if not own or MARK in own:
+    if not own:
         return
+    folded = renewed(own, module) if MARK in own else _folded(module, own, fold)
+    for key in own:
+        del state_dict[prefix + key]
+    state_dict.update({prefix + key: value for key, value in folded.items()})
+
+
+def _folded(module: nn.Module, own: dict[str, Tensor], fold: Callable) -> dict[str, Tensor]:
+    """The deploy form of weights in trained form; what is not the module's stays as it is."""
     twin = copy.deepcopy(module._trained_form[0])
     missing, unexpected = twin.load_state_dict(
         {key: value.clone() for key, value in own.items()}, strict=False, assign=True
@@ -102,6 +114,54 @@ def _fold_on_load(
     become_deployed(twin.eval(), fold)
     folded = twin.state_dict()
     folded.update({key: own[key] for key in unexpected})
-    for key in own:
-        del state_dict[prefix + key]
-    state_dict.update({prefix + key: value for key, value in folded.items()})
+    return folded
+
+
+_BLOCK = r"(stages\.\d+\.blocks\.\d+\.)"
+_RENAMES = tuple(
+    (re.compile(_BLOCK + old), r"\1" + new)
+    for old, new in (
+        (r"token_mixer\.(?:norm\.|gain$)", "norm1."),
+        (r"mlp\.norm\.", "norm2."),
+        (r"token_mixer\.(res|layer)_scale$", r"\2_scale1.scale"),
+        (r"mlp\.(res|layer)_scale$", r"\2_scale2.scale"),
+        (r"token_mixer\.fc([12])\.", r"token_mixer.pwconv\2."),
+        (r"token_mixer\.middle\.0\.shift$", "token_mixer.act1.bias"),
+        (r"token_mixer\.middle\.\d\.", "token_mixer.dwconv."),
+        (r"(token_mixer|mlp)\.mixer\.", r"\2."),
+        (r"before\.", "dwconv."),  # this and the next of ConvNeXt
+        (r"fc([12])\.", r"mlp.fc\2."),
+    )
+)
+
+
+def renewed(state_dict: Mapping[str, Tensor], module: nn.Module) -> Mapping[str, Tensor]:
+    """Bring the state dict of a backbone deployed by version 0.1 to the names of this one.
+
+    Its blocks were modules of their own, whose names are told in this function and nowhere else.
+
+    Args:
+        state_dict: Weights in deploy form, with its mark.
+        module: The deployed module that they are for.
+
+    Returns:
+        A new dict, or ``state_dict`` itself if it is of this version.
+    """
+    if int(state_dict[MARK]) >= VERSION:
+        return state_dict
+    new = {}
+    for key, value in state_dict.items():
+        name = next((p.sub(to, key) for p, to in _RENAMES if p.match(key)), key)
+        name = name + "weight" if key.endswith("token_mixer.gain") else name
+        if re.search(r"token_mixer\.(qkv|proj)\.weight$", key):
+            value = value.flatten(1)  # a pointwise convolution then
+        new[name] = value
+        if key.endswith("token_mixer.gain"):  # of pooling, after which no shift is left
+            shift = name.removesuffix("weight") + "bias"
+            if shift in module.state_dict():
+                new[shift] = torch.zeros_like(value)
+    for own in [key for key in new if key.endswith("token_mixer.fuse_own.weight")]:
+        parts = (own, own.replace("fuse_own", "fuse_rows"), own.replace("fuse_own", "fuse_columns"))
+        new[own.replace("fuse_own", "fuse")] = torch.cat([new.pop(part) for part in parts], 1)
+    new[MARK] = torch.full_like(state_dict[MARK], VERSION)
+    return new

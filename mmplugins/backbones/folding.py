@@ -1,15 +1,86 @@
 """Exact algebra on the weights of neighbouring layers: what deploying a model consists of.
 
-Products are made in float64 and rounded once. Layers are changed in place.
+A folded block is the same block with less in it, so its formula stays that of the paper:
+
+* the affine part of a norm goes into the linear layer after it, all of a batch norm likewise;
+* the layer scale goes into the last linear layer, or, where the token mixer treats each channel
+  alike and linearly, into the norm before it;
+* the factor of StarReLU goes into the layer after it, and so does its shift, unless that layer
+  pads with zeros; what stays is a squared ReLU;
+* a batch norm after a convolution goes into the convolution.
+
+How a token mixer takes part is said in :mod:`.token_mixers`. Products are made in float64 and
+rounded once. Layers are changed in place.
 """
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator, Sequence
+
 import torch
+from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .layers import GroupNorm1, LayerNorm2d
+from .layers import ChannelMLP, GroupNorm1, LayerNorm2d, Scale, SquaredReLU, StarReLU
+from .token_mixers import SepConv
+
+
+@torch.no_grad()
+def fold_branch(
+    norm: nn.Module, body: nn.Module, layer_scale: nn.Module
+) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """Fold ``layer_scale(body(norm(x)))``, one half of a block.
+
+    Args:
+        norm: Norm before the body, or identity.
+        body: Token mixer or MLP.
+        layer_scale: :class:`Scale` after the body, or identity.
+
+    Returns:
+        What is left of the three; an identity for what was taken in.
+    """
+    if hasattr(body, "fold_into"):
+        body = body.fold_into(norm)
+    first, last = getattr(body, "linear_ends", (None, None))
+    if first is not None:
+        norm = absorb_norm(norm, body.get_submodule(first))
+    if type(layer_scale) is Scale:
+        if last is not None:
+            absorb_scale(body.get_submodule(last), layer_scale.scale)
+            layer_scale = nn.Identity()
+        elif getattr(body, "channelwise", False) and absorb_scale_into_norm(
+            norm, layer_scale.scale
+        ):
+            layer_scale = nn.Identity()
+    if type(body) is ChannelMLP and type(body.act) is StarReLU:
+        body.act = _fold_star_relu_before(body.fc2, body.act)
+    elif type(body) is SepConv and type(body.act1) is StarReLU:
+        body.act1 = _fold_star_relu_around(body.pwconv1, body.act1, body.dwconv)
+    return norm, body, layer_scale
+
+
+def _fold_star_relu_before(fc2: nn.Conv2d, act: StarReLU) -> SquaredReLU:
+    """Fold factor and shift of a StarReLU into the layer after it, which must not pad."""
+    shift = constant_response(fc2.weight, act.bias.expand(fc2.in_channels))
+    absorb_scale(fc2, None, shift)
+    fc2.weight.copy_(fc2.weight.double() * act.scale.double())
+    return SquaredReLU().train(act.training)
+
+
+def _fold_star_relu_around(fc1: nn.Conv2d, act: StarReLU, conv: nn.Conv2d) -> SquaredReLU:
+    """Fold the factor of a StarReLU into a layer before it and a depthwise one after it.
+
+    The root of the factor passes the ReLU and goes into ``fc1``; its sign goes into ``conv``. The
+    shift stays, as it is not to be added to the zeros that ``conv`` pads with.
+    """
+    sign = torch.where(act.scale < 0, -1.0, 1.0).to(act.scale)
+    absorb_scale(fc1, act.scale.double().abs().sqrt().expand(fc1.out_channels))
+    absorb_scale(conv, sign.expand(conv.out_channels))
+    squared = SquaredReLU().train(act.training)
+    squared.bias = nn.Parameter(act.bias * sign, requires_grad=act.bias.requires_grad)
+    return squared
 
 
 @torch.no_grad()
@@ -109,3 +180,82 @@ def constant_response(weight: Tensor, x: Tensor) -> Tensor:
 def _set_bias(layer: nn.Module, bias: Tensor) -> None:
     bias = bias.to(layer.weight.dtype)
     layer.bias = nn.Parameter(bias, requires_grad=layer.weight.requires_grad)
+
+
+def fold_batch_norms(model: nn.Module, but: Sequence[nn.Module] = ()) -> None:
+    """Fold every batch norm that follows a convolution at once, in place.
+
+    Args:
+        model: Model in eval mode.
+        but: Modules to leave alone, with all below them.
+    """
+    for child in model.children():
+        if child not in but:
+            fold_batch_norms(child, but)
+    for conv_name, norm_name in list(_conv_norm_pairs(model)):
+        conv, norm = getattr(model, conv_name), getattr(model, norm_name)
+        conv = copy.deepcopy(conv)  # heads may share one between levels that have norms each
+        absorb_scale(conv, *batch_norm_factors(norm))
+        setattr(model, conv_name, conv)
+        setattr(model, norm_name, _remains(norm))
+
+
+def _conv_norm_pairs(parent: nn.Module) -> Iterator[tuple[str, str]]:
+    """Names of the convolutions in a module whose output goes into a batch norm and nowhere else.
+
+    Modules do not say in which order they run their parts. These do, by how the libraries write
+    them: neighbours in a ``Sequential``, the parts of a ``ConvModule``, neighbours in a module of
+    timm, and ``conv1`` with ``bn1`` or ``norm1`` right after it. (A norm that comes before its
+    convolution is also written before it.)
+    """
+    children = dict(parent.named_children())
+    if isinstance(parent, ConvModule):
+        order = parent.order
+        follows = "norm" in order and order.index("norm") == order.index("conv") + 1
+        pairs = [("conv", parent.norm_name)] if follows and parent.with_norm else []
+    else:
+        neighbours = list(zip(children, list(children)[1:], strict=False))
+        ordered = isinstance(parent, nn.Sequential) or _is_of(parent, "timm.")
+        pairs = [
+            (conv, norm)
+            for conv, norm in neighbours
+            if ordered or norm in (conv.replace("conv", "bn", 1), conv.replace("conv", "norm", 1))
+        ]
+    for conv, norm in pairs:
+        is_plain = type(children[conv]) is nn.Conv2d and not _is_hooked(children[conv])
+        if is_plain and _is_batch_norm(children[norm]):
+            yield conv, norm
+
+
+def _is_batch_norm(module: nn.Module) -> bool:
+    """A batch norm with statistics of its own; timm's with an activation included."""
+    return has_batch_norm_factors(module) or (
+        _has_act(module)
+        and isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm)
+        and module.running_var is not None
+    )
+
+
+def _has_act(norm: nn.Module) -> bool:
+    return _is_of(norm, "timm.") and hasattr(norm, "act")
+
+
+def _is_of(module: nn.Module, package: str) -> bool:
+    return type(module).__module__.startswith(package)
+
+
+def _remains(norm: nn.Module) -> nn.Module:
+    """What a batch norm does beside normalising: timm's drops and activates."""
+    if _has_act(norm):
+        return nn.Sequential(norm.drop, norm.act).eval()
+    return nn.Identity()
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    """Whether something waits for the input, the result or the gradient of a module."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )

@@ -21,11 +21,6 @@ from torch import Tensor, nn
 
 from mmplugins.utils import did_you_mean
 
-from ..functional.activations import squared_relu, star_relu
-from ..functional.calling import is_traced
-from ..functional.channel_mlp import Activation, channel_mlp
-from ..functional.pointwise import pointwise_conv, pointwise_linear
-
 CONTIGUOUS_GROUP_NORM = digit_version(torch.__version__) < digit_version("2.14")
 """On torch 2.4.0 the backward pass of group norm crashes on a channels-last input without gradient
 (CPU); 2.14.1 is known to be free of that, what lies between is not known."""
@@ -95,15 +90,24 @@ class StarReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the activation to ``x`` of any shape."""
-        return star_relu(x, self.scale, self.bias)
+        return self.scale * F.relu(x) ** 2 + self.bias
 
 
 class SquaredReLU(nn.Module):
-    """``relu(x)**2`` (Primer, So et al. 2021)."""
+    """``relu(x)**2 + bias`` (Primer, So et al. 2021, which has no bias).
+
+    Args:
+        bias: Start value of one learnable summand, or None for no summand. Defaults to None.
+    """
+
+    def __init__(self, bias: float | None = None):
+        super().__init__()
+        self.bias = None if bias is None else nn.Parameter(torch.full((1,), bias))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the activation to ``x`` of any shape."""
-        return squared_relu(x)
+        """Apply the activation to ``x`` of any shape; in float16 it overflows above 255."""
+        x = F.relu(x)
+        return x**2 if self.bias is None else torch.addcmul(self.bias, x, x)
 
 
 class Scale(nn.Module):
@@ -133,7 +137,6 @@ class ChannelMLP(nn.Module):
         bias: Whether the pointwise layers have a bias. Defaults to True.
     """
 
-    absorbs = ("scale",)
     linear_ends = ("fc1", "fc2")
 
     def __init__(self, dim: int, ratio: float = 4, act: LayerSpec = "GELU", bias: bool = True):
@@ -143,24 +146,9 @@ class ChannelMLP(nn.Module):
         self.act = build_act(act)
         self.fc2 = nn.Conv2d(hidden, dim, 1, bias=bias)
 
-    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
-        """Mix the channels of ``x [N, C, H, W]``; ``scale [C]`` multiplies the result."""
-        if act := self._known_act():
-            weights = (self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
-            factors = (self.act.scale, self.act.bias) if act == "star_relu" else (None, None)
-            return channel_mlp(x, *weights, act, *factors, scale)
-        y = self.fc2(self.act(self.fc1(x)))
-        return y if scale is None else y * scale[:, None, None]
-
-    def _known_act(self) -> Activation | None:
-        """The activation by the name that :func:`channel_mlp` knows it by, if all is as built."""
-        if not (type(self.fc1) is type(self.fc2) is nn.Conv2d):
-            return None
-        if is_hooked(self.fc1, self.act, self.fc2):
-            return None
-        if type(self.act) is nn.GELU:
-            return "gelu" if self.act.approximate == "none" else "gelu_tanh"
-        return {StarReLU: "star_relu", SquaredReLU: "squared_relu"}.get(type(self.act))
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix the channels of ``x [N, C, H, W]``; shape is kept."""
+        return self.fc2(self.act(self.fc1(x)))
 
 
 NORMS: dict[str, Callable[..., nn.Module]] = {
@@ -175,36 +163,6 @@ ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
     "ReLU": nn.ReLU,
     "SiLU": nn.SiLU,
 }
-
-
-def is_hooked(*modules: nn.Module) -> bool:
-    """Whether something waits for the input, the result or the gradient of one of the modules."""
-    return any(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        for module in modules
-    )
-
-
-def to_fast_layout(x: Tensor) -> Tensor:
-    """Bring a map on the CPU to channels-last, in which all layers here are faster there.
-
-    Convolutions keep it, so a network whose first layer is given such an image copies no other map.
-    """
-    if is_traced() or x.device.type != "cpu":
-        return x
-    return x.contiguous(memory_format=torch.channels_last)
-
-
-def pointwise(layer: nn.Module, x: Tensor) -> Tensor:
-    """``layer(x)``, of a 1x1 convolution or a linear layer by the faster functions for them."""
-    functions = {nn.Conv2d: pointwise_conv, nn.Linear: pointwise_linear}
-    function = functions.get(type(layer))
-    if function is None or is_hooked(layer):
-        return layer(x)
-    return function(x, layer.weight, layer.bias)
 
 
 def build_norm(spec: LayerSpec, dim: int) -> nn.Module:

@@ -13,21 +13,24 @@ and every part is an argument. The families differ in those arguments only.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
 from itertools import accumulate
 from typing import Any, Literal
 
 import torch
-from mmcv.cnn.bricks import DropPath
 from mmengine.registry import MODELS
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
-from .branches import add_branch
-from .deploy_form import deploy_branch
-from .folding import absorb_norm, absorb_scale, batch_norm_factors, has_batch_norm_factors
-from .layers import ChannelMLP, LayerSpec, Scale, build_norm, to_fast_layout
+from .folding import (
+    absorb_norm,
+    absorb_scale,
+    batch_norm_factors,
+    fold_branch,
+    has_batch_norm_factors,
+)
+from .layers import ChannelMLP, LayerSpec, Scale, build_norm
 from .pyramid import PyramidBackbone
 from .token_mixers import build_token_mixer
 
@@ -84,7 +87,7 @@ class PatchConv(nn.Module):
             x = self.norm(x)
         if self.pad_end and (x.shape[-2] % self.stride or x.shape[-1] % self.stride):
             x = nn.functional.pad(x, (0, self.pad_end, 0, self.pad_end))
-        x = self.conv(to_fast_layout(x))
+        x = self.conv(x)
         return x if self.norm_first else self.norm(x)
 
 
@@ -129,7 +132,7 @@ class MetaFormerBlock(nn.Module):
         self.token_mixer = build_token_mixer(token_mixer, dim)
         self.layer_scale1 = scale(layer_scale)
         self.res_scale1 = scale(res_scale)
-        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+        self.drop_path = StochasticDepth(drop_path, "row") if drop_path else nn.Identity()
         self.has_mlp = mlp_ratio > 0
         if self.has_mlp:
             self.norm2 = build_norm(norm2, dim)
@@ -137,34 +140,24 @@ class MetaFormerBlock(nn.Module):
             self.layer_scale2 = scale(layer_scale)
             self.res_scale2 = scale(res_scale)
 
-    def switch_to_deploy(self) -> nn.Module:
-        """Return what takes the place of this block at inference, see :mod:`.deploy_form`."""
-        mix = (self.norm1, self.token_mixer, self.layer_scale1, self.res_scale1, self.shortcut)
-        branches = OrderedDict(token_mixer=deploy_branch(*mix))
+    def switch_to_deploy(self) -> None:
+        """Fold norms and factors into the layers beside them, see :mod:`.folding`."""
+        self.norm1, self.token_mixer, self.layer_scale1 = fold_branch(
+            self.norm1, self.token_mixer, self.layer_scale1
+        )
         if self.has_mlp:
-            mlp = (self.norm2, self.mlp, self.layer_scale2, self.res_scale2, self.shortcut)
-            branches["mlp"] = deploy_branch(*mlp)
-        return nn.Sequential(branches)
+            self.norm2, self.mlp, self.layer_scale2 = fold_branch(
+                self.norm2, self.mlp, self.layer_scale2
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix ``x [N, C, H, W]`` in space, then in channels; shape is kept."""
-        x = self._mix(x, self.norm1, self.token_mixer, self.layer_scale1, self.res_scale1)
+        branch = self.drop_path(self.layer_scale1(self.token_mixer(self.norm1(x))))
+        x = self.res_scale1(x) + branch if self.shortcut else branch
         if self.has_mlp:
-            x = self._mix(x, self.norm2, self.mlp, self.layer_scale2, self.res_scale2)
+            branch = self.drop_path(self.layer_scale2(self.mlp(self.norm2(x))))
+            x = self.res_scale2(x) + branch if self.shortcut else branch
         return x
-
-    def _mix(
-        self,
-        x: Tensor,
-        norm: nn.Module,
-        mixer: nn.Module,
-        layer_scale: nn.Module,
-        res_scale: nn.Module,
-    ) -> Tensor:
-        """``res_scale(x) + drop_path(layer_scale(mixer(norm(x))))``, see :mod:`.branches`."""
-        if self.shortcut:
-            return add_branch(x, x, norm, mixer, layer_scale, self.drop_path, res_scale)
-        return self.drop_path(layer_scale(mixer(norm(x))))
 
 
 class PositionEmbedding(nn.Module):

@@ -13,11 +13,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from .deploy_form import CentredGroupNorm1
-from .deploy_state import become_deployed, is_deployed, refuse_deployed
-from .fused_conv import FusedConv2d
+from .deploy_state import MARK, become_deployed, is_deployed, refuse_deployed, renewed
 from .key_layouts import KeyLayout, to_native
-from .layers import GroupNorm1, LayerSpec, build_norm
+from .layers import LayerSpec, build_norm
 from .variants import Variant
 
 MIN_IMAGE_SIDE = 32
@@ -227,6 +225,8 @@ class PyramidBackbone(BaseModule):
         Returns:
             A new dict, or ``state_dict`` itself if there is nothing to change.
         """
+        if MARK in state_dict:
+            return renewed(state_dict, self)
         shapes = {key: value.shape for key, value in self.state_dict().items()}
         return to_native(state_dict, self.layouts, self.depths, shapes)
 
@@ -260,16 +260,12 @@ class PyramidBackbone(BaseModule):
 
 
 def fold_children(module: nn.Module) -> None:
-    """Bring all below ``module`` to its deploy form, convolutions and group norms left included."""
+    """Ask every module below ``module`` that has a shorter form at inference to take it."""
     for name, child in list(module.named_children()):
         if hasattr(child, "switch_to_deploy"):
             child = child.switch_to_deploy() or child
             setattr(module, name, child)
         fold_children(child)
-        if FusedConv2d.fits(child):
-            setattr(module, name, FusedConv2d(child))
-        elif type(child) is GroupNorm1:
-            setattr(module, name, CentredGroupNorm1(child))
 
 
 def resolve_out_indices(out_indices: Sequence[int] | int, strides: Sequence[int]) -> tuple:

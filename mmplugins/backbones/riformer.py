@@ -73,7 +73,7 @@ class Affine(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x [N, C, H, W]``; shape is kept."""
-        return x * (self.weight[:, None, None] - 1) + self.bias[:, None, None]
+        return torch.addcmul(self.bias[:, None, None], x, self.weight[:, None, None] - 1)
 
     @torch.no_grad()
     def fold_into(self, norm: nn.Module) -> nn.Module:

@@ -67,40 +67,6 @@ def mix_lines(x: Tensor, weight: Tensor, bias: Tensor | None, policy: SizePolicy
     return from_windows(mixed, x.shape[-1], policy)
 
 
-def mix_axis(
-    x: Tensor, dim: int, weight: Tensor, bias: Tensor | None, policy: SizePolicy
-) -> Tensor:
-    """The same for axis 2 or 3 of a map ``x [N, C, H, W]``, without a copy if it is channels-last.
-
-    The matrix multiplies from the left, so that the channels stay the last axis in memory, and so
-    they do in the result. Resampling is multiplied into the matrix where that costs less.
-    """
-    side, size = weight.shape[0], x.shape[dim]
-    length, count = _window_length(size, side, policy)
-    if bias is None:
-        bias = weight.new_zeros(side)
-    matrices = [weight]
-    if length != side:
-        up = resampling_matrix(side, length, x)
-        matrices, bias = [up, weight, resampling_matrix(length, side, x)], up @ bias
-        if length * length <= 2 * length * side + side * side:
-            matrices = [up @ weight @ matrices[2]]
-    n, c, h, w = x.shape
-    lines = x.permute(0, 2, 3, 1).reshape((n, h, w * c) if dim == 2 else (n * h, w, c))
-    done = (count - 1) * length
-    if count * length != size:  # the last window reaches back
-        lines = torch.cat([lines[:, :done], lines[:, size - length :]], 1)
-    lines = lines.reshape(-1, length, lines.shape[-1])
-    for matrix in reversed(matrices[1:]):
-        lines = torch.bmm(matrix.expand(len(lines), -1, -1), lines)
-    first = matrices[0].expand(len(lines), -1, -1)
-    lines = torch.baddbmm(bias.view(1, -1, 1), first, lines)
-    lines = lines.reshape(-1, count * length, lines.shape[-1])
-    if count * length != size:
-        lines = torch.cat([lines[:, :done], lines[:, count * length - (size - done) :]], 1)
-    return lines.reshape(n, h, w, c).permute(0, 3, 1, 2)
-
-
 def mix_grid(x: Tensor, weight: Tensor, side: int, policy: SizePolicy) -> Tensor:
     """Mix all positions of maps ``x [N, C, H, W]`` by ``weight [side**2, side**2]``.
 

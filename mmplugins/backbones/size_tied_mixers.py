@@ -9,13 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .folding import absorb_scale, batch_norm_factors
-from .fused_conv import FusedConv2d
+from .folding import absorb_scale, batch_norm_factors, has_batch_norm_factors
 from .size_policy import (
     DEFAULT_POLICY,
     SizePolicy,
     check_size_policy,
-    mix_axis,
     mix_grid,
     mix_lines,
 )
@@ -122,9 +120,11 @@ class SparseMLP(nn.Module):
         self.fuse = nn.Conv2d(3 * dim, dim, 1, bias=False)
         self.act1, self.act2 = nn.GELU(), nn.GELU()
 
-    def switch_to_deploy(self) -> FoldedSparseMLP:
-        """Return what takes the place of this mixer at inference."""
-        return FoldedSparseMLP(self)
+    def switch_to_deploy(self) -> None:
+        """Fold the second batch norm into the convolution before it."""
+        if has_batch_norm_factors(self.norm2):
+            absorb_scale(self.depthwise, *batch_norm_factors(self.norm2))
+            self.norm2 = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix ``x [N, C, H, W]``; shape is kept."""
@@ -137,52 +137,3 @@ class SparseMLP(nn.Module):
     def extra_repr(self) -> str:
         """Show the policy in the printed model; the side is that of ``row`` and ``column``."""
         return f"policy={self.policy!r}"
-
-
-class FoldedSparseMLP(nn.Module):
-    """Deploy form of :class:`SparseMLP`, in which no map changes its layout.
-
-    The second batch norm and GELU are part of the depthwise convolution. Rows and columns are mixed
-    by matrices from the left, which leaves the channels last. The pointwise convolution of the
-    three maps is the sum of one of each, so they are never concatenated; each adds the one before,
-    and the first of them the shortcut.
-
-    Args:
-        mixer: The mixer in eval mode, whose parameters are used up.
-    """
-
-    adds_residual = True
-
-    def __init__(self, mixer: SparseMLP):
-        super().__init__()
-        absorb_scale(mixer.depthwise, *batch_norm_factors(mixer.norm2))
-        self.policy, self.norm1, self.act1 = mixer.policy, mixer.norm1, mixer.act1
-        self.depthwise = FusedConv2d(mixer.depthwise, "gelu")
-        self.row, self.column = mixer.row, mixer.column
-        dim, bias = mixer.fuse.out_channels, mixer.fuse.bias
-        parts = mixer.fuse.weight.detach().split(dim, dim=1)
-        learnt = mixer.fuse.weight.requires_grad
-        self.fuse_own, self.fuse_rows, self.fuse_columns = (
-            FusedConv2d(_pointwise(nn.Parameter(weight.clone(), learnt), bias if i == 0 else None))
-            for i, weight in enumerate(parts)
-        )
-        self.train(mixer.training)
-
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """Mix ``x [N, C, H, W]`` and add ``residual``, if any; shape is kept."""
-        x = self.depthwise(self.act1(self.norm1(x)))
-        y = self.fuse_own(x, residual)
-        rows = mix_axis(x, 3, self.row.weight, self.row.bias, self.policy)
-        y = self.fuse_rows(rows, y)
-        columns = mix_axis(x, 2, self.column.weight, self.column.bias, self.policy)
-        return self.fuse_columns(columns, y)
-
-    def extra_repr(self) -> str:
-        """Show the policy in the printed model."""
-        return f"policy={self.policy!r}"
-
-
-def _pointwise(weight: nn.Parameter, bias: nn.Parameter | None) -> nn.Conv2d:
-    conv = nn.Conv2d(weight.shape[1], weight.shape[0], 1, bias=False, device="meta")
-    conv.weight, conv.bias = weight, bias
-    return conv

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from .batch_norm_folding import fold_batch_norms
+from .folding import fold_batch_norms
 from .layers import LayerNorm2d, LayerSpec
 from .pyramid import PyramidBackbone, resolve_out_indices
 from .timm_inspection import STRIDES, as_pair, inspect_timm_model

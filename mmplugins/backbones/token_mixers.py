@@ -12,10 +12,9 @@ of the same shape. Registering one is all that is needed to use it in any stage 
 
 The constructor receives the number of channels as ``dim`` and whatever else the dict holds.
 
-Two class attributes, both optional, let :mod:`.deploy_form` fold what stands around a mixer:
+Two class attributes, both optional, let :mod:`.folding` fold what stands around a mixer:
 ``linear_ends`` names its first and its last layer, each a linear layer or convolution, or None;
 ``channelwise = True`` says that it treats each channel alike and linearly, without a bias.
-A third, ``absorbs``, lets training do the like, see :mod:`.branches`.
 """
 
 from __future__ import annotations
@@ -29,9 +28,7 @@ from torch import Tensor, nn
 
 from mmplugins.utils import did_you_mean
 
-from ..functional.depthwise import depthwise_conv, star_relu_depthwise_conv
-from ..functional.pooling import pool_normalised
-from .layers import LayerSpec, StarReLU, build_act, is_hooked, pointwise
+from .layers import LayerSpec, build_act
 
 TOKEN_MIXERS = Registry("token mixer", scope="mmplugins")
 """Token mixers by class name."""
@@ -87,7 +84,6 @@ class Pooling(nn.Module):
         ValueError: If ``pool_size`` is even, which would change the size of the map.
     """
 
-    absorbs = ("norm", "scale")
     channelwise = True
 
     def __init__(self, dim: int, pool_size: int = 3):
@@ -95,17 +91,9 @@ class Pooling(nn.Module):
         self.pool_size = pool_size
         self.padding = _same_padding(pool_size, "pool_size")
 
-    def forward(
-        self, x: Tensor, norm: nn.GroupNorm | None = None, scale: Tensor | None = None
-    ) -> Tensor:
-        """Mix ``x [N, C, H, W]``, after ``norm`` if given; ``scale [C]`` multiplies the result.
-
-        Shape is kept.
-        """
-        if norm is not None:
-            return pool_normalised(x, norm.weight, norm.bias, norm.eps, self.pool_size, scale)
-        y = F.avg_pool2d(x, self.pool_size, 1, self.padding, count_include_pad=False) - x
-        return y if scale is None else y * scale[:, None, None]
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix ``x [N, C, H, W]``; shape is kept."""
+        return F.avg_pool2d(x, self.pool_size, 1, self.padding, count_include_pad=False) - x
 
     def extra_repr(self) -> str:
         """Show the pool size in the printed model."""
@@ -128,9 +116,6 @@ class DepthwiseConv(nn.Conv2d):
     def __init__(self, dim: int, kernel_size: int = 3, bias: bool = False):
         padding = _same_padding(kernel_size, "kernel_size")
         super().__init__(dim, dim, kernel_size, padding=padding, groups=dim, bias=bias)
-
-    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return depthwise_conv(x, weight, bias)
 
 
 @TOKEN_MIXERS.register_module()
@@ -163,12 +148,7 @@ class SepConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix ``x [N, C, H, W]``; shape is kept."""
-        x, act = pointwise(self.pwconv1, x), self.act1
-        if type(act) is StarReLU and not is_hooked(act, self.dwconv):
-            x = star_relu_depthwise_conv(x, act.scale, act.bias, self.dwconv.weight)
-        else:
-            x = self.dwconv(act(x))
-        return pointwise(self.pwconv2, x)
+        return self.pwconv2(self.dwconv(self.act1(self.pwconv1(x))))
 
 
 @TOKEN_MIXERS.register_module()
@@ -208,26 +188,13 @@ class Attention(nn.Module):
         """Mix ``x [N, C, H, W]``; shape is kept, the result is channels-last in memory."""
         h, w = x.shape[-2:]
         tokens = x.permute(0, 2, 3, 1).flatten(1, 2)  # a view of a channels-last map
-        tokens = attend(pointwise(self.qkv, tokens), self.head_dim)
-        return pointwise(self.proj, tokens).unflatten(1, (h, w)).permute(0, 3, 1, 2)
+        qkv = self.qkv(tokens).unflatten(-1, (3, -1, self.head_dim)).permute(2, 0, 3, 1, 4)
+        tokens = F.scaled_dot_product_attention(*qkv.unbind()).transpose(1, 2).flatten(2)
+        return self.proj(tokens).unflatten(1, (h, w)).permute(0, 3, 1, 2)
 
     def extra_repr(self) -> str:
         """Show the size of a head in the printed model."""
         return f"head_dim={self.head_dim}"
-
-
-def attend(qkv: Tensor, head_dim: int) -> Tensor:
-    """Attention of all positions to all, from their queries, keys and values.
-
-    Args:
-        qkv: ``[N, L, 3 * C]``: queries, keys and values, each head after head.
-        head_dim: Channels of one head.
-
-    Returns:
-        ``[N, L, C]``, head after head.
-    """
-    q, k, v = qkv.unflatten(-1, (3, -1, head_dim)).permute(2, 0, 3, 1, 4).unbind()
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 def _same_padding(size: int, name: str) -> int:

@@ -3,7 +3,6 @@
 Every operator that PyTorch dispatches is a lap of its own, named by its kind; what lies between two
 of them, Python and PyTorch's own calling, is ``'calls'``. Watching makes each call some
 microseconds longer, all of which count as calls: many small operators show there, a bit too large.
-Operators that run inside one, such as the functions of an operator of this package, count as it.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from .stopwatch import Stopwatch
 CALLS, OTHER = "calls", "other"
 
 KINDS = {
-    "pointwise": "mm addmm mv addmv _linear_pointwise",
-    "convolutions": "convolution convolution_backward _convolution_pointwise",
+    "pointwise": "mm addmm mv addmv",
+    "convolutions": "convolution convolution_backward",
     "attention": "bmm baddbmm _softmax _softmax_backward_data "
     "_scaled_dot_product_flash_attention _scaled_dot_product_flash_attention_backward "
     "_scaled_dot_product_flash_attention_for_cpu "
@@ -38,8 +37,7 @@ KINDS = {
     "minimum clamp clamp_min clamp_max where eq ne lt le gt ge abs sgn bernoulli",
     "copies": "copy clone _to_copy cat stack fill zero zeros new_zeros zeros_like new_full full "
     "ones new_ones ones_like arange repeat index index_put index_select index_fill masked_fill "
-    "gather scatter slice_backward select_backward _reorder_linear_weight "
-    "_reorder_convolution_weight",
+    "gather scatter slice_backward select_backward",
     "resizing": "upsample_nearest2d upsample_nearest2d_backward upsample_bilinear2d "
     "upsample_bilinear2d_backward",
     "boxes, losses": "nms roi_align _roi_align_backward roi_pool _roi_pool_backward sort topk "

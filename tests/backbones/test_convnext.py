@@ -175,7 +175,7 @@ def test_start():
             assert (value == (0 if name.endswith("bias") else 1)).all()
     assert not [n for n, _ in ConvNeXt(ARCH, layer_scale=None).named_parameters() if "scale" in n]
     rates = [
-        getattr(block.drop_path, "drop_prob", 0.0)
+        getattr(block.drop_path, "p", 0.0)
         for stage in ConvNeXt(ARCH, drop_path_rate=0.6).stages
         for block in stage.blocks
     ]

@@ -124,7 +124,7 @@ def test_position_embedding():
 def test_drop_path_grows_linearly():
     model = MetaFormer((1, 2, 1, 1), TINY["dims"], drop_path_rate=0.4)
     blocks = [block for stage in model.stages for block in stage.blocks]
-    rates = [getattr(block.drop_path, "drop_prob", 0.0) for block in blocks]
+    rates = [getattr(block.drop_path, "p", 0.0) for block in blocks]
     assert rates == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
 
 

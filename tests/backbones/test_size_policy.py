@@ -6,7 +6,6 @@ import torch.nn.functional as F
 
 from mmplugins.backbones.size_policy import (
     check_size_policy,
-    mix_axis,
     mix_grid,
     mix_lines,
     resampling_matrix,
@@ -158,20 +157,3 @@ def test_errors_name_value_and_remedy():
         check_size_policy(0, "window")
     with pytest.raises(ValueError, match="side=7.5"):
         check_size_policy(7.5, "window")
-
-
-@pytest.mark.parametrize("policy", ["window", "resample"])
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("dim", [2, 3])
-@pytest.mark.parametrize("size", [(4, 4), (3, 9), (13, 7), (30, 10), (8, 5)])
-def test_axes_of_a_map_are_its_lines(policy, bias, dim, size):
-    """From the left by matrices, also multiplied together, what ``mix_lines`` does from the right;
-    a channels-last map stays so."""
-    x = torch.randn(2, 3, *size, dtype=torch.double).contiguous(memory_format=torch.channels_last)
-    weight = torch.randn(4, 4, dtype=torch.double)
-    bias = torch.randn(4, dtype=torch.double) if bias else None
-    expected = mix_lines(x.transpose(dim, 3), weight, bias, policy).transpose(dim, 3)
-    for given in (x, x.contiguous()):
-        mixed = mix_axis(given, dim, weight, bias, policy)
-        torch.testing.assert_close(mixed, expected, rtol=1e-12, atol=1e-12)
-        assert mixed.is_contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,79 @@
+"""Speed as a count: kernels of one pass, at most timm's. A GPU waits for their calls."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+
+import pytest
+import timm
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mmplugins.backbones import build_backbone
+
+FOLDED = {  # kernels of the folded model, as a share of timm's
+    "poolformer_s12": 0.83,
+    "poolformerv2_s12": 0.91,
+    "convformer_s18": 0.79,
+    "caformer_s18": 0.84,
+    "convnext_tiny": 0.87,
+}
+SHARE_TIMM = ["poolformer_s12", "poolformerv2_s12", "convformer_s18", "caformer_s18",
+              "convnext_tiny"]  # fmt: skip
+VIEWS = ("detach", "_unsafe_view", "alias")
+
+
+class Kernels(TorchDispatchMode):
+    """Counts the operators that run, views left out."""
+
+    def __init__(self):
+        super().__init__()
+        self.names: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if not func.is_view and func.overloadpacket.__name__ not in VIEWS:
+            self.names[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def inference(model, x):
+    with torch.no_grad(), Kernels() as kernels:
+        model(x)
+    return kernels.names
+
+
+def training(model, x):
+    with Kernels() as kernels:
+        sum(out.float().mean() for out in model.train()(x)).backward()
+    return kernels.names
+
+
+@pytest.fixture(params=SHARE_TIMM)
+def pair(request):
+    """The name, ours and timm's, in bfloat16."""
+    ours = build_backbone(request.param, out_norm=None, drop_path_rate=0.1)
+    theirs = timm.create_model(request.param, features_only=True, drop_path_rate=0.1)
+    return request.param, *(model.to(torch.bfloat16).eval() for model in (ours, theirs))
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_kernels_of_a_pass(pair, memory_format):
+    name, ours, theirs = pair
+    x = torch.randn(2, 3, 64, 64, dtype=torch.bfloat16).contiguous(memory_format=memory_format)
+    allowed = inference(theirs, x)
+    found = inference(ours, x)
+    assert found.total() <= allowed.total(), found - allowed
+    folded = inference(copy.deepcopy(ours).switch_to_deploy(), x)
+    assert folded.total() <= FOLDED[name] * allowed.total(), folded
+    allowed, found = training(theirs, x), training(ours, x)
+    assert found.total() <= allowed.total(), found - allowed
+
+
+@pytest.mark.parametrize("name", ["riformer_s12", "identityformer_s12", "randformer_s12"])
+def test_kernels_of_families_that_timm_lacks(name):
+    """Beside PoolFormer's of the same generation: their token mixers do less, or one product."""
+    like = "poolformer_s12" if name == "riformer_s12" else "poolformerv2_s12"
+    x = torch.randn(2, 3, 224, 224)
+    counts = [inference(build_backbone(n, out_norm=None).eval(), x) for n in (name, like)]
+    assert counts[0].total() <= counts[1].total(), counts[0] - counts[1]
