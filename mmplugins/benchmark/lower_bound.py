@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -80,7 +81,8 @@ def operations_of(subject: Subject, images: Tensor) -> Counter[Operation]:
         with shapes, _Watch() as watch:
             twin.infer(subject.images(images.shape[-2:], len(images)))
     except RuntimeError:  # PyTorch's word that shapes do not tell what is found: proposals
-        with _Watch() as watch:
+        fused = torch.backends.mkldnn.flags(enabled=False) if subject.row.deploy else nullcontext()
+        with fused, _Watch() as watch:
             subject.infer(images)
     return watch.found
 
