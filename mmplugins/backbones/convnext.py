@@ -17,11 +17,10 @@ from typing import Any
 
 from mmengine.registry import MODELS
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 from .folding import fold_branch
 from .key_layouts import KeyLayout
-from .layers import ChannelMLP, LayerNorm2d, LayerSpec, Scale
+from .layers import ChannelMLP, DropPath, LayerNorm2d, LayerSpec, Scale
 from .metaformer import PatchConv, Stage, drop_path_rates, init_normal
 from .pyramid import PyramidBackbone
 from .token_mixers import DepthwiseConv
@@ -51,7 +50,7 @@ class ConvNeXtBlock(nn.Module):
         self.norm = LayerNorm2d(dim)
         self.mlp = ChannelMLP(dim)
         self.layer_scale = nn.Identity() if layer_scale is None else Scale(dim, layer_scale)
-        self.drop_path = StochasticDepth(drop_path, "row") if drop_path else nn.Identity()
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     def switch_to_deploy(self) -> None:
         """Fold norm and factors into the layers beside them, see :mod:`.folding`."""

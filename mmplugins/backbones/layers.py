@@ -127,6 +127,35 @@ class Scale(nn.Module):
         return x * self.scale[:, None, None]
 
 
+class DropPath(nn.Module):
+    """Stochastic depth (Huang et al. 2016): in training, whole images lose a branch.
+
+    The rate is a tensor, so that compiled blocks of other rates run the same code.
+
+    Args:
+        p: Probability that an image loses the branch; the others are divided by ``1 - p``.
+    """
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.p = p
+        self.register_buffer("keep", torch.tensor(1 - p), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop images of ``x [N, C, H, W]``; shape and precision are kept."""
+        if not self.training:
+            return x
+        kept = torch.bernoulli(self.keep.expand(len(x), 1, 1, 1)) / self.keep
+        return x * kept.to(x.dtype)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> DropPath:
+        super()._apply(*args, **kwargs)
+        if not self.keep.is_meta:  # as it stands in no file, memory without content is filled here
+            with torch.no_grad():
+                self.keep.fill_(1 - self.p)
+        return self
+
+
 class ChannelMLP(nn.Module):
     """Two pointwise layers with an activation between them.
 

@@ -21,7 +21,6 @@ from typing import Any, Literal
 import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 from .folding import (
     absorb_norm,
@@ -30,7 +29,7 @@ from .folding import (
     fold_branch,
     has_batch_norm_factors,
 )
-from .layers import ChannelMLP, LayerSpec, Scale, build_norm
+from .layers import ChannelMLP, DropPath, LayerSpec, Scale, build_norm
 from .pyramid import PyramidBackbone
 from .token_mixers import build_token_mixer
 
@@ -132,7 +131,7 @@ class MetaFormerBlock(nn.Module):
         self.token_mixer = build_token_mixer(token_mixer, dim)
         self.layer_scale1 = scale(layer_scale)
         self.res_scale1 = scale(res_scale)
-        self.drop_path = StochasticDepth(drop_path, "row") if drop_path else nn.Identity()
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
         self.has_mlp = mlp_ratio > 0
         if self.has_mlp:
             self.norm2 = build_norm(norm2, dim)
