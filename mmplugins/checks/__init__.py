@@ -6,25 +6,33 @@ them. Nothing is written, and no random state moves: training afterwards is what
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from copy import deepcopy
+from types import ModuleType
 from typing import Any
 
 from mmengine.config import Config
 
 from .data import check_files, sample_of_shapes
 from .data_checks import check_data
+from .entries import check_entries
 from .findings import DataError, Finding
-from .forms import check_forms
-from .hooks import check_hooks
 from .inspection import Check, Inspection
-from .learning import check_learning, check_loaders
+from .learning import check_learning
 from .memory import check_memory
-from .model import check_maps, check_model
-from .names import check_arguments, check_sections, check_types
 from .no_trace import no_trace
+from .parts import (
+    check_datasets,
+    check_hooks,
+    check_loaders,
+    check_maps,
+    check_metrics,
+    check_model,
+)
 from .pictures import check_normalisation, check_pipelines
 from .results import CheckResult, Status, failures, summary, table_of
+from .rules import check_values
 from .trial import check_step
 from .validation import check_validation
 from .versions import check_versions
@@ -43,47 +51,42 @@ __all__ = [
     "table_of",
 ]
 
-_TRAIN = ("train_dataloader", "data", "pipelines", "data loaders")
+_LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 CHECKS = (
     Check("versions", check_versions),
-    Check("forms", check_forms),
-    Check("config entries", check_sections, ("versions",)),
-    Check("type names", check_types, ("versions",)),
-    Check("arguments", check_arguments, ("versions",)),
-    Check("hooks", check_hooks, ("default_hooks", "custom_hooks")),
-    Check("learning", check_learning, ("train_cfg", "optim_wrapper", "param_scheduler")),
-    Check("data loaders", check_loaders, ("train_dataloader", "val_dataloader", "train_cfg")),
-    Check("pipelines", check_pipelines, ("model", "train_dataloader", "val_dataloader")),
-    Check("normalisation", check_normalisation, ("model",)),
-    Check("data", check_files, ("train_dataloader", "val_dataloader", "test_dataloader")),
+    Check("entries", check_entries, ("versions",)),
+    Check("values", check_values, ("versions",)),
     Check("model", check_model, ("model",)),
     Check("feature maps", check_maps, ("model",)),
-    Check("weights", check_weights_of, ("model",)),
+    Check("normalisation", check_normalisation, ("model",)),
+    Check("hooks", check_hooks, ("default_hooks", "custom_hooks")),
+    Check(
+        "learning",
+        check_learning,
+        ("model", "train_cfg", "optim_wrapper", "param_scheduler", "default_hooks", "custom_hooks"),
+    ),
+    Check("data sets", check_datasets, _LOADERS),
+    Check("data loaders", check_loaders, _LOADERS),
+    Check("pipelines", check_pipelines, ("data sets",)),
+    Check("metrics", check_metrics, ("val_evaluator", "test_evaluator")),
+    Check("data", check_files, ("data sets",), data=True),
+    Check("weights", check_weights_of, ("model",), data=True),
     Check(
         "training step",
         check_step,
-        (
-            "model",
-            "normalisation",
-            "feature maps",
-            "optim_wrapper",
-            "train_cfg",
-            "learning",
-            *_TRAIN,
-        ),
+        ("model", "feature maps", "learning", "data loaders", "pipelines", "data"),
+        data=True,
     ),
-    Check("memory", check_memory, ("training step",)),
-    Check(
-        "validation",
-        check_validation,
-        ("training step", "val_dataloader", "val_evaluator", "default_hooks", "data", "pipelines"),
-    ),
+    Check("memory", check_memory, ("training step",), data=True),
+    Check("validation", check_validation, ("training step", "metrics", "hooks"), data=True),
 )
 """All checks, in their order."""
 
 
-def preflight(cfg: Config, full: bool = False, processes: int = 1) -> list[CheckResult]:
+def preflight(
+    cfg: Config, full: bool = False, processes: int = 1, data: bool = True
+) -> list[CheckResult]:
     """Check a config, its data and its model before training.
 
     Runs in one process; in a distributed training, only in one and before the processes join.
@@ -92,21 +95,26 @@ def preflight(cfg: Config, full: bool = False, processes: int = 1) -> list[Check
         cfg: A whole config of mmdet or mmseg, with ``custom_imports`` already done. Not changed.
         full: Decode every picture and map instead of a sample. Defaults to False.
         processes: How many processes will train, for the batch size. Defaults to 1.
+        data: Whether to read pictures, annotations and weights; False runs what needs none of
+            them. Defaults to True.
 
     Returns:
-        Results in the order of :data:`CHECKS`, at least one for each. Never raises for what is
-        wrong with the config: that is a failure in the list.
+        Results in the order of :data:`CHECKS`, at least one for each that ran. Never raises for
+        what is wrong with the config: that is a failure in the list.
     """
     scope = cfg.get("default_scope")
     scope = scope if scope and isinstance(scope, str) else "mmengine"
-    inspection = Inspection(_copied(cfg), scope, full, processes)
-    with no_trace(inspection.scope), sample_of_shapes(inspection):
-        for check in CHECKS:
-            inspection.run(check)
+    with no_trace(scope), tempfile.TemporaryDirectory(prefix="mmplugins-check-") as folder:
+        inspection = Inspection(_copied(cfg), scope, full, processes, folder=folder)
+        with sample_of_shapes(inspection):
+            for check in CHECKS:
+                if data or not check.data:
+                    inspection.run(check)
         inspection.model = None  # its memory belongs to the training now
     return inspection.results
 
 
 def _copied(cfg: Mapping[str, Any]) -> Config:
-    # Parts that several entries share would otherwise be changed in all of them at once.
-    return Config({key: deepcopy(value) for key, value in cfg.items()})
+    # Parts that several entries share would otherwise be changed in all of them at once; what
+    # configs of the new style import by the way cannot be copied, and need not be.
+    return Config({k: deepcopy(v) for k, v in cfg.items() if not isinstance(v, ModuleType)})

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
 import numpy as np
-from mmengine.registry import DATASETS, FUNCTIONS, Registry
+from mmengine.registry import DATASETS, FUNCTIONS
+from mmengine.structures import BaseDataElement
+from torch import Tensor
 from torch.utils.data import Dataset
 
-from .inspection import Inspection, listed, walk
-from .names import accepted_arguments
+from .explain import accepted_arguments, walk
+from .inspection import Inspection, listed
+from .parts import dataset_class
 
 MAX_PIXELS = 320 * 320
 """Pictures of more pixels are made smaller for the trial, by smaller sizes in the pipeline."""
@@ -54,10 +57,11 @@ class Trial:
             dataset = build_dataset(smaller(self.loader.dataset, self.factor))
             samples = [dataset[k] for k in self.chosen]
         samples = sorted(samples, key=lambda sample: not has_objects(sample))[:count]
-        collate = self.loader.get("collate_fn") or dict(type="pseudo_collate")
-        collate = {k: v for k, v in collate.items()}
+        collate = dict(self.loader.get("collate_fn") or dict(type="pseudo_collate"))
         function = collate.pop("type")
-        function = _named(FUNCTIONS, function)
+        if isinstance(function, str):
+            with FUNCTIONS.switch_scope_and_registry(None) as scoped:
+                function = scoped.get(function)
         return function(samples, **collate)
 
 
@@ -73,17 +77,9 @@ def _unserialised(cfg: Any) -> Any:
     # Serialising costs time, and fails on an empty data set with words that do not help.
     for inner in [*listed(cfg.get("datasets")), *listed(cfg.get("dataset"))]:
         _unserialised(inner)
-    if "serialize_data" in accepted_arguments(_named(DATASETS, cfg["type"]))[0]:
+    if "serialize_data" in accepted_arguments(dataset_class(cfg)):
         cfg["serialize_data"] = False
     return cfg
-
-
-def _named(registry: Registry, kind: Any) -> Any:
-    """What a ``type`` means in the default scope; what is no string stays."""
-    if not isinstance(kind, str):
-        return kind
-    with registry.switch_scope_and_registry(None) as scoped:
-        return scoped.get(kind)
 
 
 def smaller(cfg: Any, factor: float) -> Any:
@@ -110,7 +106,16 @@ def pixels_of(sample: Any) -> int:
     """Height times width of what a pipeline puts out, 0 if that is no packed sample."""
     if not is_packed(sample):
         return 0
-    return max(math.prod(tensor.shape[-2:]) for tensor in listed(sample["inputs"]))
+    return max((math.prod(t.shape[-2:]) for t in tensors(sample["inputs"])), default=0)
+
+
+def tensors(inputs: Any) -> Iterator[Tensor]:
+    """The pictures among a sample's inputs, which may be nested by branch or frame."""
+    if isinstance(inputs, Tensor):
+        yield inputs
+    elif isinstance(inputs, Mapping | list | tuple):
+        for inner in inputs.values() if isinstance(inputs, Mapping) else inputs:
+            yield from tensors(inner)
 
 
 def is_packed(sample: Any) -> bool:
@@ -120,6 +125,8 @@ def is_packed(sample: Any) -> bool:
 def has_objects(sample: Any) -> bool:
     """Whether a packed sample has something to learn: a box, or a labelled pixel."""
     annotated = sample["data_samples"]
+    if not isinstance(annotated, BaseDataElement):
+        return True
     if "gt_instances" in annotated:
         return len(annotated.gt_instances) > 0
     return "gt_sem_seg" in annotated

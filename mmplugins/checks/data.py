@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from mmplugins.checks.data_checks import check_alike
 from mmplugins.datasets.shapes import ShapesSpec, make_shapes
+from mmplugins.utils import type_name
 
-from .data_checks import check_data
+from .data_checks import check_alike, check_data
+from .explain import walk
 from .findings import DataError
-from .inspection import Inspection, walk
+from .inspection import Inspection
 
 _FEW = dict(num_train=8, num_val=4)
 
@@ -53,12 +54,12 @@ def sample_of_shapes(inspection: Inspection) -> Iterator[None]:
     """
     cfg = inspection.cfg
     roots = {
-        value["data_root"]: dict(value["generate"] or {})
+        value["data_root"]: dict(value.get("generate") or {})
         for _, value in walk(cfg)
         if isinstance(value, Mapping)
         and isinstance(value.get("data_root"), str)
-        and "generate" in value
-        and isinstance(value["generate"] or {}, Mapping)
+        and _is_made(value)
+        and isinstance(value.get("generate") or {}, Mapping)
     }
     absent = {
         root: spec
@@ -81,8 +82,13 @@ def sample_of_shapes(inspection: Inspection) -> Iterator[None]:
         yield
 
 
+def _is_made(dataset: Mapping) -> bool:
+    """Whether a data set makes its pictures when they are not there."""
+    return "generate" in dataset or type_name(dataset).startswith("Shapes")
+
+
 def _replace(cfg: Any, root: str, stand_in: str, spec: dict) -> None:
-    if cfg.get("data_root") == root and "generate" in cfg:
+    if cfg.get("data_root") == root and _is_made(cfg):
         cfg["data_root"], cfg["generate"] = stand_in, spec
     ann_file = cfg.get("ann_file")
     if isinstance(ann_file, str) and "data_root" not in cfg and ann_file.startswith(root):

@@ -16,6 +16,7 @@ from mmplugins.utils import few
 from .coco_checks import check_coco, is_coco
 from .findings import DataError, Finding
 from .picture_files import MIN_SIDE, default_of, walk_transforms
+from .pictures import leaves
 from .segmentation_checks import check_segmentation, is_segmentation
 
 # Heads whose classes are not those of the data: foreground or not, and COCO-stuff's own list.
@@ -51,8 +52,8 @@ def check_data(
         if not loader:
             continue
         ann_files = []
-        for where, dataset, pipeline in _leaves(loader["dataset"], f"{split}_dataloader.dataset"):
-            _check_kinds(where, dataset)
+        for where, dataset, pipeline in leaves(loader["dataset"], f"{split}_dataloader.dataset"):
+            check_kinds(where, dataset)
             if "ann_file" in dataset:
                 root = dataset.get("data_root") or ""
                 ann_files.append(os.path.join(root, dataset["ann_file"]))
@@ -65,20 +66,6 @@ def check_data(
     if "train" in splits:
         check_alike(cfg, [split for split in splits if split != "train"])
     return list(dict.fromkeys(findings))
-
-
-def _leaves(dataset: Any, where: str, outer: Sequence = ()) -> Iterator[tuple[str, Any, list]]:
-    """Data sets below the wrappers, with their config paths and all transforms they run through."""
-    pipeline = [*(dataset.get("pipeline") or ()), *outer]
-    if "datasets" in dataset:
-        if not dataset["datasets"]:
-            raise DataError(f"{where}.datasets", "is empty: expected a list of data sets")
-        for k, inner in enumerate(dataset["datasets"]):
-            yield from _leaves(inner, f"{where}.datasets[{k}]", pipeline)
-    elif "dataset" in dataset:
-        yield from _leaves(dataset["dataset"], f"{where}.dataset", pipeline)
-    else:
-        yield where, dataset, pipeline
 
 
 def _check_dataset(
@@ -109,7 +96,7 @@ def _check_dataset(
     return [Finding(where, f"the annotations of a {cls.__name__} were not checked")]
 
 
-def _check_kinds(where: str, dataset: Mapping) -> None:
+def check_kinds(where: str, dataset: Mapping) -> None:
     """Paths are texts; what has names inside is a dict."""
     for name, kind, wanted in (
         ("data_root", str, "the path of a folder"),
@@ -181,7 +168,7 @@ def check_alike(cfg: Mapping[str, Any], splits: Sequence[str] = ("val", "test"))
         (where, dataset, _registered("DATASETS", dataset, scope, where))
         for split, loader in loaders.items()
         if loader
-        for where, dataset, _ in _leaves(loader["dataset"], f"{split}_dataloader.dataset")
+        for where, dataset, _ in leaves(loader["dataset"], f"{split}_dataloader.dataset")
     ]
     if not loaders["train"]:
         return
@@ -262,6 +249,8 @@ def _check_evaluator(evaluators: Any, split: str, ann_files: list[str]) -> list[
     if isinstance(evaluators, Mapping):
         evaluators = [evaluators]
     for evaluator in evaluators or []:
+        if not isinstance(evaluator, Mapping):
+            continue
         path = evaluator.get("ann_file")
         if not path or "://" in path or evaluator.get("backend_args"):
             continue

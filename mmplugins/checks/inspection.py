@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import linecache
-import re
-import traceback
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -16,6 +13,7 @@ from torch import nn
 from mmplugins.checkpoint import CheckpointError
 from mmplugins.engine.config.settings import SettingError
 
+from .explain import explain, in_words, watched
 from .findings import DataError
 from .results import CheckResult
 
@@ -37,6 +35,8 @@ class Inspection:
         results: What was found so far.
         broken: Names of failed checks, and top-level config entries in which something failed.
         model: The model, once built; on the CPU, with random weights.
+        metrics: What could be built of the metrics, by config path.
+        folder: A temporary folder, for parts that write.
         measured: What the training step measured, for the estimate of memory.
     """
 
@@ -48,14 +48,28 @@ class Inspection:
     results: list[CheckResult] = field(default_factory=list)
     broken: set[str] = field(default_factory=set)
     model: nn.Module | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+    folder: str = ""
     measured: dict[str, Any] = field(default_factory=dict)
     _name: str = ""
 
     @property
     def trained(self) -> tuple[str, Mapping[str, Any]]:
         """Path and config of the detector or segmentor that learns; a wrapper has it as student."""
-        model = self.cfg.get("model") or {}
+        model = self.cfg.get("model")
+        model = model if isinstance(model, Mapping) else {}
         return ("model.student", model["student"]) if "student" in model else ("model", model)
+
+    def harmless(self, metric: Any) -> Any:
+        """A metric's config that writes into the temporary folder."""
+        if not isinstance(metric, Mapping):
+            return metric
+        moved = {
+            key: os.path.join(self.folder, os.path.basename(str(metric[key])))
+            for key in ("outfile_prefix", "output_dir", "out_file_path")
+            if metric.get(key)
+        }
+        return {**metric, **moved}
 
     def fail(self, message: str, where: str = "") -> None:
         """Report what cannot work; ``where`` is the config entry, put before the message."""
@@ -66,6 +80,33 @@ class Inspection:
         """Report what works but is hardly meant."""
         self._add("warning", message, where)
 
+    def attempt(
+        self,
+        build: Callable[[], Any],
+        where: str,
+        value: Any,
+        unsure: tuple[type, ...] = (),
+        owner: Any = None,
+    ) -> Any:
+        """What ``build`` makes of a config entry, or None and a failure that says where and why.
+
+        Args:
+            build: Builds it.
+            where: Dotted path of the entry.
+            value: The entry.
+            unsure: Errors that say nothing about the config, and are passed over.
+            owner: Class or function that takes the entry's arguments if no registry builds it.
+        """
+        try:
+            with watched():
+                return build()
+        except unsure:
+            return None
+        except Exception as error:  # constructors raise what they like
+            place, said = explain(error, value, where, self.scope, owner)
+            self.fail(said, place)
+            return None
+
     def _add(self, status: str, message: str, where: str) -> None:
         result = CheckResult(self._name, status, f"{where}: {message}" if where else message)
         if result not in self.results:
@@ -74,8 +115,8 @@ class Inspection:
     def run(self, check: Check) -> None:
         """Run a check unless something it needs is broken; any error in it is a failure."""
         self._name = check.name
-        # In a wrong scope every name would be reported again; forms are what all checks rely on.
-        lacking = sorted(self.broken.intersection({*check.needs, "default_scope", "forms"}))
+        # In a wrong scope every name would be reported again.
+        lacking = sorted(self.broken.intersection({*check.needs, "default_scope"}))
         if lacking:
             self._add("not run", f"needs {', '.join(lacking)} to be in order", "")
             self.broken.add(check.name)  # what needs this one cannot run either
@@ -102,47 +143,13 @@ class Check:
         name: First column of the table.
         run: Reports to the inspection, and returns what to say when all is well.
         needs: Checks and top-level config entries that must be in order for it to make sense.
+        data: Whether it reads pictures, annotations or weights. Defaults to False.
     """
 
     name: str
     run: Callable[[Inspection], str]
     needs: tuple[str, ...] = ()
-
-
-def in_words(error: BaseException) -> str:
-    """Type, place and text of an error on one line; a bare assertion shows what it compared."""
-    place, text = "", " ".join(str(error).split())
-    for frame, line in traceback.walk_tb(error.__traceback__):
-        place = f" ({Path(frame.f_code.co_filename).name}:{line})"
-    if not text and place:
-        source = linecache.getline(frame.f_code.co_filename, line).strip()
-        words = dict.fromkeys(re.findall(r"[a-zA-Z_][\w.]*", source))
-        values = {word: _look_up(word, frame.f_locals) for word in words}
-        shown = [f"{word}={value}" for word, value in values.items() if value is not None]
-        text = f"`{source}`" + (f" with {', '.join(shown)}" if shown else "")
-    return f"{type(error).__name__}{place}: {text}"
-
-
-def _look_up(name: str, variables: Mapping[str, Any]) -> Any:
-    """Value of a dotted name if it is one that can be shown in a few words."""
-    first, *rest = name.split(".")
-    value = variables.get(first)
-    for attribute in rest:
-        value = getattr(value, attribute, None)
-    if isinstance(value, list | tuple) and all(isinstance(v, int | float | str) for v in value):
-        return value
-    return value if isinstance(value, int | float | str) else None
-
-
-def walk(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value below a config entry with its dotted path, the entry itself first."""
-    yield where, value
-    if isinstance(value, Mapping | Config):
-        for key, inner in value.items():
-            yield from walk(inner, f"{where}.{key}" if where else str(key))
-    elif isinstance(value, list | tuple):
-        for k, inner in enumerate(value):
-            yield from walk(inner, f"{where}[{k}]")
+    data: bool = False
 
 
 def listed(value: Any) -> list:

@@ -1,23 +1,26 @@
-"""The learning set-up: rates, schedules, intervals, batches."""
+"""The learning set-up: optimiser, schedules and loop built, and compared with each other."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from typing import Any
 
-from mmplugins.utils import did_you_mean
+from mmplugins.utils import did_you_mean, type_name
 
+from .explain import walk
 from .inspection import Inspection, listed
+from .parts import IdleRunner
 
-_CLIPS = {
-    "norm": {"max_norm", "norm_type", "error_if_nonfinite", "foreach"},
-    "value": {"clip_value", "foreach"},
-}
 _PARAMWISE = {
     *("custom_keys", "bias_lr_mult", "bias_decay_mult", "norm_decay_mult", "flat_decay_mult"),
     *("dwconv_decay_mult", "dcn_offset_lr_mult", "bypass_duplicate"),
     *("decay_rate", "decay_type", "num_layers"),  # of layer-wise decay
 }
+_RISES = ("map", "ap", "ar", "iou", "dice", "acc", "fscore", "precision", "recall", "pq")
+_FALLS = ("loss", "error", "mae", "mse")
+_LATE = {"begin_epoch": "epochs", "switch_epoch": "epochs", "begin_iter": "iters"}
+"""Entries of hooks that wait for an epoch or an iteration."""
 
 
 def length(cfg: Mapping) -> tuple[int | None, str]:
@@ -28,118 +31,89 @@ def length(cfg: Mapping) -> tuple[int | None, str]:
 
 
 def check_learning(inspection: Inspection) -> str:
-    """Optimiser and schedulers against the length of the training."""
+    """Build loop, optimiser and schedulers, and compare them with the length of the training."""
     cfg = inspection.cfg
-    total, unit = length(cfg)
-    if not isinstance(total, int) or total <= 0:
+    runner = IdleRunner(cfg, inspection.folder)
+    if not {"type", "by_epoch"} & set(cfg.train_cfg) and "max_epochs" in cfg.train_cfg:
         inspection.fail(
-            f"max_{unit} is {total!r}: expected how long to train, a whole number above 0",
+            "has neither type nor by_epoch, and so counts iterations: give "
+            "type='EpochBasedTrainLoop'",
             "train_cfg",
         )
         return ""
-    wrapper = cfg.get("optim_wrapper") or {}
-    rate = _check_optimizer(inspection, wrapper)
-    for k, scheduler in enumerate(listed(cfg.get("param_scheduler"))):
-        alone = isinstance(cfg.param_scheduler, Mapping)
-        where = "param_scheduler" if alone else f"param_scheduler[{k}]"
-        _check_scheduler(inspection, where, scheduler, total, unit)
+    # Loops of other packages may ask their runner for what an idle one has not.
+    unsure = (AttributeError,)
+    loop = inspection.attempt(
+        lambda: runner.build_train_loop(cfg.train_cfg), "train_cfg", cfg.train_cfg, unsure
+    )
+    runner._train_loop = loop
+    _check_paramwise(inspection)
+    if "optim_wrapper" in inspection.broken:
+        return ""
+    runner.optim_wrapper = inspection.attempt(
+        lambda: optim_wrapper(runner, inspection), "optim_wrapper", cfg.optim_wrapper
+    )
+    for where, scheduler in schedulers(cfg):
+        if runner.optim_wrapper is not None and loop is not None:
+            one = deepcopy(scheduler)
+            inspection.attempt(lambda s=one: runner.build_param_scheduler([s]), where, scheduler)
+    total, unit = length(cfg)
+    if not isinstance(total, int) or {"train_cfg", "param_scheduler"} & inspection.broken:
+        return ""
+    for where, scheduler in schedulers(cfg):
+        if isinstance(scheduler, Mapping):
+            _check_scheduler(inspection, where, scheduler, total, unit)
     _check_intervals(inspection, total, unit)
+    _check_watching(inspection)
     _check_batch_size(inspection)
-    return f"{total} {unit}, learning rate {rate}, {_schedulers(cfg)}"
+    said = " then ".join(type_name(s) for _, s in schedulers(cfg)) or "constant"
+    rates = [v for where, v in walk(cfg.optim_wrapper) if where.endswith("optimizer.lr")]
+    return f"{total} {unit}, learning rate {', '.join(map(str, rates)) or 'its default'}, {said}"
 
 
-def _schedulers(cfg: Mapping) -> str:
-    names = [str(s.get("type")) for s in listed(cfg.get("param_scheduler"))]
-    return " then ".join(names) or "constant"
+def optim_wrapper(runner: IdleRunner, inspection: Inspection) -> Any:
+    """The config's optimiser on the model."""
+    runner.model = inspection.model
+    return runner.build_optim_wrapper(deepcopy(inspection.cfg.optim_wrapper))
 
 
-def _check_optimizer(inspection: Inspection, wrapper: Mapping) -> Any:
-    optimizer = wrapper.get("optimizer")
-    if not isinstance(optimizer, Mapping):
+def schedulers(cfg: Mapping) -> Iterator[tuple[str, Any]]:
+    """Schedulers with their path; several optimisers have a dict of them by name."""
+    given = cfg.get("param_scheduler")
+    groups = {"param_scheduler": given}
+    if isinstance(given, Mapping) and "type" not in given:
+        parts = [part for value in given.values() for part in listed(value)]
+        if parts and all(isinstance(part, Mapping) for part in parts):
+            groups = {f"param_scheduler.{name}": value for name, value in given.items()}
+    for where, some in groups.items():
+        for k, one in enumerate(listed(some)):
+            yield (f"{where}[{k}]" if isinstance(some, list | tuple) else where), one
+
+
+def _check_paramwise(inspection: Inspection) -> None:
+    """Multipliers by kind and by name of parameters, of which unknown ones are not read."""
+    wrapper = inspection.cfg.optim_wrapper
+    if (
+        not {"optimizer", "constructor"} & {k for k, v in wrapper.items() if v}
+        and "type" in wrapper
+    ):
         inspection.fail(
-            f"is {optimizer!r}: give optimizer=dict(type='AdamW', lr=1e-4, ...)",
-            "optim_wrapper.optimizer",
+            "is absent: give optimizer=dict(type='AdamW', lr=1e-4, ...)", "optim_wrapper.optimizer"
         )
-        return None
-    rate = optimizer.get("lr")
-    if rate is not None and (not isinstance(rate, int | float) or rate <= 0):
-        inspection.fail(
-            f"is {rate!r}: expected a number above 0, for example 1e-4 with AdamW",
-            "optim_wrapper.optimizer.lr",
-        )
-    elif rate is not None and rate > 1 and "Adam" in str(optimizer.get("type")):
-        inspection.warn(
-            f"is {rate}, and {optimizer['type']} moves every weight by about that much in each "
-            "step: give for example 1e-4",
-            "optim_wrapper.optimizer.lr",
-        )
-    decay = optimizer.get("weight_decay", 0)
-    if not isinstance(decay, int | float) or decay < 0:
-        inspection.fail(
-            f"is {decay!r}: expected 0 or a small positive number such as 0.05",
-            "optim_wrapper.optimizer.weight_decay",
-        )
-    counts = wrapper.get("accumulative_counts", 1)
-    if not isinstance(counts, int) or counts < 1:
-        inspection.fail(
-            f"is {counts!r}: expected a whole number of batches per step, 1 or more",
-            "optim_wrapper.accumulative_counts",
-        )
-    _check_paramwise(inspection, wrapper.get("paramwise_cfg") or {})
-    clip = wrapper.get("clip_grad")
-    if clip and not isinstance(clip, Mapping):
-        inspection.fail(
-            f"is {clip!r}: expected a dict, clip_grad=dict(max_norm=1.0)", "optim_wrapper.clip_grad"
-        )
-    elif clip:
-        accepted = _CLIPS.get(clip.get("type", "norm"), set())
-        wrong = [key for key in clip if key not in accepted | {"type"}]
-        if wrong or not accepted:
-            inspection.fail(
-                f"{dict(clip)} has {wrong or clip.get('type')!r}: expected for example "
-                "clip_grad=dict(max_norm=1.0, norm_type=2)",
-                "optim_wrapper.clip_grad",
-            )
-        elif text := [v for k, v in clip.items() if k.startswith(("max", "clip")) and _is_text(v)]:
-            inspection.fail(
-                f"{dict(clip)} has {text[0]!r}, a text: expected a number, write it without quotes",
-                "optim_wrapper.clip_grad",
-            )
-        elif min((v for v in clip.values() if isinstance(v, int | float)), default=1) <= 0:
-            inspection.fail(
-                f"{dict(clip)} lets no gradient through: give a bound above 0, or clip_grad=None",
-                "optim_wrapper.clip_grad",
-            )
-    return rate
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _check_paramwise(inspection: Inspection, rules: Any) -> None:
-    """Multipliers by kind and by name of parameters."""
     where = "optim_wrapper.paramwise_cfg"
+    rules = inspection.cfg.optim_wrapper.get("paramwise_cfg")
     if not isinstance(rules, Mapping):
-        inspection.fail(
-            f"is {rules!r}: expected a dict, paramwise_cfg=dict(norm_decay_mult=0.0)", where
-        )
         return
     for key in rules:
         near = did_you_mean(key, _PARAMWISE)
         if near and key not in _PARAMWISE:
             inspection.warn(f"is not read by anyone.{near}", f"{where}.{key}")
-    keys = rules.get("custom_keys") or {}
-    wrong = (
-        keys
-        if not isinstance(keys, Mapping)
-        else {name: rule for name, rule in keys.items() if not isinstance(rule, Mapping)}
-    )
-    if wrong:
-        inspection.fail(
-            f"has {wrong!r}: expected a dict for each name, dict(backbone=dict(lr_mult=0.1))",
-            f"{where}.custom_keys",
-        )
+    keys = rules.get("custom_keys")
+    for name, rule in keys.items() if isinstance(keys, Mapping) else ():
+        if not isinstance(rule, Mapping):
+            inspection.fail(
+                f"is {rule!r}: expected a dict, dict(lr_mult=0.1)", f"{where}.custom_keys.{name}"
+            )
 
 
 def _check_scheduler(
@@ -147,51 +121,39 @@ def _check_scheduler(
 ) -> None:
     by_epoch = scheduler.get("by_epoch", True)
     begin, end = scheduler.get("begin", 0), scheduler.get("end")
-    for name, value in (("begin", begin), ("end", end), ("gamma", scheduler.get("gamma"))):
-        number = isinstance(value, int | float) and (name != "gamma" or value > 0)
-        if value is not None and not number:
-            wanted = "a number above 0" if name == "gamma" else f"a whole number of {unit}"
-            inspection.fail(f"is {value!r}: expected {wanted}", f"{where}.{name}")
-            return
-    if end is not None and end <= begin:
-        inspection.fail(
-            f"ends at {end}, before or where it begins ({begin}): give an end above {begin}", where
-        )
-        return
     if by_epoch and unit == "iters" and not scheduler.get("convert_to_iter_based"):
         inspection.fail(
-            f"{scheduler.get('type')} counts epochs (by_epoch=True, the default), but train_cfg "
+            f"{type_name(scheduler)} counts epochs (by_epoch=True, the default), but train_cfg "
             f"counts {total} iters, so it would never step: give by_epoch=False, and begin, end "
             "and milestones in iterations",
             where,
         )
-        return
     if by_epoch != (unit == "epochs"):
-        return  # iterations against epochs: known only with the data, see the data loaders
+        return  # iterations against epochs: known only with the data, see the training step
     if begin >= total:
         inspection.warn(
             f"begins at {begin}, but training ends after {total} {unit}: give an earlier begin",
             where,
         )
-    if end is not None and end > total:
+    elif end is not None and end > total:
         inspection.warn(
             f"ends at {end}, but training ends after {total} {unit}, so the decay is cut off: "
             f"give end={total}, or train longer",
             where,
         )
     milestones = listed(scheduler.get("milestones"))
+    example = [round(total * 2 / 3), round(total * 11 / 12)]
     if not all(isinstance(m, int) for m in milestones):
         inspection.fail(
             f"milestones are {scheduler['milestones']!r}: expected whole numbers of {unit}, for "
-            f"example {[round(total * 2 / 3), round(total * 11 / 12)]}",
+            f"example {example}",
             where,
         )
         return
-    late = [m for m in milestones if m >= total]
-    if late:
+    if late := [m for m in milestones if m >= total]:
         inspection.warn(
             f"milestones {late} are never reached in {total} {unit}: give smaller ones, for "
-            f"example {[round(total * 2 / 3), round(total * 11 / 12)]}",
+            f"example {example}",
             where,
         )
     if milestones != sorted(milestones):
@@ -210,20 +172,6 @@ def _check_intervals(inspection: Inspection, total: int, unit: str) -> None:
     # mmengine's own defaults of the loops.
     interval = cfg.train_cfg.get("val_interval", 1 if unit == "epochs" else 1000)
     first = cfg.train_cfg.get("val_begin", 1)
-    saving = (cfg.get("default_hooks") or {}).get("checkpoint")
-    numbers = {"train_cfg.val_interval": interval, "train_cfg.val_begin": first}
-    if saving is not None:
-        numbers["default_hooks.checkpoint.interval"] = saving.get("interval", -1)
-        numbers["default_hooks.checkpoint.max_keep_ckpts"] = saving.get("max_keep_ckpts", -1)
-    right = True
-    for where, number in numbers.items():
-        lowest = 0 if where.endswith(("begin", "max_keep_ckpts")) else 1
-        whole = isinstance(number, int) or (isinstance(number, float) and number.is_integer())
-        if not whole or (number < lowest and number != -1):
-            inspection.fail(f"is {number!r}: expected a whole number, {lowest} or more", where)
-            right = False
-    if not right:
-        return
     if cfg.get("val_dataloader") is not None and max(interval, first) > total:
         never = first > total
         name, value = ("val_begin", first) if never else ("val_interval", interval)
@@ -233,7 +181,15 @@ def _check_intervals(inspection: Inspection, total: int, unit: str) -> None:
             f"give at most {total}",
             "train_cfg",
         )
-    if saving is None:
+    for where, value in walk(dict(custom_hooks=cfg.get("custom_hooks"))):
+        name = where.rpartition(".")[2]
+        if _LATE.get(name) == unit and isinstance(value, int) and value >= total:
+            inspection.warn(
+                f"is {value}, but training ends after {total} {unit}, so it never comes: give less",
+                where,
+            )
+    saving = (cfg.get("default_hooks") or {}).get("checkpoint")
+    if not isinstance(saving, Mapping):
         inspection.warn(
             "no checkpoint is saved: give checkpoint=dict(type='CheckpointHook', interval=1)",
             "default_hooks",
@@ -247,13 +203,6 @@ def _check_intervals(inspection: Inspection, total: int, unit: str) -> None:
         )
     elif saving.get("by_epoch", True) == (unit == "epochs"):
         check_saving(inspection, saving, total, unit)
-    best = (saving or {}).get("save_best")
-    if best and cfg.get("val_dataloader") is None:
-        inspection.fail(
-            f"save_best={best!r} needs validation: add val_dataloader, val_cfg and val_evaluator, "
-            "or take save_best out",
-            "default_hooks.checkpoint",
-        )
 
 
 def check_saving(inspection: Inspection, saving: Mapping, total: int, unit: str) -> None:
@@ -266,32 +215,56 @@ def check_saving(inspection: Inspection, saving: Mapping, total: int, unit: str)
         if interval > 0
         else " saves none on the way"
     )
-    if not saving.get("save_last", True):
-        inspection.fail(
-            f"{found}, and save_last=False: nothing would ever be saved, give an interval of at "
-            f"most {total}",
-            "default_hooks.checkpoint",
-        )
-    else:
-        inspection.warn(
-            f"{found}: only its end is saved, and an interruption loses all, give an interval of "
-            f"at most {total}",
-            "default_hooks.checkpoint",
-        )
+    last = saving.get("save_last", True)
+    effect = "only its end is saved, and an interruption loses all" if last else (
+        "save_last=False, so nothing would ever be saved"
+    )  # fmt: skip
+    say = inspection.warn if last else inspection.fail
+    say(f"{found}: {effect}, give an interval of at most {total}", "default_hooks.checkpoint")
+
+
+def watched_metrics(cfg: Mapping) -> Iterator[tuple[str, str, Any]]:
+    """Path, metric and rule of what checkpoints are chosen by, and of what stops a training."""
+    saving = (cfg.get("default_hooks") or {}).get("checkpoint")
+    if isinstance(saving, Mapping):
+        where, rules = "default_hooks.checkpoint.save_best", listed(saving.get("rule"))
+        keys = listed(saving.get("save_best"))
+        for k, key in enumerate(keys):
+            yield where, str(key), rules[min(k, len(rules) - 1)] if rules else None
+    for k, hook in enumerate(listed(cfg.get("custom_hooks"))):
+        if isinstance(hook, Mapping) and type_name(hook) == "EarlyStoppingHook":
+            yield f"custom_hooks[{k}].monitor", str(hook.get("monitor")), hook.get("rule")
+
+
+def _check_watching(inspection: Inspection) -> None:
+    for where, key, rule in watched_metrics(inspection.cfg):
+        if inspection.cfg.get("val_dataloader") is None:
+            inspection.fail(
+                f"is {key!r}, which needs validation: add val_dataloader, val_cfg and "
+                "val_evaluator, or take it out",
+                where,
+            )
+        name = key.rpartition("/")[2].lower()
+        right = "less" if any(word in name for word in _FALLS) else None
+        if right is None and any(word in name for word in _RISES):
+            right = "greater"
+        if right and rule in ("greater", "less") and rule != right:
+            better = "more" if right == "greater" else "less"
+            inspection.fail(
+                f"is {key!r} with rule={rule!r}, which keeps the worst, as {better} of it is "
+                f"better: give rule={right!r}",
+                where,
+            )
 
 
 def _check_batch_size(inspection: Inspection) -> None:
     cfg = inspection.cfg
     scaling = cfg.get("auto_scale_lr") or {}
-    base = scaling.get("base_batch_size")
-    loader = cfg.get("train_dataloader") or {}
+    base, loader = scaling.get("base_batch_size"), cfg.get("train_dataloader") or {}
     size = loader.get("batch_size")
+    counts = cfg.optim_wrapper.get("accumulative_counts", 1)
     if not base or not isinstance(size, int) or scaling.get("enable"):
         return
-    wrapper = cfg.get("optim_wrapper") or {}
-    counts = wrapper.get("accumulative_counts", 1)
-    if size < 1 or not isinstance(counts, int) or counts < 1:
-        return  # reported as such
     true = size * inspection.processes * counts
     if true != base:
         inspection.warn(
@@ -300,55 +273,3 @@ def _check_batch_size(inspection: Inspection) -> None:
             f"{inspection.processes} processes): add --auto-scale-lr, or choose a rate for {true}",
             "train_dataloader.batch_size",
         )
-
-
-def check_loaders(inspection: Inspection) -> str:
-    """Data loaders that torch or the loops would refuse, or never come to the end of."""
-    cfg = inspection.cfg
-    _, unit = length(cfg)
-    said = []
-    for split in ("train", "val", "test"):
-        loader = cfg.get(f"{split}_dataloader")
-        if not loader:
-            continue
-        where = f"{split}_dataloader"
-        size, workers = loader.get("batch_size", 1), loader.get("num_workers", 0)
-        if not isinstance(size, int) or size < 1:
-            inspection.fail(
-                f"is {size!r}: expected a whole number, 1 or more", f"{where}.batch_size"
-            )
-        if not isinstance(workers, int) or workers < 0:
-            inspection.fail(f"is {workers!r}: expected 0 or more", f"{where}.num_workers")
-        elif not workers:
-            for key in ("persistent_workers", "prefetch_factor"):
-                if loader.get(key):
-                    inspection.fail(
-                        f"{key}={loader[key]} needs workers, but num_workers is 0: give "
-                        f"num_workers=2, or take {key} out",
-                        where,
-                    )
-        _check_sampler(inspection, where, loader, split, unit)
-        said.append(f"{split} {size} x {workers} workers")
-    return ", ".join(said)
-
-
-def _check_sampler(
-    inspection: Inspection, where: str, loader: Mapping, split: str, unit: str
-) -> None:
-    sampler = loader.get("sampler")
-    if not isinstance(sampler, Mapping):
-        inspection.fail(
-            f"is {sampler!r}: give sampler=dict(type='DefaultSampler', shuffle={split == 'train'})",
-            f"{where}.sampler",
-        )
-        return
-    endless = "Infinite" in str(sampler.get("type"))
-    if endless and (split != "train" or unit == "epochs"):
-        what = "an epoch" if split == "train" else "it"
-        inspection.fail(
-            f"is {sampler['type']!r}, which never stops, so {what} would never end: write "
-            "'DefaultSampler'",
-            f"{where}.sampler.type",
-        )
-    if split == "train" and sampler.get("shuffle") is False:
-        inspection.warn("is False: training needs shuffled pictures", f"{where}.sampler.shuffle")

@@ -5,16 +5,16 @@ from __future__ import annotations
 import io
 import random
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 
 import numpy as np
 import torch
-from mmengine.logging import MessageHub, MMLogger
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
-from mmengine.visualization import Visualizer
+from mmengine.utils import ManagerMixin
 
-_GLOBALS = (MMLogger, MessageHub, Visualizer, DefaultScope)
 _LOGGER = "mmplugins.preflight"
 
 
@@ -30,7 +30,7 @@ def no_trace(scope: str) -> Iterator[None]:
     Args:
         scope: Default scope of the block, for example ``'mmdet'``.
     """
-    kept = [(cls, cls._instance_dict.copy()) for cls in _GLOBALS]
+    kept = {cls: cls._instance_dict.copy() for cls in _managers(ManagerMixin)}
     python, generator = random.getstate(), np.random.get_state()
     # A GPU that nobody has used yet has no state to keep, and need not be woken for it.
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
@@ -48,7 +48,14 @@ def no_trace(scope: str) -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(generator)
-        for cls, instances in kept:
-            cls._instance_dict = instances
+        for cls in _managers(ManagerMixin):  # the block may have imported more of them
+            cls._instance_dict = kept.get(cls, OrderedDict())
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
+
+
+def _managers(cls: type) -> Iterator[type]:
+    """The classes of which OpenMMLab keeps instances by name; each keeps its own."""
+    for inner in cls.__subclasses__():
+        yield inner
+        yield from _managers(inner)

@@ -1,136 +1,77 @@
-"""What happens to pictures on the way to the model: pipelines, normalisation, padding."""
+"""What happens to pictures on the way to the model: order of steps, colours, padding."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mmplugins.checks.picture_files import walk_transforms
-from mmplugins.utils import did_you_mean
+from mmplugins.utils import type_name
 
-from .inspection import Inspection, listed, metrics_of, walk
+from .inspection import Inspection
+from .picture_files import walk_transforms
 from .weights import pretrained
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 _STRIDE = 32
-_MAP_METRICS = ("mIoU", "mDice", "mFscore")
-_PREPROCESSORS = {"mmdet": "DetDataPreprocessor", "mmseg": "SegDataPreProcessor"}
+_MOVES = ("Resize", "Flip", "Crop", "Rotate", "Affine", "Shear", "Translate", "Expand", "Pad")
+"""Parts of the names of steps that move pixels, and boxes and maps with them."""
 
 
-def pipelines(cfg: Mapping, split: str) -> list[tuple[str, list]]:
-    """Pipelines of a split with their config paths, those of wrapped data sets included."""
+def leaves(dataset: Any, where: str, outer: Sequence = ()) -> Iterator[tuple[str, Any, list]]:
+    """Data sets below the wrappers, with their config paths and all transforms they run through."""
+    if not isinstance(dataset, Mapping):
+        return
+    pipeline = [*(dataset.get("pipeline") or ()), *outer]
+    inner = dataset.get("datasets", dataset.get("dataset"))
+    if isinstance(inner, list | tuple):
+        for k, one in enumerate(inner):
+            yield from leaves(one, f"{where}.datasets[{k}]", pipeline)
+    elif isinstance(inner, Mapping):
+        name = "datasets" if "datasets" in dataset else "dataset"
+        yield from leaves(inner, f"{where}.{name}", pipeline)
+    else:
+        yield where, dataset, pipeline
+
+
+def leaves_of(cfg: Mapping, split: str) -> Iterator[tuple[str, Any, list]]:
+    """:func:`leaves` of the data loader of a split."""
     loader = cfg.get(f"{split}_dataloader") or {}
-    return [
-        (where, value)
-        for where, value in walk(loader.get("dataset"), f"{split}_dataloader.dataset")
-        if where.endswith(".pipeline") and isinstance(value, list | tuple)
-    ]
-
-
-def mask_heads(model: Any) -> list[str]:
-    """Config paths of the parts of a model that learn instance masks."""
-    return [
-        where
-        for where, value in walk(model, "model")
-        if where.split(".")[-1].split("[")[0] == "mask_head" and isinstance(value, Mapping)
-    ]
+    yield from leaves(loader.get("dataset"), f"{split}_dataloader.dataset")
 
 
 def check_pipelines(inspection: Inspection) -> str:
-    """Steps that the task needs, and their order."""
-    cfg, masks = inspection.cfg, mask_heads(inspection.cfg.get("model"))
-    for split in ("train", "val", "test"):
-        for where, pipeline in pipelines(cfg, split):
-            steps = list(walk_transforms(pipeline))
-            names = [str(step["type"]).rsplit(".", 1)[-1] for step in steps]
-            if split == "train" and ".dataset.dataset" not in where:
-                _check_train_steps(inspection, where, steps, names, masks)
-            if split != "train":
-                _check_test_steps(inspection, where, steps, names)
-    for split in ("val", "test"):
-        for place, evaluator in metrics_of(cfg, split):
-            _check_maps_metric(inspection, evaluator, f"{place}.iou_metrics")
-            if "segm" in listed(evaluator.get("metric")) and not masks:
-                inspection.fail(
-                    f"asks for 'segm', but {cfg.model.get('type')} has no mask head: write "
-                    "metric='bbox', or use a model with masks",
-                    f"{place}.metric",
-                )
-    return "the steps fit the task"
-
-
-def _check_maps_metric(inspection: Inspection, evaluator: Mapping, where: str) -> None:
-    for metric in listed(evaluator.get("iou_metrics")):
-        if metric not in _MAP_METRICS:
+    """Orders of steps that run and spoil the annotations, and pictures that are used twice."""
+    seen = [_files(dataset) for _, dataset, _ in leaves_of(inspection.cfg, "train")]
+    for where, _, pipeline in leaves_of(inspection.cfg, "train"):
+        names = [type_name(step) for step in walk_transforms(pipeline)]
+        loads = [k for k, name in enumerate(names) if name.endswith("LoadAnnotations")]
+        early = [n for n in names[: loads[0] if loads else 0] if any(m in n for m in _MOVES)]
+        if early:
             inspection.fail(
-                f"has {metric!r}: expected some of {', '.join(_MAP_METRICS)}."
-                f"{did_you_mean(str(metric), _MAP_METRICS)}",
+                f"{early[0]} comes before {names[loads[0]]}, so that boxes and maps are those of "
+                f"the picture as it was: put {names[loads[0]]} before it",
+                f"{where}.pipeline",
+            )
+    for where, dataset, pipeline in leaves_of(inspection.cfg, "val"):
+        if any(_files(dataset)) and _files(dataset) in seen:
+            inspection.warn(
+                "reads the pictures of the training, so its figures say nothing about others: give "
+                "the files of the validation",
                 where,
             )
-
-
-def _check_train_steps(
-    inspection: Inspection, where: str, steps: Sequence, names: Sequence, masks: Sequence
-) -> None:
-    loads = [step for step, name in zip(steps, names, strict=True) if "LoadAnnotations" in name]
-    packs = "PackSegInputs" if inspection.scope == "mmseg" else "PackDetInputs"
-    if not any(name.startswith("Pack") for name in names):
-        inspection.fail(
-            f"has no {packs} (its last step is {names[-1] if names else 'none'}), so the model "
-            f"gets no inputs: end it with dict(type='{packs}')",
-            where,
-        )
-    elif not loads:
-        extra = ", with_bbox=True" if inspection.scope == "mmdet" else ""
-        inspection.fail(
-            "has no LoadAnnotations, so there is nothing to learn: add "
-            f"dict(type='LoadAnnotations'{extra}) after LoadImageFromFile",
-            where,
-        )
-    elif inspection.scope == "mmdet":
-        if not any(step.get("with_bbox", True) for step in loads):
-            inspection.fail("LoadAnnotations has with_bbox=False: give with_bbox=True", where)
-        if masks and not any(step.get("with_mask") for step in loads):
-            inspection.fail(
-                f"LoadAnnotations has no with_mask=True, but {masks[0]} learns masks: write "
-                "dict(type='LoadAnnotations', with_bbox=True, with_mask=True)",
-                where,
+        names = [type_name(step) for step in walk_transforms(pipeline)]
+        if "ADE" in type_name(dataset) and "ResizeToMultiple" not in names:
+            inspection.warn(
+                f"{type_name(dataset)} is tested without ResizeToMultiple, which costs about 1 "
+                f"mIoU: add dict(type='ResizeToMultiple', size_divisor={_STRIDE}) after Resize",
+                f"{where}.pipeline",
             )
+    return "the steps are in order"
 
 
-def _check_test_steps(inspection: Inspection, where: str, steps: Sequence, names: Sequence) -> None:
-    if "PackDetInputs" in names:
-        keys = steps[names.index("PackDetInputs")].get("meta_keys")
-        needed = ("img_id", "ori_shape", "img_shape", "scale_factor")
-        absent = [key for key in needed if keys is not None and key not in keys]
-        if "scale_factor" in absent and not any("Resize" in name for name in names):
-            absent.remove("scale_factor")
-        if absent:
-            inspection.fail(
-                f"PackDetInputs leaves out {', '.join(absent)}, which predictions and metrics "
-                f"need: give meta_keys={(*keys, *absent)!r}",
-                where,
-            )
-    resizes = [k for k, name in enumerate(names) if "Resize" in name]
-    loads = [k for k, name in enumerate(names) if name == "LoadAnnotations"]
-    if inspection.scope == "mmseg" and resizes and loads and min(loads) < max(resizes):
-        inspection.fail(
-            f"{names[resizes[-1]]} comes after LoadAnnotations and resizes the map, but "
-            "predictions have the size of the file: put LoadAnnotations after it",
-            where,
-        )
-    dataset = _entry(inspection.cfg, where.rsplit(".pipeline", 1)[0])
-    if "ADE" in str(dataset.get("type")) and "ResizeToMultiple" not in names:
-        inspection.warn(
-            f"{dataset['type']} is tested without ResizeToMultiple, which costs about 1 mIoU: add "
-            f"dict(type='ResizeToMultiple', size_divisor={_STRIDE}) after Resize",
-            where,
-        )
-
-
-def _entry(cfg: Mapping, path: str) -> Any:
-    return next((value for where, value in walk(cfg) if where == path), {})
+def _files(dataset: Mapping) -> tuple:
+    return tuple(dataset.get(key) for key in ("ann_file", "data_prefix", "data_root"))
 
 
 def check_normalisation(inspection: Inspection) -> str:
@@ -139,63 +80,19 @@ def check_normalisation(inspection: Inspection) -> str:
     prep = inspection.cfg.get("data_preprocessor") or model.get("data_preprocessor") or {}
     where = f"{path}.data_preprocessor"
     mean, std = prep.get("mean"), prep.get("std")
-    if inspection.scope in _PREPROCESSORS and not prep:
-        inspection.fail(
-            f"is absent, so pictures are never made a batch: give dict(type="
-            f"{_PREPROCESSORS[inspection.scope]!r}, mean=..., std=..., bgr_to_rgb=True)",
-            where,
-        )
-        return ""
-    if prep.get("type") == "SegDataPreProcessor" and not (
-        prep.get("size") or prep.get("size_divisor")
-    ):
-        inspection.fail(
-            "has neither size nor size_divisor: give the size of the training crops, for example "
-            "size=(512, 512)",
-            where,
-        )
-        return ""
-    size = prep.get("size")
-    if size is not None and not (_are_numbers(size) and len(size) == 2):
-        inspection.fail(f"is {size!r}: expected height and width, (512, 512)", f"{where}.size")
-        return ""
-    _check_crops(inspection, f"{where}.size", size)
-    if (mean is None) != (std is None):
-        absent = "mean" if mean is None else "std"
-        inspection.fail(f"has no {absent}: mean and std belong together", where)
-        return ""
-    for name, values in (("mean", mean), ("std", std)):
-        if values is not None and not _are_numbers(values):
-            inspection.fail(
-                f"is {values!r}: expected a number per channel, for ImageNet "
-                f"{_short(IMAGENET_MEAN if name == 'mean' else IMAGENET_STD)}",
-                f"{where}.{name}",
-            )
-            return ""
-        if values is not None and len(values) not in (1, 3):
-            inspection.fail(
-                f"has {len(values)} values, {list(values)}: expected one per channel, 3",
-                f"{where}.{name}",
-            )
-            return ""
-    if std is not None and min(std) <= 0:
-        inspection.fail(
-            f"is {list(std)}: pictures are divided by it, so it must be above 0", f"{where}.std"
-        )
-        return ""
-    for _, pipeline in pipelines(inspection.cfg, "train"):
-        if mean is not None and any(t["type"] == "Normalize" for t in walk_transforms(pipeline)):
+    numbers = all(isinstance(v, int | float) for v in [*(mean or ()), *(std or ())])
+    if not numbers or (mean is None) != (std is None):
+        return "told by the model"
+    for _, _, pipeline in leaves_of(inspection.cfg, "train"):
+        steps = [type_name(step) for step in walk_transforms(pipeline)]
+        if mean is not None and "Normalize" in steps:
             inspection.warn(
                 "subtracts a mean, and so does Normalize in the train pipeline: take one out", where
             )
     _check_colours(inspection, where, model, prep)
     divisor = prep.get("pad_size_divisor")
-    if divisor is not None and (not isinstance(divisor, int) or divisor < 1):
-        inspection.fail(
-            f"is {divisor!r}: expected a whole number, {_STRIDE}", f"{where}.pad_size_divisor"
-        )
-        return ""
-    if inspection.scope == "mmdet" and divisor is not None and divisor % _STRIDE:
+    odd = isinstance(divisor, int) and divisor > 1 and divisor % _STRIDE
+    if inspection.scope == "mmdet" and odd:
         inspection.warn(
             f"is {divisor}, which the largest stride does not divide: give {_STRIDE}",
             f"{where}.pad_size_divisor",
@@ -204,22 +101,6 @@ def check_normalisation(inspection: Inspection) -> str:
         return "pictures come as 0..255"
     order = "RGB" if prep.get("bgr_to_rgb") else "BGR"
     return f"{order}, mean {_short(mean)}, std {_short(std)}"
-
-
-def _check_crops(inspection: Inspection, where: str, size: Any) -> None:
-    """A preprocessor pads to one size, and cuts nothing off."""
-    if not isinstance(size, list | tuple) or len(size) != 2:
-        return
-    for _, pipeline in pipelines(inspection.cfg, "train"):
-        for step in walk_transforms(pipeline):
-            crop = step.get("crop_size") if step["type"] == "RandomCrop" else None
-            crop = (crop, crop) if isinstance(crop, int) else crop
-            if crop and (crop[0] > size[0] or crop[1] > size[1]):
-                inspection.fail(
-                    f"is {tuple(size)}, smaller than the crops of {tuple(crop)} that the train "
-                    f"pipeline makes: give size={tuple(crop)}",
-                    where,
-                )
 
 
 def _check_colours(inspection: Inspection, where: str, model: Mapping, prep: Mapping) -> None:
@@ -235,6 +116,8 @@ def _check_colours(inspection: Inspection, where: str, model: Mapping, prep: Map
     if not source or "caffe" in source:  # caffe's weights know BGR and other figures
         return
     wanted_mean, wanted_std = _known_colours(source)
+    if mean is not None and len(mean) != len(wanted_mean):  # of other cameras
+        return
     if mean is None:
         inspection.warn(
             f"has no mean and std, but {source} was trained with ImageNet's: give "
@@ -267,13 +150,7 @@ def _known_colours(source: str) -> tuple[Sequence[float], Sequence[float]]:
 
 
 def _near(values: Sequence[float], wanted: Sequence[float]) -> bool:
-    return len(values) == len(wanted) and all(
-        abs(a - b) < 1.0 for a, b in zip(values, wanted, strict=True)
-    )
-
-
-def _are_numbers(values: Any) -> bool:
-    return isinstance(values, list | tuple) and all(isinstance(v, int | float) for v in values)
+    return all(abs(a - b) < 1.0 for a, b in zip(values, wanted, strict=True))
 
 
 def _short(values: Sequence[float]) -> list[float]:

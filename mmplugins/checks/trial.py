@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
+from mmcv.transforms import BaseTransform
 from mmengine.device import get_device
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import PARAM_SCHEDULERS
+from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from mmplugins.utils import did_you_mean, few
+from mmplugins.utils import did_you_mean, few, type_name
 
-from .batches import Trial, has_objects, is_packed, smaller
-from .inspection import Inspection, in_words, listed
-from .learning import check_saving, length
+from .batches import Trial, has_objects, is_packed, smaller, tensors
+from .explain import in_words
+from .inspection import Inspection, listed
+from .learning import check_saving, length, schedulers
+from .parts import heads_with
 
 BATCH = 2
 """Pictures of the trial batch; batch norm over a single position needs two."""
@@ -32,24 +37,24 @@ def check_step(inspection: Inspection) -> str:
     steps = _check_lengths(inspection, round(len(trial.dataset) / inspection.share))
     count = min(BATCH, cfg.train_dataloader.get("batch_size", 1))
     batch = trial.batch(count)
-    _start_afresh(model)
+    inspection.attempt(lambda: _start_afresh(model), "model", cfg.model)
+    if "model" in inspection.broken:
+        return ""
     _fit_preprocessor(inspection, trial.factor)
     model.to(get_device()).train()
-    try:
-        wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    except Exception as error:  # optimisers raise what they like
-        inspection.fail(in_words(error), "optim_wrapper")
-        return ""
+    wrapper = build_optim_wrapper(model, deepcopy(cfg.optim_wrapper))
     _check_custom_keys(inspection, model)
+    data = _prepared(inspection, batch, trial.samples[0])
+    if data is None:
+        return ""
     try:
         with wrapper.optim_context(model), _counting(model) as saved:
-            data = model.data_preprocessor(batch, training=True)
             losses = model._run_forward(data, mode="loss")
         total, logged = model.parse_losses(losses)
     except Exception as error:  # anything in the model, on a batch the data set made
         inspection.fail(
-            f"the loss of {count} pictures failed with {in_words(error)}; the model and what the "
-            f"train pipeline packs do not fit each other{without_cfg(inspection, 'train_cfg')}",
+            f"the loss of {count} pictures failed with {in_words(error)}"
+            f"{_why(inspection, trial.samples)}{without_cfg(inspection, 'train_cfg')}",
             "model",
         )
         return ""
@@ -62,6 +67,8 @@ def check_step(inspection: Inspection) -> str:
         )
         return ""
     total.backward()
+    if not _clips(inspection, wrapper):
+        return ""
     _check_gradients(inspection, model)
     gradients = sum(p.grad.numel() * p.grad.element_size() for p in _learnt(model, True))
     # A loss scaler of mixed precision would skip its first steps; plain torch always steps.
@@ -73,22 +80,36 @@ def check_step(inspection: Inspection) -> str:
     saving = (cfg.get("default_hooks") or {}).get("checkpoint")
     if saving and not saving.get("by_epoch", True) and length(cfg)[1] == "epochs":
         check_saving(inspection, saving, steps, "iterations")
-    if "param_scheduler" not in inspection.broken:
-        _check_schedulers(inspection, wrapper, steps)
-    _measure(inspection, trial, data["inputs"], saved, wrapper, gradients)
+    _check_ends(inspection, steps)
+    _check_last_batch(inspection, data, round(len(trial.dataset) / inspection.share))
+    inputs = next(tensors(data["inputs"]))
+    _measure(inspection, trial, inputs, saved, wrapper, gradients)
     shown = ", ".join(f"{name} {float(v):.3f}" for name, v in logged.items())
-    size = "x".join(map(str, data["inputs"].shape[-2:]))
+    size = "x".join(map(str, inputs.shape[-2:]))
     return f"{count} pictures as {size}: {shown}; every trainable parameter has a gradient"
 
 
+def _clips(inspection: Inspection, wrapper: Any) -> bool:
+    """Whether gradients are clipped by arguments that torch takes."""
+    inners = [wrapper] if hasattr(wrapper, "optimizer") else list(wrapper.values())
+    for inner in inners:
+        if getattr(inner, "clip_grad_kwargs", None):
+            clip = inspection.cfg.optim_wrapper.get("clip_grad")
+            where = "optim_wrapper.clip_grad"
+            inspection.attempt(inner._clip_grad, where, clip, (), inner.clip_func)
+    return "optim_wrapper" not in inspection.broken
+
+
 def load_trial(inspection: Inspection, split: str) -> Trial | None:
+    """Some pictures of a split, or None and a failure that names the step that failed."""
     where = f"{split}_dataloader.dataset"
     try:
         trial = Trial(inspection, split)
     except Exception as error:  # data sets and transforms raise what they like
+        step = _step_of(error)
         inspection.fail(
-            f"loading pictures failed with {in_words(error)}; correct the pipeline step or the "
-            "data it names",
+            f"loading pictures failed{f' in {step}' if step else ''} with {in_words(error)}; "
+            "correct the pipeline step or the data it names",
             where,
         )
         return None
@@ -102,12 +123,79 @@ def load_trial(inspection: Inspection, split: str) -> Trial | None:
     return trial
 
 
+def _step_of(error: Exception) -> str:
+    """The innermost transform that an error went through."""
+    owners = [f.f_locals.get("self") for f, _ in traceback.walk_tb(error.__traceback__)]
+    steps = [type(o).__name__ for o in owners if isinstance(o, BaseTransform)]
+    return steps[-1] if steps else ""
+
+
 def without_cfg(inspection: Inspection, name: str) -> str:
     """A hint for models of mmdet that have no ``train_cfg`` or ``test_cfg``."""
     path, model = inspection.trained
     if inspection.scope != "mmdet" or model.get(name) is not None:
         return ""
     return f"; {path}.{name} is absent: give that of a recipe for {model.get('type')}"
+
+
+def _why(inspection: Inspection, samples: Sequence) -> str:
+    """What samples lack that models learn from; asked when a loss has failed."""
+    step = "to LoadAnnotations of the train pipeline"
+    found = _annotated(samples)
+    if inspection.scope == "mmdet" and "bboxes" not in found:
+        return f"; no sample has boxes: add with_bbox=True {step}"
+    heads = heads_with(inspection.cfg.model, "mask_head")
+    if inspection.scope == "mmdet" and "masks" not in found and heads:
+        return f"; no sample has masks, which {heads[0]} learns: add with_mask=True {step}"
+    return "; the model and what the train pipeline packs do not fit each other"
+
+
+def _annotated(samples: Sequence) -> set[str]:
+    """Names of the annotations that samples hold, those of instances one by one."""
+    found: set[str] = set()
+    for sample in samples:
+        data = sample["data_samples"]
+        if isinstance(data, BaseDataElement):
+            names = set(data.keys()) - {"gt_instances"}
+            found |= {name for name in names if name.startswith("gt_")}
+            found |= set(data.gt_instances.keys()) if "gt_instances" in data else set()
+    return found
+
+
+def _prepared(inspection: Inspection, batch: Any, sample: Mapping) -> Any:
+    """The batch as the model takes it, or None and a failure of the preprocessor."""
+    path = f"{inspection.trained[0]}.data_preprocessor"
+    shown = [t.shape for t in tensors(sample["inputs"])]
+    channels = shown[0][0] if shown else 0
+    prep = inspection.cfg.get("data_preprocessor") or inspection.trained[1].get("data_preprocessor")
+    means = listed((prep or {}).get("mean"))
+    if len(means) > 1 and len(means) != channels:
+        turned = ", and bgr_to_rgb=False" if channels == 1 and prep.get("bgr_to_rgb") else ""
+        inspection.fail(
+            f"has {len(means)} values, {means}, but pictures have {channels} channels: give one "
+            f"mean and std per channel{turned}, or load them with color_type='color'",
+            f"{path}.mean",
+        )
+        return None
+    try:
+        data = inspection.model.data_preprocessor(batch, training=True)
+    except Exception as error:  # preprocessors raise what they like
+        absent = "" if prep else "is absent, and "
+        inspection.fail(
+            f"{absent}making a batch failed with {in_words(error)}; give size=(height, width) of "
+            "the training pictures, or size_divisor=32, and means of their channels",
+            path,
+        )
+        return None
+    if isinstance(data.get("inputs"), list):
+        kind = "SegDataPreProcessor" if inspection.scope == "mmseg" else "DetDataPreprocessor"
+        inspection.fail(
+            f"makes no batch of the pictures: give dict(type={kind!r}, mean=..., std=..., "
+            "bgr_to_rgb=True)",
+            path,
+        )
+        return None
+    return data
 
 
 def _check_samples(inspection: Inspection, trial: Trial) -> bool:
@@ -117,7 +205,18 @@ def _check_samples(inspection: Inspection, trial: Trial) -> bool:
         found = few(list(bare)) if isinstance(bare, Mapping) else type(bare).__name__
         pack = "PackSegInputs" if inspection.scope == "mmseg" else "PackDetInputs"
         inspection.fail(
-            f"puts out {found}: expected inputs and data_samples, end it with {pack}", where
+            f"puts out {found}: expected inputs and data_samples, end it with dict(type={pack!r})",
+            where,
+        )
+        return False
+    if not all(isinstance(s["data_samples"], BaseDataElement) for s in trial.samples):
+        return True  # several branches or frames: the loss tells
+    if inspection.scope in ("mmdet", "mmseg") and not _annotated(trial.samples):
+        extra = ", with_bbox=True" if inspection.scope == "mmdet" else ""
+        inspection.fail(
+            "packs no annotations, so there is nothing to learn: add "
+            f"dict(type='LoadAnnotations'{extra}) after LoadImageFromFile",
+            where,
         )
         return False
     if not any(map(has_objects, trial.samples)):
@@ -126,8 +225,36 @@ def _check_samples(inspection: Inspection, trial: Trial) -> bool:
             "filters and sizes",
             where,
         )
+    return _check_sizes(inspection, trial) and _check_labels(inspection, trial)
+
+
+def _check_sizes(inspection: Inspection, trial: Trial) -> bool:
+    """A preprocessor with one size pads smaller pictures, and cuts larger ones off."""
+    size = getattr(inspection.model.data_preprocessor, "size", None)
+    sides = [tuple(t.shape[-2:]) for s in trial.samples for t in tensors(s["inputs"])]
+    if size is None or len(tuple(size)) != 2 or not sides:
+        return True
+    largest = tuple(max(side[k] for side in sides) for k in (0, 1))
+    where = f"{inspection.trained[0]}.data_preprocessor.size"
+    if largest[0] > size[0] or largest[1] > size[1]:
+        inspection.fail(
+            f"is {tuple(size)}, smaller than the pictures of {largest} that the train pipeline "
+            f"makes: give size={largest}",
+            where,
+        )
+        return False
+    if 2 * math.prod(largest) <= math.prod(size):
+        inspection.warn(
+            f"is {tuple(size)}, but the train pipeline makes pictures of at most {largest}, so "
+            f"that most of a batch is padding: give size={largest}",
+            where,
+        )
+    return True
+
+
+def _check_labels(inspection: Inspection, trial: Trial) -> bool:
     head = getattr(inspection.model, "decode_head", None)
-    if head is None or isinstance(head, nn.ModuleList):
+    if not hasattr(head, "ignore_index"):
         return True
     maps = [s["data_samples"].gt_sem_seg.data for s in trial.samples]
     values = sorted({v for m in maps for v in m.unique().tolist()})
@@ -147,6 +274,39 @@ def _check_samples(inspection: Inspection, trial: Trial) -> bool:
             "train_dataloader.dataset",
         )
     return True
+
+
+def _check_last_batch(inspection: Inspection, data: Mapping, pictures: int) -> None:
+    """Batch norm needs two values per channel: a last batch of one picture may have one."""
+    loader, model = inspection.cfg.train_dataloader, inspection.model
+    size = loader.get("batch_size", 1)
+    by_epoch = length(inspection.cfg)[1] == "epochs"
+    endless = "Infinite" in str((loader.get("sampler") or {}).get("type"))
+    # Samplers fill up the last round, so that every process has as many pictures.
+    left = math.ceil(pictures / inspection.processes) % size
+    single = size == 1 or (left == 1 and not loader.get("drop_last") and (by_epoch or not endless))
+    if not single:
+        return
+    one = {key: _first(value) for key, value in data.items()}
+    try:
+        with torch.no_grad():
+            model._run_forward(one, mode="loss")
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            return  # of pictures without objects, say, which a batch of one may be
+        what = "a batch" if size == 1 else f"the last batch of {pictures} pictures"
+        inspection.fail(
+            f"{what} is of one picture, in which a batch norm meets a single position "
+            f"({in_words(error)}): give a batch_size of 2 or more"
+            f"{'' if size == 1 else ', another one, or drop_last=True'}",
+            "train_dataloader.batch_size",
+        )
+    except Exception:  # what else a batch of one brings out is no fault of the config's
+        return
+
+
+def _first(value: Any) -> Any:
+    return value[:1] if isinstance(value, Tensor | list | tuple) else value
 
 
 def _check_lengths(inspection: Inspection, pictures: int) -> int:
@@ -172,7 +332,7 @@ def _start_afresh(model: nn.Module) -> None:
         kept = [
             init
             for init in listed(getattr(module, "init_cfg", None))
-            if not str(init.get("type")).endswith("Pretrained")
+            if "Pretrained" not in type_name(init)
         ]
         if hasattr(module, "init_cfg"):
             module.init_cfg = kept or None
@@ -227,26 +387,15 @@ def _optimizers(wrapper: Any) -> list[torch.optim.Optimizer]:
     return [inner.optimizer for inner in wrapper.values()]
 
 
-def _check_schedulers(inspection: Inspection, wrapper: Any, steps: int) -> None:
-    unit = length(inspection.cfg)[1]
-    for k, scheduler in enumerate(listed(inspection.cfg.get("param_scheduler"))):
-        where = f"param_scheduler[{k}]"
-        options = dict(scheduler, optimizer=wrapper)
-        try:
-            cls = PARAM_SCHEDULERS.get(options["type"])
-            if options.pop("convert_to_iter_based", False):
-                del options["type"]
-                epoch = inspection.measured["epoch"]
-                cls.build_iter_from_epoch(**options, epoch_length=epoch)
-            else:
-                PARAM_SCHEDULERS.build(options)
-        except Exception as error:  # schedulers raise what they like
-            inspection.fail(in_words(error), where)
-            continue
+def _check_ends(inspection: Inspection, steps: int) -> None:
+    """Schedules in iterations against a training in epochs."""
+    if length(inspection.cfg)[1] != "epochs":
+        return
+    for where, scheduler in schedulers(inspection.cfg):
         end = scheduler.get("end")
-        if unit == "epochs" and not scheduler.get("by_epoch", True) and end and end > steps:
+        if not scheduler.get("by_epoch", True) and end and end > steps:
             inspection.warn(
-                f"{scheduler['type']} ends at iteration {end}, but training has only {steps} "
+                f"{type_name(scheduler)} ends at iteration {end}, but training has only {steps} "
                 f"({inspection.measured['epoch']} per epoch): give a smaller end",
                 where,
             )

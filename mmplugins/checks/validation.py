@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import mmcv.ops
 import torch
 from mmengine.evaluator import Evaluator
-from mmengine.registry import METRICS
 from torch import nn
 
 from mmplugins.utils import did_you_mean, few
 
-from .inspection import Inspection, NotRun, in_words, listed, metrics_of, walk
+from .batches import Trial
+from .explain import in_words, place_of, shown, walk
+from .inspection import Inspection, NotRun, metrics_of
+from .learning import watched_metrics
 from .trial import load_trial, without_cfg
 
-_WRITES = ("outfile_prefix", "output_dir", "out_file_path")
+META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "flip")
+"""What predictions and metrics read of a picture beside its pixels."""
 
 
 def check_validation(inspection: Inspection) -> str:
@@ -33,10 +37,21 @@ def check_validation(inspection: Inspection) -> str:
         with torch.no_grad():
             outputs = model.val_step(batch)
     except Exception as error:  # anything in the model, on a picture the data set made
+        said, where = in_words(error), "val_dataloader.dataset.pipeline"
+        if isinstance(error, NameError):  # an operator of mmcv by its name
+            where = place_of(cfg.model, "model", error.name)
+            inspection.fail(
+                f"{error.name!r} is not there: expected 'nms', 'soft_nms' or another operator of "
+                f"mmcv.ops.{did_you_mean(error.name, dir(mmcv.ops))}",
+                where,
+            )
+            return ""
+        absent = [key for key in META_KEYS if key in said and not _packs(trial, key)]
+        packed = f": add {absent[0]!r} to meta_keys of its last step" if absent else ""
         inspection.fail(
-            f"predicting one picture failed with {in_words(error)}; check model.test_cfg and what "
-            f"the test pipeline packs{without_cfg(inspection, 'test_cfg')}",
-            "val_dataloader.dataset.pipeline",
+            f"predicting one picture failed with {said}; check model.test_cfg and what the test "
+            f"pipeline packs{packed}{without_cfg(inspection, 'test_cfg')}",
+            where,
         )
         return ""
     metrics: dict[str, float] = {}
@@ -50,6 +65,10 @@ def check_validation(inspection: Inspection) -> str:
     return f"one picture predicted; metrics {few(list(metrics), 4) or 'none'}"
 
 
+def _packs(trial: Trial, key: str) -> bool:
+    return all(key in sample["data_samples"].metainfo for sample in trial.samples)
+
+
 def _judge(
     inspection: Inspection,
     where: str,
@@ -60,18 +79,33 @@ def _judge(
 ) -> dict[str, float] | None:
     """What one metric says of the predictions; None if it failed."""
     try:
-        evaluator = Evaluator([_harmless(metric)])
+        built = inspection.metrics.get(where)
+        evaluator = Evaluator([inspection.harmless(metric) if built is None else built])
         evaluator.dataset_meta = metainfo
         evaluator.process(outputs, batch)
         return evaluator.evaluate(1)
     except Exception as error:  # metrics raise what they like
         inspection.fail(
             _of_another_task(inspection, metric, error, outputs)
-            or f"judging one picture failed with {in_words(error)}; check metric, ann_file and "
-            "what the test pipeline packs",
+            or _of_another_size(error, batch)
+            or f"judging one picture failed with {in_words(error)}; check its arguments, ann_file "
+            f"and what the test pipeline packs: {shown(dict(metric))}",
             where,
         )
         return None
+
+
+def _of_another_size(error: Exception, batch: Any) -> str:
+    """That a label map is not as large as the picture's file, in words; ``''`` if it is."""
+    for sample in batch["data_samples"]:
+        given, size = sample.get("gt_sem_seg"), tuple(sample.metainfo.get("ori_shape") or ())
+        if given is not None and size and tuple(given.data.shape[-2:]) != size[:2]:
+            return (
+                f"judging failed with {in_words(error)}: predictions have the size of the file, "
+                f"{size[:2]}, but the pipeline makes the map {tuple(given.data.shape[-2:])}; put "
+                "LoadAnnotations after the resizing step of the test pipeline"
+            )
+    return ""
 
 
 def _of_another_task(
@@ -98,8 +132,10 @@ def _check_test_metrics(
     for where, metric in metrics_of(inspection.cfg, "test"):
         if metric.get("type") in known:
             continue
+        built = inspection.metrics.get(where)
+        if built is None:
+            continue
         try:
-            built = METRICS.build(_harmless(metric))
             built.dataset_meta = metainfo
             built.process(batch, [output.to_dict() for output in outputs])
         except Exception as error:  # with the test's own data it may be right
@@ -109,19 +145,7 @@ def _check_test_metrics(
 
 def _check_watched(inspection: Inspection, metrics: Mapping[str, float]) -> None:
     """Metrics that hooks choose checkpoints by, or stop by, must be among those measured."""
-    cfg = inspection.cfg
-    saving = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
-    watched = [
-        ("default_hooks.checkpoint.save_best", key) for key in listed(saving.get("save_best"))
-    ]
-    watched += [
-        (f"custom_hooks[{k}].monitor", hook["monitor"])
-        for k, hook in enumerate(listed(cfg.get("custom_hooks")))
-        if isinstance(hook, Mapping)
-        and hook.get("type") == "EarlyStoppingHook"
-        and "monitor" in hook
-    ]
-    for where, key in watched:
+    for where, key, _ in watched_metrics(inspection.cfg):
         if metrics and key != "auto" and key not in metrics:
             inspection.fail(
                 f"is {key!r}, which is none of the metrics: write one of {few(list(metrics), 12)}"
@@ -136,12 +160,3 @@ def _show_everything(model: nn.Module) -> None:
         for _, value in list(walk(getattr(module, "test_cfg", None))):
             if isinstance(value, Mapping) and "score_thr" in value:
                 value["score_thr"] = 0.0
-
-
-def _harmless(evaluator: Mapping) -> dict:
-    """An evaluator that writes nothing."""
-    return {
-        key: value
-        for key, value in evaluator.items()
-        if key not in _WRITES and not (key == "format_only" and value)
-    }

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import torch
 from mmengine.device import get_device
+from mmengine.registry import MODELS
 
 from mmplugins.compat.lines import installed_lines
 
+from .explain import SCOPES
 from .inspection import Inspection
 
 _PACKAGES = {"mmdet": "mmdet", "mmseg": "mmsegmentation"}
@@ -37,6 +39,16 @@ def check_versions(inspection: Inspection) -> str:
             "default_scope",
         )
         return ""
+    kind = inspection.trained[1].get("type")
+    if isinstance(kind, str) and "." not in kind and not _is_model(kind, inspection.scope):
+        other = next((one for one in SCOPES if _is_model(kind, one)), None)
+        if other:
+            inspection.fail(
+                f"is {inspection.cfg.get('default_scope')!r}, but model.type {kind!r} belongs to "
+                f"{other}: set default_scope={other!r}",
+                "default_scope",
+            )
+            return ""
     if tuple(map(int, torch.__version__.split(".")[:2])) < _OLDEST_TORCH:
         inspection.warn(f"torch {torch.__version__}: expected 2.4 or newer, please upgrade")
     found = [f"Python {platform.python_version()}"]
@@ -47,6 +59,11 @@ def check_versions(inspection: Inspection) -> str:
             continue
     lines = " and ".join(installed_lines()) or "source tree"
     return f"{', '.join(found)}; line {lines}; operators {_operators()}; device {_device()}"
+
+
+def _is_model(name: str, scope: str) -> bool:
+    with MODELS.switch_scope_and_registry(scope) as scoped:
+        return scoped.get(name) is not None
 
 
 def _operators() -> str:

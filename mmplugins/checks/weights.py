@@ -14,7 +14,7 @@ from mmplugins.checkpoint import check_weights, find_weights, load_source
 from mmplugins.checkpoint.sources import is_offline, kept_file, timm_sources
 from mmplugins.checkpoint.whole_model import match_model
 from mmplugins.checkpoint.zoo import find_published, from_url
-from mmplugins.utils import did_you_mean, few
+from mmplugins.utils import did_you_mean, few, type_name
 
 from .inspection import Inspection, NotRun, listed
 
@@ -29,7 +29,7 @@ def pretrained(part: Any) -> str:
     if not isinstance(part, Mapping):
         return ""
     for init in listed(part.get("init_cfg")):
-        if isinstance(init, Mapping) and str(init.get("type")).endswith("Pretrained"):
+        if isinstance(init, Mapping) and "Pretrained" in type_name(init):
             return str(init.get("checkpoint") or "")
     return ""
 
@@ -192,7 +192,7 @@ def _check_whole(inspection: Inspection, where: str, kept: Path) -> str:
 
 def _loads_strictly(cfg: Mapping[str, Any]) -> bool:
     hooks = [*(cfg.get("default_hooks") or {}).values(), *listed(cfg.get("custom_hooks"))]
-    mine = [h for h in hooks if isinstance(h, Mapping) and h.get("type") == "LoadReportHook"]
+    mine = [h for h in hooks if isinstance(h, Mapping) and type_name(h) == "LoadReportHook"]
     return any(hook.get("strict", True) for hook in mine)
 
 

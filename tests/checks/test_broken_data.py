@@ -11,6 +11,8 @@ import pytest
 from breaking import GONE, changed, faults, point_at
 from PIL import Image
 
+from mmplugins.datasets import METAINFO
+
 TRAIN, VAL = "train_dataloader.dataset", "val_dataloader.dataset"
 PICTURE = "images/training/train_00003.jpg"
 MAP = "annotations/training/train_00000.png"
@@ -21,22 +23,22 @@ PIPELINES = {
     "no packing": (
         "retinanet",
         {f"{TRAIN}.pipeline[4]": GONE},
-        "pipeline: has no PackDetInputs.*end it with dict",
+        "pipeline: puts out img_path.*expected inputs.*end it with .*PackDetInputs",
     ),
     "no packing of maps": (
         "semantic_fpn",
         {f"{TRAIN}.pipeline[4]": GONE},
-        "pipeline: has no PackSegInputs.*end it with dict",
+        "pipeline: puts out img_path.*expected inputs.*end it with .*PackSegInputs",
     ),
     "no annotations": (
         "retinanet",
         {f"{TRAIN}.pipeline[1]": GONE},
-        "pipeline: has no LoadAnnotations.*add dict",
+        "pipeline: packs no annotations.*add dict.*LoadAnnotations', with_bbox=True",
     ),
     "no maps": (
         "semantic_fpn",
         {f"{TRAIN}.pipeline[1]": GONE},
-        "pipeline: has no LoadAnnotations.*add dict",
+        "pipeline: packs no annotations.*add dict.*LoadAnnotations'",
     ),
     "no picture": (
         "retinanet",
@@ -46,12 +48,12 @@ PIPELINES = {
     "masks not loaded": (
         "mask_rcnn",
         {f"{TRAIN}.pipeline[1].with_mask": GONE},
-        "no with_mask=True, but model.roi_head.mask_head.*write dict",
+        "no sample has masks, which model.roi_head.mask_head learns: add with_mask=True",
     ),
     "boxes not loaded": (
         "retinanet",
         {f"{TRAIN}.pipeline[1].with_bbox": False},
-        "with_bbox=False: give with_bbox=True",
+        "no sample has boxes: add with_bbox=True",
     ),
     "scale as a number": (
         "retinanet",
@@ -66,7 +68,7 @@ PIPELINES = {
     "no scale factor kept": (
         "retinanet",
         {f"{VAL}.pipeline[3].meta_keys": ("img_id", "ori_shape", "img_shape")},
-        "PackDetInputs leaves out scale_factor.*give meta_keys=",
+        "predicting one picture failed.*add 'scale_factor' to meta_keys",
     ),
     "map resized with the picture": (
         "semantic_fpn",
@@ -78,18 +80,18 @@ PIPELINES = {
                 dict(type="PackSegInputs"),
             ]
         },
-        "Resize comes after LoadAnnotations.*put LoadAnnotations after",
+        r"size of the file, \(64, 64\), but.*\(96, 96\); put LoadAnnotations after",
     ),
     "judged by masks it has not": (
         "retinanet",
         {"val_evaluator.metric": ["bbox", "segm"]},
-        "val_evaluator.metric: asks for 'segm', but RetinaNet.*write metric='bbox'",
+        "val_evaluator: judging one picture failed with .*'segm is not in results'",
     ),
     "unknown metric": ("retinanet", {"val_evaluator.metric": "mAP"}, "val_evaluator.*mAP"),
     "unknown metric of maps": (
         "semantic_fpn",
         {"val_evaluator.iou_metrics": ["mIuO"]},
-        "val_evaluator.iou_metrics: has .mIuO.*expected some of",
+        r"val_evaluator: judging .*\['mIuO'\] is not supported",
     ),
     "classes as text": (
         "retinanet",
@@ -143,19 +145,24 @@ PIPELINES = {
     ),
     "folder": (
         "semantic_fpn",
-        {f"{TRAIN}.data_root": "/nowhere", f"{TRAIN}.generate": GONE},
+        {
+            f"{TRAIN}.type": "BaseSegDataset",
+            f"{TRAIN}.data_root": "/nowhere",
+            f"{TRAIN}.generate": GONE,
+            f"{TRAIN}.metainfo": dict(classes=METAINFO["classes"]),
+        },
         "data_root '/nowhere' does not exist.*give the folder",
     ),
     "no data set": ("retinanet", {TRAIN: GONE}, "train_dataloader.dataset: is None: expected"),
     "no preprocessor": (
         "retinanet",
         {"model.data_preprocessor": GONE},
-        r"data_preprocessor: is absent.*give dict\(type='DetDataPreprocessor'",
+        r"data_preprocessor: makes no batch .*give dict\(type='DetDataPreprocessor'",
     ),
     "no size of crops": (
         "semantic_fpn",
         {"model.data_preprocessor.size": GONE},
-        r"data_preprocessor: has neither size.*size=\(512, 512\)",
+        r"data_preprocessor: making a batch failed.*size.*give size=\(height, width\)",
     ),
     "all boxes filtered": (
         "retinanet",

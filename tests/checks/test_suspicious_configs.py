@@ -33,7 +33,7 @@ WARNINGS = {
     "loss switched off": (
         "retinanet",
         {"model.bbox_head.loss_bbox.loss_weight": 0.0},
-        "loss_bbox.loss_weight: is 0.0, which switches.*positive",
+        "loss_bbox.loss_weight: is 0, which switches.*positive",
     ),
     "decay cut off": (
         "retinanet",
@@ -47,7 +47,7 @@ WARNINGS = {
     ),
     "begin too late": (
         "retinanet",
-        {"param_scheduler[1]": dict(type="ConstantLR", begin=20, by_epoch=True)},
+        {"param_scheduler[1]": dict(type="ConstantLR", begin=20, end=30, by_epoch=True)},
         r"param_scheduler\[1\]: begins at 20.*give an earlier begin",
     ),
     "period that is not the length": (

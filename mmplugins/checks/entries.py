@@ -1,0 +1,175 @@
+"""Entries of a config: unknown ones, those that come in threes, what the runner starts by."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import multiprocessing
+import os
+from collections.abc import Collection, Mapping
+from importlib.util import find_spec
+from typing import Any
+
+from mmengine.runner import Runner
+
+from mmplugins.utils import did_you_mean, type_name
+
+from .explain import shown, walk
+from .inspection import Inspection, listed
+
+KNOWN = {*inspect.signature(Runner.__init__).parameters} - {"self", "cfg"} | {
+    *("custom_imports", "tta_model", "tta_pipeline", "find_unused_parameters", "runner_type"),
+    *("compile", "model_wrapper_cfg", "sync_bn", "checkpoint"),
+}
+"""Entries that the runner and the tools read."""
+
+_OF_MMCV_1 = dict(
+    runner="train_cfg",
+    total_epochs="train_cfg",
+    optimizer="optim_wrapper",
+    optimizer_config="optim_wrapper",
+    lr_config="param_scheduler",
+    evaluation="val_evaluator and train_cfg.val_interval",
+    checkpoint_config="default_hooks.checkpoint",
+    log_config="default_hooks.logger and visualizer",
+    dist_params="env_cfg.dist_cfg",
+    workflow="train_cfg",
+)
+"""Entries of OpenMMLab until 2022, and what has taken their place."""
+
+_DICTS = {
+    **{f"{split}_dataloader": "batch_size=2, dataset=dict(...)" for split in ("train", "val")},
+    "test_dataloader": "batch_size=1, dataset=dict(...)",
+    "train_cfg": "type='EpochBasedTrainLoop', max_epochs=12",
+    "val_cfg": "type='ValLoop'",
+    "test_cfg": "type='TestLoop'",
+    "model": "type='RetinaNet', ...",
+    "optim_wrapper": "type='OptimWrapper', optimizer=dict(...)",
+    "auto_scale_lr": "enable=False, base_batch_size=16",
+    "default_hooks": "checkpoint=dict(type='CheckpointHook', interval=1)",
+    "env_cfg": "dist_cfg=dict(backend='nccl')",
+    "randomness": "seed=0",
+    "log_processor": "type='LogProcessor', window_size=50",
+    "visualizer": "type='DetLocalVisualizer'",
+}
+"""Entries that the runner takes apart, and an example of what is in them."""
+
+_BACKENDS = dict(
+    TensorboardVisBackend=("tensorboard", "tensorboardX"),
+    WandbVisBackend=("wandb",),
+    MLflowVisBackend=("mlflow",),
+    ClearMLVisBackend=("clearml",),
+    NeptuneVisBackend=("neptune",),
+    DVCLiveVisBackend=("dvclive",),
+    AimVisBackend=("aim",),
+)
+"""Packages that logging needs; they are imported at the first value that is logged."""
+
+_LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+def check_entries(inspection: Inspection) -> str:
+    """Entries that the runner does not know, of another form, or without their others."""
+    cfg = inspection.cfg
+    for key in cfg:
+        near = difflib.get_close_matches(key, KNOWN, 1, 0.8)
+        if key in KNOWN or is_used(cfg, key):
+            continue
+        if key in _OF_MMCV_1 and not (key == "optimizer" and inspection.scope == "mmseg"):
+            inspection.warn(
+                f"was read by OpenMMLab 1.x, and nobody reads it now: give {_OF_MMCV_1[key]}", key
+            )
+        elif near and key not in _OF_MMCV_1 and not key.endswith("_pipeline"):
+            inspection.warn(f"is not read by anyone: did you mean {near[0]!r}?", key)
+    for key, example in _DICTS.items():
+        if cfg.get(key) is not None and isinstance(cfg[key], str | int | float | list | tuple):
+            inspection.fail(f"is {shown(cfg[key])}: expected a dict, {key}=dict({example})", key)
+    own = cfg.get("custom_hooks")
+    if own is not None and not isinstance(own, list | tuple):
+        found = "a dict" if isinstance(own, Mapping) else repr(own)
+        inspection.fail(
+            f"is {found}: expected a list, custom_hooks=[dict(type='EMAHook')]", "custom_hooks"
+        )
+    _check_threes(inspection)
+    if not inspection.broken & {"randomness", "env_cfg", "visualizer"}:
+        _check_start(inspection)
+    return f"{sum(key in KNOWN for key in cfg)} entries for the runner"
+
+
+def is_used(cfg: Mapping, key: str) -> bool:
+    """Whether an entry is only a name for what another one holds."""
+    return any(value == cfg[key] for other in cfg if other != key for _, value in walk(cfg[other]))
+
+
+def _check_threes(inspection: Inspection) -> None:
+    cfg = inspection.cfg
+    if "model" not in cfg:
+        inspection.fail("is absent: give model=dict(type=...)", "model")
+    for split, others in (
+        ("train", ("train_cfg", "optim_wrapper")),
+        ("val", ("val_cfg", "val_evaluator")),
+        ("test", ("test_cfg", "test_evaluator")),
+    ):
+        parts = (f"{split}_dataloader", *others)
+        absent = [part for part in parts if cfg.get(part) is None]
+        if absent and (len(absent) < len(parts) or split == "train"):
+            ways = "add it" if split == "train" else "add it, or set all three to None"
+            inspection.fail(
+                f"is absent, but {split} needs {', '.join(parts)} together: {ways}", absent[0]
+            )
+    if cfg.get("val_dataloader") is not None and cfg.get("val_evaluator") in ([], (), {}):
+        inspection.warn("holds no metric, so validation tells nothing: give one", "val_evaluator")
+
+
+def _check_start(inspection: Inspection) -> None:
+    """What the runner meets before it builds anything."""
+    cfg = inspection.cfg
+
+    def one_of(value: Any, known: Collection[str], where: str) -> None:
+        if value is not None and value not in known and not isinstance(value, int):
+            near = did_you_mean(value, known)
+            inspection.fail(f"is {value!r}: expected one of {', '.join(known)}.{near}", where)
+
+    known = {*inspect.signature(Runner.set_randomness).parameters} - {"self"}
+    for key in cfg.get("randomness") or {}:
+        one_of(key, sorted(known), f"randomness.{key}")
+    one_of(cfg.get("log_level"), _LOG_LEVELS, "log_level")
+    start = ((cfg.get("env_cfg") or {}).get("mp_cfg") or {}).get("mp_start_method")
+    one_of(start, multiprocessing.get_all_start_methods(), "env_cfg.mp_cfg.mp_start_method")
+    if not isinstance(cfg.get("resume") or False, bool):
+        inspection.fail(
+            f"is {cfg.resume!r}: expected True or False; the file to go on from is load_from",
+            "resume",
+        )
+    scaling = cfg.get("auto_scale_lr") or {}
+    if scaling.get("enable") and not scaling.get("base_batch_size"):
+        inspection.fail(
+            "is enabled, and does not say for which batch size the rate is: give "
+            "base_batch_size=16, or another",
+            "auto_scale_lr",
+        )
+    for backend in listed((cfg.get("visualizer") or {}).get("vis_backends")):
+        packages = isinstance(backend, Mapping) and _BACKENDS.get(type_name(backend))
+        if packages and not any(map(find_spec, packages)):
+            inspection.fail(
+                f"{type_name(backend)} needs the package {packages[0]}, which is not installed: "
+                f"pip install {packages[0]}, or take it out",
+                "visualizer.vis_backends",
+            )
+    if isinstance(folder := cfg.get("work_dir"), str):
+        _check_folder(inspection, folder)
+
+
+def _check_folder(inspection: Inspection, folder: str) -> None:
+    """Whether results can be written; nothing is made."""
+    above = os.path.abspath(folder)
+    while not os.path.lexists(above):
+        above = os.path.dirname(above)
+    if not os.path.isdir(above):
+        inspection.fail(f"is {folder!r}, but {above} is no folder: choose another", "work_dir")
+    elif not os.access(above, os.W_OK | os.X_OK):
+        inspection.fail(
+            f"is {folder!r}, but nothing can be written in {above}: choose another folder, or ask "
+            "for the right to write there",
+            "work_dir",
+        )

@@ -1,0 +1,353 @@
+"""Every part of a config that can be built without pictures, built as mmengine's runner will."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from functools import partial
+from typing import Any
+
+import torch
+from mmengine.dataset import BaseDataset
+from mmengine.hooks import EMAHook, Hook
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
+from mmengine.runner import Priority, Runner, get_priority
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from mmplugins.engine.config.fitting import PROBE_SIDE, check_fit
+from mmplugins.engine.hooks.compiling import CompileBackboneHook
+from mmplugins.utils import did_you_mean, type_name
+
+from .data_checks import check_kinds
+from .explain import accepted_arguments, no_dict, shown, walk
+from .inspection import Inspection, listed, metrics_of
+from .pictures import leaves
+
+_DEFAULT_HOOKS = (
+    "timer",
+    "logger",
+    "param_scheduler",
+    "checkpoint",
+    "sampler_seed",
+    "visualization",
+)
+
+_UNSEEN = (AttributeError, AssertionError, NotImplementedError, FileNotFoundError)
+"""Errors of samplers and metrics that looked into data which are not there."""
+
+
+class IdleRunner(Runner):
+    """A runner that has a config and starts nothing, to build single parts as training will.
+
+    Args:
+        cfg: A whole config.
+        folder: Where its parts may write.
+        length: How many batches its training data have.
+    """
+
+    def __init__(
+        self, cfg: Any, folder: str, length: int = 1000
+    ) -> None:  # not of Runner, which would start
+        self.cfg = cfg
+        self._experiment_name = "check"
+        self._work_dir = self._log_dir = folder
+        self._hooks: list[Hook] = []
+        self._distributed, self._launcher, self._rank, self._world_size = False, "none", 0, 1
+        self._seed, self._deterministic, self._randomness_cfg = 0, False, {}
+        self._train_dataloader = _Batches(length)
+        self._val_dataloader = self._test_dataloader = None
+        self._train_loop = self._val_loop = self._test_loop = None
+        self.param_schedulers = None
+        self.logger = MMLogger.get_current_instance()
+        self.message_hub = MessageHub.get_current_instance()
+        self.visualizer = type("Visualizer", (), {})()
+
+
+class _Batches:
+    """Stands for a data loader, of which loops only ask the length."""
+
+    def __init__(self, length: int) -> None:
+        self.length, self.dataset, self.sampler = length, _NoPictures(), None
+        self.batch_sampler = self
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator:
+        return iter(())
+
+
+class _NoPictures(Dataset):
+    """Stands for a data set, of which most samplers only ask the length."""
+
+    metainfo: dict[str, Any] = {}
+
+    def __len__(self) -> int:
+        return 1000
+
+
+def check_model(inspection: Inspection) -> str:
+    """Build the model, with random weights, on the CPU."""
+    cfg = deepcopy(inspection.cfg.model)
+    data_preprocessor = inspection.cfg.get("data_preprocessor")
+    if data_preprocessor is not None:
+        cfg.setdefault("data_preprocessor", data_preprocessor)
+    model = inspection.attempt(lambda: MODELS.build(cfg), "model", inspection.cfg.model)
+    if model is None:
+        return ""
+    # One process has plain batch norm; mmengine's runner does the same.
+    inspection.model = revert_sync_batchnorm(model)
+    learnt = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
+    if not learnt:
+        inspection.fail(
+            f"all {total:,} parameters are frozen: lower frozen_stages, or train a head", "model"
+        )
+    return f"{type_name(cfg)}: {total:,} parameters, {learnt:,} of them trainable"
+
+
+def check_maps(inspection: Inspection) -> str:
+    """Maps from backbone to neck to heads: number, channels, strides."""
+    check_fit(inspection.cfg)
+    model = inspection.model
+    backbone, neck = getattr(model, "backbone", None), getattr(model, "neck", None)
+    if backbone is None:
+        return f"{type(model).__name__} has no backbone to look at"
+    config = inspection.trained[1].get("backbone") or {}
+    channels = config.get("in_channels", config.get("in_chans", 3))
+    model.eval()
+    try:
+        with torch.no_grad():
+            maps = _tuple(backbone(torch.zeros(1, channels, PROBE_SIDE, PROBE_SIDE)))
+            said = [f"{type(backbone).__name__} puts out {_maps(maps)}"]
+            if neck is not None:
+                said.append(f"{type(neck).__name__} {_maps(_tuple(neck(maps)))}")
+    except Exception:  # of a fixed size, or with other inputs: the training step tells
+        return f"{type(backbone).__name__} does not run with a picture of {PROBE_SIDE}x{PROBE_SIDE}"
+    if not getattr(getattr(model, "roi_head", None), "with_shared_head", False):
+        _check_regions(inspection, model)
+    return "; ".join(said)
+
+
+def _tuple(given: Any) -> tuple:
+    return tuple(given) if isinstance(given, list | tuple) else (given,)
+
+
+def _maps(maps: tuple) -> str:
+    strides = [round(PROBE_SIDE / m.shape[-1]) for m in maps]
+    return f"channels {[m.shape[1] for m in maps]} at strides {strides}"
+
+
+def _check_regions(inspection: Inspection, model: nn.Module) -> None:
+    """Heads behind RoI extractors, those of a cascade one by one."""
+    roi = getattr(model, "roi_head", None)
+    for part in ("bbox", "mask"):
+        extractors = getattr(roi, f"{part}_roi_extractor", None)
+        heads = getattr(roi, f"{part}_head", None)
+        many = isinstance(extractors, nn.ModuleList)
+        pairs = zip(extractors, heads, strict=False) if many else [(extractors, heads)]
+        for k, (extractor, head) in enumerate(pairs):
+            given = getattr(extractor, "out_channels", None)
+            wanted = getattr(head, "in_channels", 0)
+            if isinstance(given, int) and isinstance(wanted, int) and wanted not in (0, given):
+                inspection.fail(
+                    f"is {wanted}, but its RoI extractor gives {given} channels: give "
+                    f"in_channels={given}",
+                    f"model.roi_head.{part}_head" + (f"[{k}]" if many else "") + ".in_channels",
+                )
+
+
+def check_hooks(inspection: Inspection) -> str:
+    """Build the visualizer, the log processor and every hook."""
+    cfg, runner = deepcopy(inspection.cfg), IdleRunner(inspection.cfg, inspection.folder)
+    if isinstance(cfg.get("visualizer"), Mapping):
+        cfg.visualizer.name = "mmplugins-check"  # or an earlier one of its name is returned
+    for where, build in (
+        ("visualizer", runner.build_visualizer),
+        ("log_processor", runner.build_log_processor),
+    ):
+        if cfg.get(where) is not None:
+            inspection.attempt(lambda w=where, b=build: b(cfg[w]), where, inspection.cfg[where])
+    entries = [
+        (f"default_hooks.{name}", hook)
+        for name, hook in (inspection.cfg.get("default_hooks") or {}).items()
+        if hook is not None  # which switches a hook off
+    ]
+    own = listed(inspection.cfg.get("custom_hooks"))
+    entries += [(f"custom_hooks[{k}]", hook) for k, hook in enumerate(own)]
+    for where, hook in entries:
+        if isinstance(hook, Mapping) and "priority" in hook:
+            try:
+                get_priority(hook["priority"])
+            except (KeyError, TypeError, ValueError):
+                known = ", ".join(Priority.__members__)
+                inspection.fail(
+                    f"is {hook['priority']!r}: expected {known}, or a number from 0, the first, to "
+                    "100",
+                    f"{where}.priority",
+                )
+                continue
+        if isinstance(hook, Mapping) and not hook.get("type"):
+            near = did_you_mean(where.rpartition(".")[2], _DEFAULT_HOOKS)
+            inspection.fail(f"has no type: {shown(dict(hook))}; give type='...'.{near}", where)
+            continue
+        if "visualizer" not in inspection.broken or "Visualization" not in str(hook):
+            inspection.attempt(lambda h=hook: _build_hook(h), where, hook)
+        _check_swallowed(inspection, where, hook)
+        _check_compiled(inspection, where, hook)
+    return f"{len(entries)} hooks"
+
+
+def _build_hook(hook: Any) -> None:
+    given = isinstance(hook, Mapping)
+    built = HOOKS.build({k: v for k, v in hook.items() if k != "priority"} if given else hook)
+    if not isinstance(built, Hook):
+        raise ValueError(f"is a {type(built).__name__}: expected a hook")
+    if isinstance(built, EMAHook):  # takes whatever the average takes, and builds it late
+        MODELS.build(built.ema_cfg, default_args=dict(model=nn.Identity()))
+
+
+def _check_swallowed(inspection: Inspection, where: str, hook: Any) -> None:
+    """Arguments that ``**kwargs`` of a hook take, and hand on to a function that does not."""
+    if not isinstance(hook, Mapping):
+        return
+    with HOOKS.switch_scope_and_registry(None) as scoped:
+        cls = scoped.get(hook["type"]) if isinstance(hook["type"], str) else hook["type"]
+    known = accepted_arguments(cls) | {"type", "priority", "_scope_"} if cls else set(hook)
+    for key in set(hook) - known:
+        if difflib.get_close_matches(key, known, 1, 0.8):
+            near = did_you_mean(key, known)
+            inspection.fail(f"{cls.__name__} takes no such argument.{near}", f"{where}.{key}")
+
+
+def _check_compiled(inspection: Inspection, where: str, hook: Any) -> None:
+    backbone = inspection.trained[1].get("backbone") or {}
+    mine = isinstance(hook, Mapping) and type_name(hook) == CompileBackboneHook.__name__
+    if mine and isinstance(backbone, Mapping) and backbone.get("with_cp"):
+        inspection.fail(
+            "CompileBackboneHook and a backbone with_cp=True exclude each other: set "
+            "with_cp=False, or remove the hook",
+            where,
+        )
+
+
+def check_datasets(inspection: Inspection) -> str:
+    """Build data sets and their pipelines, before anything of theirs is read."""
+    count = 0
+    for split in ("train", "val", "test"):
+        loader = inspection.cfg.get(f"{split}_dataloader")
+        where = f"{split}_dataloader.dataset"
+        if loader is None:
+            continue
+        if not isinstance(loader.get("dataset"), Mapping):
+            found = loader.get("dataset")
+            inspection.fail(f"is {found!r}: expected a dict, dataset=dict(type=...)", where)
+            continue
+        count += 1
+        if _check_forms(inspection, where, loader.dataset):
+            continue
+        lazy = unread(loader.dataset)
+        # What a data set reads to be built at all, the check of the data tells.
+        inspection.attempt(lambda d=lazy: DATASETS.build(d), where, loader.dataset, (OSError,))
+    return f"{count} data sets"
+
+
+def _check_forms(inspection: Inspection, where: str, dataset: Mapping) -> bool:
+    """Whether lists and dicts of a data set are something else, which its class meets late."""
+    before = len(inspection.results)
+    for path, value in walk(dataset, where):
+        name = path.rpartition(".")[2]
+        if name == "pipeline" and isinstance(value, Mapping | str):
+            given = shown(dict(value) if isinstance(value, Mapping) else value)
+            inspection.fail(f"is {given}: expected a list of steps, [dict(type=...), ...]", path)
+        elif name == "datasets" and not value:
+            inspection.fail("is empty: expected a list of data sets", path)
+    for path, leaf, _ in leaves(dataset, where):
+        check_kinds(path, leaf)
+    return len(inspection.results) > before
+
+
+def unread(cfg: Any) -> Any:
+    """A copy of a data set's config that reads its annotations when it is told to."""
+    if not isinstance(cfg, Mapping):
+        return cfg
+    cfg = type(cfg)(cfg)
+    for name in ("dataset", "datasets"):
+        if name in cfg:
+            inner = cfg[name]
+            cfg[name] = (
+                [unread(d) for d in inner] if isinstance(inner, list | tuple) else unread(inner)
+            )
+    if "lazy_init" in accepted_arguments(dataset_class(cfg) or BaseDataset):
+        cfg["lazy_init"] = True
+    return cfg
+
+
+def dataset_class(cfg: Mapping) -> Any:
+    """The class that a data set's ``type`` means in the default scope, or None."""
+    kind = cfg.get("type")
+    if not isinstance(kind, str):
+        return kind
+    with DATASETS.switch_scope_and_registry(cfg.get("_scope_")) as scoped:
+        return scoped.get(kind)
+
+
+def check_loaders(inspection: Inspection) -> str:
+    """Samplers, collation and loaders around data sets that are not there yet."""
+    said = []
+    for split in ("train", "val", "test"):
+        where, loader = f"{split}_dataloader", inspection.cfg.get(f"{split}_dataloader")
+        if loader is None:
+            continue
+        for key in ("sampler", "batch_sampler", "collate_fn", "worker_init_fn"):
+            if isinstance(loader.get(key), str):
+                inspection.fail(no_dict(loader[key]), f"{where}.{key}")
+        if where in inspection.broken:
+            continue
+        given = deepcopy(dict(loader, dataset=_NoPictures()))
+        build = partial(Runner.build_dataloader, given)
+        inspection.attempt(build, where, loader, _UNSEEN, DataLoader)
+        _check_sampler(inspection, where, loader, split)
+        said.append(
+            f"{split} {loader.get('batch_size', 1)} x {loader.get('num_workers', 0)} workers"
+        )
+    return ", ".join(said)
+
+
+def _check_sampler(inspection: Inspection, where: str, loader: Mapping, split: str) -> None:
+    sampler = loader.get("sampler")
+    if not isinstance(sampler, Mapping) or "type" not in sampler:
+        return
+    by_epoch = "max_epochs" in (inspection.cfg.get("train_cfg") or ())
+    if "Infinite" in type_name(sampler) and (split != "train" or by_epoch):
+        what = "an epoch" if split == "train" else "it"
+        inspection.fail(
+            f"is {type_name(sampler)!r}, which never stops, so {what} would never end: write "
+            "'DefaultSampler'",
+            f"{where}.sampler.type",
+        )
+    if split == "train" and sampler.get("shuffle") is False:
+        inspection.warn("is False: training needs shuffled pictures", f"{where}.sampler.shuffle")
+
+
+def check_metrics(inspection: Inspection) -> str:
+    """Build the metrics; what reads annotations that are not there, the check of the data tells."""
+    for split in ("val", "test"):
+        for where, metric in metrics_of(inspection.cfg, split):
+            cfg = inspection.harmless(metric)
+            built = inspection.attempt(lambda c=cfg: METRICS.build(c), where, metric, (OSError,))
+            inspection.metrics[where] = built
+    return f"{len(inspection.metrics)} metrics"
+
+
+def heads_with(model: Any, name: str) -> list[str]:
+    """Config paths of the parts of a model that have a name."""
+    return [
+        where
+        for where, value in walk(model, "model")
+        if where.rpartition(".")[2].split("[")[0] == name and isinstance(value, Mapping)
+    ]
