@@ -17,6 +17,7 @@ from mmengine.config import Config
 from .data import check_files, sample_of_shapes
 from .data_checks import check_data
 from .entries import check_entries
+from .explain import SCOPES
 from .findings import DataError, Finding
 from .inspection import Check, Inspection
 from .learning import check_learning
@@ -102,16 +103,26 @@ def preflight(
         Results in the order of :data:`CHECKS`, at least one for each that ran. Never raises for
         what is wrong with the config: that is a failure in the list.
     """
-    scope = cfg.get("default_scope")
-    scope = scope if scope and isinstance(scope, str) else "mmengine"
+    scope = cfg.get("default_scope", "mmengine")
+    scope = scope if isinstance(scope, str) else None
     with no_trace(scope), tempfile.TemporaryDirectory(prefix="mmplugins-check-") as folder:
-        inspection = Inspection(_copied(cfg), scope, full, processes, folder=folder)
+        inspection = Inspection(
+            _copied(cfg), scope or _package(cfg), full, processes, folder=folder
+        )
         with sample_of_shapes(inspection):
             for check in CHECKS:
                 if data or not check.data:
                     inspection.run(check)
         inspection.model = None  # its memory belongs to the training now
     return inspection.results
+
+
+def _package(cfg: Mapping[str, Any]) -> str:
+    """The package of a model that is given as a class."""
+    model = cfg.get("model")
+    kind = model.get("type") if isinstance(model, Mapping) else None
+    package = getattr(kind, "__module__", "").partition(".")[0]
+    return package if package in SCOPES else "mmengine"
 
 
 def _copied(cfg: Mapping[str, Any]) -> Config:

@@ -2,14 +2,14 @@
 
 import difflib
 import json
-import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmplugins.utils import few
+from mmplugins.utils import few, type_name
 
+from .coco_entries import check_entries
 from .coco_mask_checks import check_masks
 from .findings import DataError, Finding
 from .picture_files import (
@@ -18,16 +18,13 @@ from .picture_files import (
     check_prefix,
     check_present,
     check_sides,
+    decoder,
+    is_turned,
     read_all,
     sample,
+    step_named,
     walk_transforms,
 )
-
-_REQUIRED = {
-    "images": ("id", "file_name", "width", "height"),
-    "categories": ("id", "name"),
-    "annotations": ("id", "image_id", "category_id", "bbox", "area"),
-}
 
 
 def is_coco(cls: Any) -> bool:
@@ -36,7 +33,13 @@ def is_coco(cls: Any) -> bool:
 
 
 def check_coco(
-    where: str, dataset: Mapping, classes: Sequence[str], pipeline: list, train: bool, full: bool
+    where: str,
+    dataset: Mapping,
+    classes: Sequence[str],
+    pipeline: list,
+    train: bool,
+    full: bool,
+    read: dict[str, tuple[int, int]],
 ) -> list[Finding]:
     """Checks one `CocoDataset` config.
 
@@ -47,6 +50,7 @@ def check_coco(
         pipeline: Transforms that the pictures run through.
         train: Whether it is trained on, so that annotations are needed.
         full: Whether to decode every picture.
+        read: Takes, by config entry, how many pictures were decoded, and of how many.
 
     Returns:
         What is suspicious but usable.
@@ -62,7 +66,7 @@ def check_coco(
         data["annotations"] = []
     else:
         findings = []
-    _check_entries(where, path, data)
+    check_entries(where, path, data)
     findings += _check_categories(where, path, data, classes, "classes" in _metainfo(dataset))
     with_mask = any(t.get("with_mask") for t in walk_transforms(pipeline))
     findings += _check_annotations(where, path, data, classes, train, with_mask)
@@ -81,10 +85,13 @@ def check_coco(
     check_present(
         where, files, "pictures", f"check data_prefix and the file_name entries of {path}"
     )
-    small = [i["file_name"] for i in images if min(i["width"], i["height"]) < MIN_SIDE]
-    findings += check_sides(where, small, len(images), pipeline)
-    if any(str(t["type"]).endswith("LoadImageFromFile") for t in walk_transforms(pipeline)):
-        findings += _check_pictures(where, sample(files, full), sample(images, full))
+    if not any("Resize" in type_name(step) for step in walk_transforms(pipeline)):
+        small = [i["file_name"] for i in images if min(i["width"], i["height"]) < MIN_SIDE]
+        findings += check_sides(where, small, len(images))
+    if step := step_named(pipeline, "LoadImageFromFile"):
+        chosen = sample(files, full)
+        findings += _check_pictures(where, chosen, sample(images, full), step)
+        read[where] = (len(chosen), len(files))
     return findings
 
 
@@ -119,49 +126,21 @@ def _load(where: str, path: str) -> dict:
     return data
 
 
-def _check_entries(where: str, path: str, data: dict) -> None:
-    """Every entry has what mmdet reads, ids are unique, and references lead somewhere."""
-    for part, keys in _REQUIRED.items():
-        entries = data.get(part)
-        if not isinstance(entries, list):
-            raise DataError(
-                where,
-                f"{path} has no list {part!r}, but training needs it: is this the file of a test "
-                "set?",
-            )
-        for k, entry in enumerate(entries):
-            absent = [key for key in keys if key not in entry]
-            if absent:
-                raise DataError(
-                    where,
-                    f"{path}: {part}[{k}] has no {', '.join(absent)}; expected {', '.join(keys)}: "
-                    "export the file as COCO instances",
-                )
-        counts = Counter(entry["id"] for entry in entries)
-        twice = [key for key, count in counts.items() if count > 1]
-        if twice:
-            raise DataError(
-                where, f"{path}: ids occur twice in {part}: {few(twice)}: number them anew"
-            )
-    if not data["images"]:
-        raise DataError(where, f"{path} lists no images: export it again")
-    for key, part in (("image_id", "images"), ("category_id", "categories")):
-        known = {entry["id"] for entry in data[part]}
-        for ann in data["annotations"]:
-            if ann[key] not in known:
-                raise DataError(
-                    where,
-                    f"{path}: annotation {ann['id']} has {key} {ann[key]!r}, which is not in "
-                    f"{part}: remove the annotation, or add the entry",
-                )
-
-
 def _check_categories(
     where: str, path: str, data: dict, classes: Sequence[str], classes_given: bool
 ) -> list[Finding]:
     """mmdet drops unknown names in silence and numbers labels in the order of the file."""
     in_file = [category["name"] for category in data["categories"]]
     own = repr(tuple(in_file))
+    twice = [name for name, count in Counter(in_file).items() if count > 1 and name in classes]
+    if twice:
+        ids = [category["id"] for category in data["categories"] if category["name"] == twice[0]]
+        raise DataError(
+            where,
+            f"{path} has {len(ids)} categories of one name, {twice[0]!r} (ids {few(ids)}), which "
+            "mmdet would make classes of their own: merge them, one id in categories and in all "
+            "annotations, or name them apart",
+        )
     if not classes_given and set(classes) != set(in_file):
         raise DataError(
             where,
@@ -212,18 +191,6 @@ def _check_annotations(
     empty, outside, corners = [], [], 0
     for ann in annotations:
         box = ann["bbox"]
-        if len(box) != 4 or not all(isinstance(v, int | float) and math.isfinite(v) for v in box):
-            raise DataError(
-                where,
-                f"{path}: annotation {ann['id']} has bbox {box!r}, expected [x, y, width, height] "
-                "in pixels: export the file as COCO instances",
-            )
-        if ann.get("iscrowd", 0) not in (0, 1):
-            raise DataError(
-                where,
-                f"{path}: annotation {ann['id']} has iscrowd {ann['iscrowd']!r}, expected 0 or 1 "
-                "(whatever else is not empty would be left out in silence): write 0 or 1",
-            )
         x, y, w, h = box
         width, height = sizes[ann["image_id"]]
         corners += x < w <= width and y < h <= height
@@ -313,16 +280,28 @@ def _check_learnable(
         )
 
 
-def _check_pictures(where: str, files: Sequence[str], images: Sequence[Mapping]) -> list[Finding]:
+def _check_pictures(
+    where: str, files: Sequence[str], images: Sequence[Mapping], step: Mapping
+) -> list[Finding]:
     """Decodes pictures and compares their sizes with the annotation file's."""
-    deep, other = [], []
-    found = read_all(where, files, lambda picture: (picture.size, picture.info["deep"]))
-    for (path, (size, is_deep)), image in zip(found, images, strict=True):
-        deep += [path] * is_deep
-        # A camera's turn flag swaps the sides, and annotation tools differ in which they write.
-        if sorted(size) != sorted((image["width"], image["height"])):
-            other.append(f"{path} is {size[0]}x{size[1]}, not {image['width']}x{image['height']}")
-    findings = check_depth(where, deep, len(files))
+    turned, other = [], []
+    found = read_all(
+        where, files, decoder(step, "color", "cv2"), lambda pixels: pixels.shape[1::-1]
+    )
+    for (path, size), image in zip(found, images, strict=True):
+        wanted = (image["width"], image["height"])
+        if size == wanted:
+            continue
+        text = f"{path} is loaded as {size[0]}x{size[1]}, not {wanted[0]}x{wanted[1]}"
+        (turned if size == wanted[::-1] and is_turned(path) else other).append(text)
+    if turned:
+        raise DataError(
+            where,
+            f"{len(turned)} of {len(files)} pictures have a camera's turn flag, and the boxes are "
+            f"those of the unturned ones, so that they lie elsewhere: {few(turned, 2)}: give "
+            "LoadImageFromFile color_type='color_ignore_orientation', or export both turned",
+        )
+    findings = check_depth(where, files, step)
     if other:
         text = f"{len(other)} of {len(files)} pictures differ in size from the annotation file"
         findings.append(Finding(where, f"{text}: {few(other, 2)}"))

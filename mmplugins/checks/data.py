@@ -24,14 +24,15 @@ def check_files(inspection: Inspection) -> str:
     cfg = dict(inspection.cfg)
     if "model" in inspection.broken:
         cfg.pop("model", None)
-    said, seen = [], []
+    seen: list = []
+    read: dict[str, tuple[int, int]] = {}
     for split in ("train", "val", "test"):
         parts = (cfg.get(f"{split}_dataloader"), cfg.get(f"{split}_evaluator"))
         if parts[0] is None or parts in seen:
             continue
         seen.append(parts)
         try:
-            findings = check_data(cfg, inspection.full, splits=(split,))
+            findings = check_data(cfg, inspection.full, (split,), read)
         except DataError as error:
             inspection.fail(str(error))
             if error.where.startswith("model"):
@@ -39,11 +40,10 @@ def check_files(inspection: Inspection) -> str:
             continue
         for finding in findings:
             inspection.warn(finding.message, finding.where)
-        said.append(split)
     if "data" not in inspection.broken:
         check_alike(cfg)
-    how = "every picture was read" if inspection.full else "a sample of the pictures was read"
-    return f"{', '.join(said)}: {how}"
+    said = [f"{where}: {some} of {total} pictures read" for where, (some, total) in read.items()]
+    return "; ".join(said) or "no picture was read"
 
 
 @contextmanager

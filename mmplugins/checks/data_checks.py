@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmplugins.datasets.shapes import make_shapes
-from mmplugins.utils import few
+from mmplugins.utils import few, type_name
 
 from .coco_checks import check_coco, is_coco
 from .findings import DataError, Finding
@@ -24,7 +24,10 @@ _FREE_HEADS = {"rpn_head", "semantic_head"}
 
 
 def check_data(
-    cfg: Mapping[str, Any], full: bool = False, splits: Sequence[str] = ("train", "val", "test")
+    cfg: Mapping[str, Any],
+    full: bool = False,
+    splits: Sequence[str] = ("train", "val", "test"),
+    read: dict[str, tuple[int, int]] | None = None,
 ) -> list[Finding]:
     """Checks data sets, evaluators and class counts of an mmdet or mmseg config.
 
@@ -37,6 +40,7 @@ def check_data(
         cfg: A whole config, as `mmengine.Config.fromfile` gives it.
         full: Whether to decode every picture and map instead of an even sample.
         splits: Which of the `{split}_dataloader` entries to check; absent ones are passed over.
+        read: Takes, by config entry, how many pictures were decoded, and of how many.
 
     Returns:
         What is suspicious but can be trained with, for example boxes that reach over the border.
@@ -46,6 +50,7 @@ def check_data(
     """
     scope = cfg.get("default_scope") or "mmengine"
     findings: list[Finding] = []
+    read = {} if read is None else read
     seen: list[Any] = []
     for split in splits:
         loader = cfg.get(f"{split}_dataloader")
@@ -59,7 +64,9 @@ def check_data(
                 ann_files.append(os.path.join(root, dataset["ann_file"]))
             if dataset not in seen:
                 seen.append(dataset)
-                findings += _check_dataset(where, dataset, pipeline, scope, split == "train", full)
+                findings += _check_dataset(
+                    where, dataset, pipeline, scope, split == "train", full, read
+                )
                 classes = _classes(where, dataset, _registered("DATASETS", dataset, scope, where))
                 _check_heads(cfg.get("model"), "model", classes, where, scope)
         findings += _check_evaluator(cfg.get(f"{split}_evaluator"), split, ann_files)
@@ -69,19 +76,23 @@ def check_data(
 
 
 def _check_dataset(
-    where: str, dataset: Any, pipeline: list, scope: str, train: bool, full: bool
+    where: str, dataset: Any, pipeline: list, scope: str, train: bool, full: bool, read: dict
 ) -> list[Finding]:
     cls = _registered("DATASETS", dataset, scope, where)
     classes = _classes(where, dataset, cls)
-    _check_scales(where, pipeline)
+    findings = _check_scales(where, pipeline)
     root = dataset.get("data_root")
     if "generate" in dataset:
         try:
             make_shapes(root, **(dataset["generate"] or {}))
         except (FileExistsError, TypeError, ValueError) as error:
             raise DataError(where, f"{error}") from error
-    if "://" in (root or "") or dataset.get("backend_args"):
-        return [Finding(where, f"data_root {root!r} is not a local folder, so nothing was read")]
+    backend = (dataset.get("backend_args") or {}).get("backend", "local")
+    if "://" in (root or "") or backend != "local":
+        return [
+            *findings,
+            Finding(where, f"data_root {root!r} is not a local folder, so nothing was read"),
+        ]
     if root and not os.path.isdir(root):
         raise DataError(
             where,
@@ -90,10 +101,10 @@ def _check_dataset(
             "relative to",
         )
     if is_coco(cls):
-        return check_coco(where, dataset, classes, pipeline, train, full)
+        return findings + check_coco(where, dataset, classes, pipeline, train, full, read)
     if is_segmentation(cls):
-        return check_segmentation(where, dataset, cls, classes, pipeline, full)
-    return [Finding(where, f"the annotations of a {cls.__name__} were not checked")]
+        return findings + check_segmentation(where, dataset, cls, classes, pipeline, full, read)
+    return [*findings, Finding(where, f"the annotations of a {cls.__name__} were not checked")]
 
 
 def check_kinds(where: str, dataset: Mapping) -> None:
@@ -195,17 +206,19 @@ def check_alike(cfg: Mapping[str, Any], splits: Sequence[str] = ("val", "test"))
                 )
 
 
-def _check_scales(where: str, pipeline: list) -> None:
+def _check_scales(where: str, pipeline: list) -> list[Finding]:
+    findings = []
     for transform in walk_transforms(pipeline):
         for key in ("scale", "scales", "crop_size"):
             sides = [side for side in _flat(transform.get(key)) if isinstance(side, int)]
             if any(0 < side < MIN_SIDE for side in sides):
-                raise DataError(
-                    where,
-                    f"{transform['type']}({key}={transform[key]}) makes pictures below "
+                text = (
+                    f"{type_name(transform)}({key}={transform[key]}) makes pictures below "
                     f"{MIN_SIDE} pixels, the largest stride of the backbones: give at least "
-                    f"{MIN_SIDE}",
+                    f"{MIN_SIDE}"
                 )
+                findings.append(Finding(where, text))
+    return findings
 
 
 def _flat(value: Any) -> Iterator:

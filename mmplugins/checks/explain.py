@@ -177,16 +177,23 @@ def _text_for_other(
     """Numbers and names in quotes, of which a constructor's error seldom says where they are."""
     if not isinstance(error, TypeError | ValueError | AttributeError | AssertionError):
         return None
+    if quoted := quoted_numbers(error, value, where):
+        return quoted
     for path, one in walk(value, where):
-        if isinstance(one, str) and path.rpartition(".")[2] != "type":
-            if _NUMBERS.fullmatch(one):
-                said = f"is {one!r}, a text: expected numbers, write them without quotes"
-                return path, f"{said} ({in_words(error)})"
-            if path.endswith("]") and _is_part(one):
-                return path, no_dict(one)
+        if isinstance(one, str) and path.endswith("]") and _is_part(one):
+            return path, no_dict(one)
     for key, one in part.items():
         if key != "type" and isinstance(one, str) and _is_part(one):
             return f"{place}.{key}", no_dict(one)
+    return None
+
+
+def quoted_numbers(error: Exception, value: Any, where: str) -> tuple[str, str] | None:
+    """Path of the first number in quotes below an entry, and what to say of it."""
+    for path, one in walk(value, where):
+        if isinstance(one, str) and path.rpartition(".")[2] != "type" and _NUMBERS.fullmatch(one):
+            said = f"is {one!r}, a text: expected numbers, write them without quotes"
+            return path, f"{said} ({in_words(error)})"
     return None
 
 

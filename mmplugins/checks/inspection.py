@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.evaluator import Evaluator
+from mmengine.registry import EVALUATOR
 from torch import nn
 
 from mmplugins.checkpoint import CheckpointError
@@ -169,4 +171,8 @@ def metrics_of(cfg: Mapping, split: str) -> list[tuple[str, Any]]:
 
 
 def _is_wrapper(evaluator: Mapping) -> bool:
-    return str(evaluator.get("type", "Evaluator")).rpartition(".")[2] == "Evaluator"
+    kind = evaluator.get("type", "Evaluator")
+    if not isinstance(kind, str):
+        return isinstance(kind, type) and issubclass(kind, Evaluator)
+    with EVALUATOR.switch_scope_and_registry(None) as scoped:
+        return scoped.get(kind) is not None

@@ -19,7 +19,7 @@ _LOGGER = "mmplugins.preflight"
 
 
 @contextmanager
-def no_trace(scope: str) -> Iterator[None]:
+def no_trace(scope: str | None) -> Iterator[None]:
     """Run the block in a scope of OpenMMLab, in silence, and put global state back afterwards.
 
     Put back are the random generators of Python, numpy and torch (GPUs included), the gradient
@@ -28,7 +28,8 @@ def no_trace(scope: str) -> Iterator[None]:
     is dropped; exceptions pass through.
 
     Args:
-        scope: Default scope of the block, for example ``'mmdet'``.
+        scope: Default scope of the block, for example ``'mmdet'``; None for none at all, as
+            configs of the new style have it.
     """
     kept = {cls: cls._instance_dict.copy() for cls in _managers(ManagerMixin)}
     python, generator = random.getstate(), np.random.get_state()
@@ -43,6 +44,8 @@ def no_trace(scope: str) -> Iterator[None]:
         ):
             warnings.simplefilter("ignore")
             MMLogger.get_instance(_LOGGER, log_level="CRITICAL")
+            if scope is None:  # or that of an earlier runner would hold
+                DefaultScope._instance_dict = OrderedDict()
             with DefaultScope.overwrite_default_scope(scope):
                 yield
     finally:

@@ -13,7 +13,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
+from mmengine.registry import DATASETS, EVALUATOR, HOOKS, METRICS, MODELS
 from mmengine.runner import Priority, Runner, get_priority
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -337,7 +337,14 @@ def _check_sampler(inspection: Inspection, where: str, loader: Mapping, split: s
 def check_metrics(inspection: Inspection) -> str:
     """Build the metrics; what reads annotations that are not there, the check of the data tells."""
     for split in ("val", "test"):
-        for where, metric in metrics_of(inspection.cfg, split):
+        where, given = f"{split}_evaluator", inspection.cfg.get(f"{split}_evaluator")
+        metrics = metrics_of(inspection.cfg, split)
+        if "type" in (given or ()) and any(place.startswith(f"{where}.") for place, _ in metrics):
+            # What a wrapper makes of its metrics, the validation tells.
+            alone = dict(given, metrics=[])
+            build = partial(EVALUATOR.build, alone)
+            inspection.attempt(build, where, given, (AssertionError, IndexError))
+        for where, metric in metrics:
             cfg = inspection.harmless(metric)
             built = inspection.attempt(lambda c=cfg: METRICS.build(c), where, metric, (OSError,))
             inspection.metrics[where] = built

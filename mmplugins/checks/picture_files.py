@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import mmcv
 import numpy as np
 from PIL import Image
 
-from mmplugins.utils import few
+from mmplugins.utils import few, type_name
 
 from .findings import DataError, Finding
 
@@ -28,6 +29,12 @@ def walk_transforms(pipeline: Any) -> Iterator[Mapping]:
     elif isinstance(pipeline, list | tuple):
         for item in pipeline:
             yield from walk_transforms(item)
+
+
+def step_named(pipeline: Any, name: str) -> Mapping | None:
+    """The first transform of a pipeline whose type ends in a name."""
+    steps = walk_transforms(pipeline)
+    return next((step for step in steps if type_name(step).endswith(name)), None)
 
 
 def default_of(cls: Any, argument: str) -> Any:
@@ -55,15 +62,23 @@ def check_present(where: str, paths: Sequence[str], what: str, remedy: str) -> N
     folders = defaultdict(list)
     for path in paths:
         folders[os.path.dirname(path)].append(path)
-    missing = []
+    missing, links = [], 0
     for folder, inside in folders.items():
-        listed = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-        missing += [path for path in inside if os.path.basename(path) not in listed]
+        found = {e.name: e for e in os.scandir(folder)} if os.path.isdir(folder) else {}
+        gone = [p for p in inside if not _is_file(found.get(os.path.basename(p)))]
+        missing += gone
+        links += sum(os.path.islink(path) for path in gone)
     if missing:
+        dangling = f" ({links} are links that lead nowhere)" if links else ""
         raise DataError(
             where,
-            f"{len(missing)} of {len(paths)} {what} do not exist: {few(missing, 3)}: {remedy}",
+            f"{len(missing)} of {len(paths)} {what} do not exist{dangling}: {few(missing, 3)}: "
+            f"{remedy}",
         )
+
+
+def _is_file(entry: os.DirEntry | None) -> bool:
+    return entry is not None and entry.is_file()
 
 
 def sample(items: Sequence, full: bool) -> Sequence:
@@ -73,31 +88,50 @@ def sample(items: Sequence, full: bool) -> Sequence:
     return [items[k] for k in np.linspace(0, len(items) - 1, _SAMPLE).round().astype(int)]
 
 
-def read_all(
-    where: str, paths: Sequence[str], read: Callable[[Image.Image], Any]
-) -> Iterator[tuple[str, Any]]:
-    """Decodes pictures on threads, and yields each path with what `read` makes of its picture.
+def decoder(step: Mapping | None, flag: str, backend: str) -> Callable[[str], np.ndarray]:
+    """What reads a file as a loading step of a pipeline will.
 
-    `picture.info["deep"]` tells whether the file has 16 bits per channel, which Pillow forgets.
+    Args:
+        step: Its config, or None for mmcv's own settings.
+        flag: How colours are read if the step does not say it.
+        backend: Which library decodes if the step does not say it.
+    """
+    step = step or {}
+    flag, backend = step.get("color_type", flag), step.get("imdecode_backend", backend)
+
+    def read(path: str) -> np.ndarray:
+        with open(path, "rb") as file:
+            pixels = mmcv.imfrombytes(file.read(), flag=flag, backend=backend)
+        if pixels is None:
+            raise ValueError(f"{backend} makes nothing of it")
+        return pixels
+
+    return read
+
+
+def read_all(
+    where: str,
+    paths: Sequence[str],
+    decode: Callable[[str], np.ndarray],
+    read: Callable[[np.ndarray], Any],
+) -> Iterator[tuple[str, Any]]:
+    """Decodes pictures on threads, and yields each path with what `read` makes of its pixels.
 
     Raises:
-        DataError: A file is no picture or is cut off.
+        DataError: A file is no picture, is cut off, or of a format that the pipeline cannot read.
     """
     from rich.progress import track
 
     def one(path: str) -> Any:
         try:
-            with Image.open(path) as picture:
-                form = [str(tile[-1]) for tile in picture.tile]  # gone once it is decoded
-                picture.load()
-                picture.info["deep"] = any(";16" in one for one in form)
-                return read(picture)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            return read(decode(path))
+        except Exception as error:  # decoders raise what they like
             size = os.path.getsize(path)
             raise DataError(
                 where,
-                f"{path} ({size} bytes) cannot be decoded, {error}: copy it again from its source, "
-                "or take it out of the annotations",
+                f"{path} ({size} bytes) cannot be decoded as the pipeline does it, {error}: copy "
+                "it again from its source, save it as PNG or JPEG, or take it out of the "
+                "annotations",
             ) from error
 
     with ThreadPoolExecutor() as threads:
@@ -106,39 +140,60 @@ def read_all(
         yield from track(results, "Reading pictures", total=len(paths)) if shown else results
 
 
-def check_depth(where: str, deep: Sequence[str], total: int) -> list[Finding]:
+def check_depth(where: str, paths: Sequence[str], step: Mapping | None) -> list[Finding]:
     """Pictures of 16 bits: OpenCV keeps the upper 8, of which 12-bit cameras fill the lower half.
 
     Args:
         where: Config entry.
-        deep: Paths of the pictures with 16 bits per channel.
-        total: Number of pictures looked at.
+        paths: The pictures looked at.
+        step: The loading step of their pipeline.
     """
+    if (step or {}).get("color_type", "color") not in ("color", "grayscale"):
+        return []
+    deep = [path for path in paths if _is_deep(path)]
     if not deep:
         return []
     return [
         Finding(
             where,
-            f"{len(deep)} of {total} pictures have 16 bits per channel, of which LoadImageFromFile "
-            f"keeps the upper 8, often nearly black: {few(deep, 3)}: scale them to 8 bits",
+            f"{len(deep)} of {len(paths)} pictures have 16 bits per channel, of which "
+            f"LoadImageFromFile keeps the upper 8, often nearly black: {few(deep, 3)}: scale them "
+            "to 8 bits",
         )
     ]
 
 
-def check_sides(where: str, small: Sequence[str], total: int, pipeline: Sequence) -> list[Finding]:
-    """Pictures below `MIN_SIDE` pixels: an error, unless the pipeline resizes them.
+def _is_deep(path: str) -> bool:
+    try:
+        with Image.open(path) as picture:
+            return any(";16" in str(tile[-1]) for tile in picture.tile)
+    except Exception:  # Pillow knows other formats than the decoder, and other limits
+        return False
+
+
+def check_sides(where: str, small: Sequence[str], total: int) -> list[Finding]:
+    """Pictures below `MIN_SIDE` pixels; padding may help them, or a step that resizes.
 
     Args:
         where: Config entry.
         small: The small pictures, as they should be named in the message.
         total: Number of pictures looked at.
-        pipeline: Transforms that the pictures run through.
     """
     if not small:
         return []
-    text = f"{len(small)} of {total} pictures have a side below {MIN_SIDE} pixels: {few(small, 3)}"
-    if any("Resize" in str(t["type"]) for t in walk_transforms(pipeline)):
-        return [Finding(where, f"{text}; the pipeline resizes them")]
-    raise DataError(
-        where, f"{text}: backbones take {MIN_SIDE} or more, add a Resize to the pipeline"
-    )
+    return [
+        Finding(
+            where,
+            f"{len(small)} of {total} pictures have a side below {MIN_SIDE} pixels, the largest "
+            f"stride of the backbones: {few(small, 3)}: resize or pad them in the pipeline",
+        )
+    ]
+
+
+def is_turned(path: str) -> bool:
+    """Whether a camera's flag says that a picture is to be shown turned by 90 or 270 degrees."""
+    try:
+        with Image.open(path) as picture:
+            return picture.getexif().get(0x0112, 1) >= 5
+    except Exception:  # as above
+        return False

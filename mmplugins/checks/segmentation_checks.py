@@ -1,13 +1,14 @@
 """Checks of mmseg's data: folders of pictures and of label maps with the same names."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from mmengine.fileio import list_dir_or_file
 
-from mmplugins.utils import few
+from mmplugins.utils import few, type_name
 
 from .findings import DataError, Finding
 from .picture_files import (
@@ -16,12 +17,16 @@ from .picture_files import (
     check_prefix,
     check_present,
     check_sides,
+    decoder,
     default_of,
+    is_turned,
     read_all,
     sample,
+    step_named,
+    walk_transforms,
 )
 
-_ONE_CHANNEL = {"1", "L", "P", "I", "I;16"}
+_FEW_CLASSES = 20  # as many are all seen in a sample, if the data are sound
 
 
 def is_segmentation(cls: Any) -> bool:
@@ -30,7 +35,13 @@ def is_segmentation(cls: Any) -> bool:
 
 
 def check_segmentation(
-    where: str, dataset: Mapping, cls: type, classes: Sequence[str], pipeline: list, full: bool
+    where: str,
+    dataset: Mapping,
+    cls: type,
+    classes: Sequence[str],
+    pipeline: list,
+    full: bool,
+    read: dict[str, tuple[int, int]],
 ) -> list[Finding]:
     """Checks one `BaseSegDataset` config.
 
@@ -41,6 +52,7 @@ def check_segmentation(
         classes: Names of the classes that the model is to learn.
         pipeline: Transforms that the pictures run through.
         full: Whether to decode every picture and map.
+        read: Takes, by config entry, how many pictures were decoded, and of how many.
 
     Returns:
         What is suspicious but usable.
@@ -68,11 +80,15 @@ def check_segmentation(
     pictures = [os.path.join(picture_folder, name + setting("img_suffix")) for name in names]
     check_present(where, pictures, "pictures", "check data_prefix.img_path and img_suffix")
     chosen = sample(pictures, full)
-    found = dict(read_all(where, chosen, lambda picture: (picture.size, picture.info["deep"])))
-    sizes = {path: size for path, (size, _) in found.items()}
-    small = [path for path, size in sizes.items() if min(size) < MIN_SIDE]
-    findings = check_sides(where, small, len(chosen), pipeline)
-    findings += check_depth(where, [path for path in found if found[path][1]], len(chosen))
+    step = step_named(pipeline, "LoadImageFromFile")
+    decode = decoder(step, "color", "cv2")
+    sizes = dict(read_all(where, chosen, decode, lambda pixels: pixels.shape[1::-1]))
+    read[where] = (len(chosen), len(pictures))
+    findings = []
+    if not any("Resize" in type_name(t) for t in walk_transforms(pipeline)):
+        small = [path for path, size in sizes.items() if min(size) < MIN_SIDE]
+        findings += check_sides(where, small, len(chosen))
+    findings += check_depth(where, chosen, step)
     if not prefix.get("seg_map_path"):
         return [*findings, Finding(where, "no seg_map_path: predictions only, no figures")]
 
@@ -82,15 +98,45 @@ def check_segmentation(
     if not dataset.get("ann_file"):
         findings += _check_alone(where, map_folder, names, setting("seg_map_suffix"))
     # With a choice of the type's own classes, the files still hold the numbers of all of them.
-    raw = len(own or classes)
+    raw = list(own or classes)
     zero, ignored = bool(setting("reduce_zero_label")), setting("ignore_index")
-    allowed = {*range(raw + 1), 255} if zero else {*range(raw), ignored}
+    allowed = {*range(len(raw) + 1), 255} if zero else {*range(len(raw)), ignored}
     # `sample` depends on the length alone, so pictures and maps are chosen alike.
-    for (path, described), size in zip(
-        read_all(where, sample(maps, full), _describe), sizes.values(), strict=True
+    labels = sample(maps, full)
+    decode = decoder(step_named(pipeline, "LoadAnnotations"), "unchanged", "pillow")
+    values: Counter = Counter()
+    for (path, described), (picture, size) in zip(
+        read_all(where, labels, decode, _describe), sizes.items(), strict=True
     ):
-        _check_map(where, path, described, size, allowed, raw, zero)
-    return findings
+        _check_map(where, path, described, picture, size, allowed, len(raw), zero)
+        values.update(described[1])
+    return [*findings, *_check_classes(where, values, raw, zero, ignored, len(labels), len(maps))]
+
+
+def _check_classes(
+    where: str, values: Counter, raw: Sequence, zero: bool, ignored: int, looked: int, total: int
+) -> list[Finding]:
+    """Classes that no map holds, with the likely cause; a sample may miss some of many."""
+    absent = [name for k, name in enumerate(raw) if k + zero not in values]
+    if not absent or (looked < total and len(raw) > _FEW_CLASSES):
+        return []
+    cause = "take the class out of metainfo.classes, or label some"
+    if not zero and set(values) == {0, 255}:
+        cause = "the maps hold 0 and 255 only, and 255 is not learnt: write 1 in place of 255"
+    elif zero and raw[-1] in absent and 0 in values:
+        cause = (
+            "reduce_zero_label=True takes 0 for unlabelled; where classes count from 0, give "
+            "reduce_zero_label=False"
+        )
+    elif not zero and raw[0] in absent:
+        cause = "where 0 is unlabelled and classes count from 1, give reduce_zero_label=True"
+    return [
+        Finding(
+            where,
+            f"no pixel of {few([str(name) for name in absent])} in {looked} of {total} label maps, "
+            f"which hold {few(sorted(values), 12)}: {cause}",
+        )
+    ]
 
 
 def _names(where: str, dataset: Mapping, root: str, folder: str, suffix: str) -> list[str]:
@@ -104,7 +150,15 @@ def _names(where: str, dataset: Mapping, root: str, folder: str, suffix: str) ->
                 "names, or leave ann_file out to take all pictures of the folder",
             )
         with open(listing, encoding="utf-8") as file:
-            return [line.strip() for line in file if line.strip()]
+            lines = [line.strip() for line in file]
+        empty = [k for k, line in enumerate(lines, 1) if not line]
+        if empty:
+            raise DataError(
+                where,
+                f"lines {few(empty)} of {listing} are empty, which mmseg takes for the names of "
+                "pictures: remove them",
+            )
+        return lines
     if not os.path.isdir(folder):
         raise DataError(
             where, f"data_prefix.img_path leads to {folder!r}, which does not exist: correct it"
@@ -121,12 +175,8 @@ def _names(where: str, dataset: Mapping, root: str, folder: str, suffix: str) ->
 
 
 def _files(folder: str) -> list[str]:
-    """All files below a folder, relative to it."""
-    return [
-        os.path.relpath(os.path.join(parent, name), folder)
-        for parent, _, files in os.walk(folder)
-        for name in files
-    ]
+    """All files below a folder, relative to it, as mmseg lists them: hidden ones are left out."""
+    return list(list_dir_or_file(folder, list_dir=False, recursive=True))
 
 
 def _stems(files: Sequence[str], suffix: str) -> list[str]:
@@ -147,28 +197,40 @@ def _check_alone(where: str, folder: str, names: Sequence[str], suffix: str) -> 
     ]
 
 
-def _describe(picture: Image.Image) -> tuple[str, tuple[int, int], list[int]]:
-    """Mode, size (width, height) and the values that occur."""
-    if picture.mode not in _ONE_CHANNEL:
-        return picture.mode, picture.size, []
-    return picture.mode, picture.size, np.unique(np.asarray(picture)).tolist()
+def _describe(pixels: np.ndarray) -> tuple[tuple[int, ...], list[int]]:
+    """Shape and the values that occur, none of a map with several channels."""
+    pixels = pixels.squeeze()
+    return pixels.shape, np.unique(pixels).tolist() if pixels.ndim == 2 else []
 
 
 def _check_map(
-    where: str, path: str, found: tuple, size: tuple, allowed: set, raw: int, zero: bool
+    where: str,
+    path: str,
+    found: tuple,
+    picture: str,
+    size: tuple,
+    allowed: set,
+    raw: int,
+    zero: bool,
 ) -> None:
-    mode, own_size, values = found
-    if mode not in _ONE_CHANNEL:
+    shape, values = found
+    if len(shape) != 2:
         raise DataError(
             where,
-            f"label map {path} has mode {mode}, expected one channel of class numbers: convert "
+            f"label map {path} has {shape[-1]} channels, expected one of class numbers: convert "
             "colours to numbers",
         )
-    if own_size != size:
+    if shape[::-1] != size:
+        turned = shape == size and is_turned(picture)
+        remedy = (
+            "the picture has a camera's turn flag, and the map is that of the unturned one: give "
+            "LoadImageFromFile color_type='color_ignore_orientation', or export both turned"
+            if turned
+            else "they must be equal, resize the map without interpolation"
+        )
         raise DataError(
             where,
-            f"label map {path} is {own_size[0]}x{own_size[1]}, its picture {size[0]}x{size[1]}: "
-            "they must be equal, resize the map without interpolation",
+            f"label map {path} is {shape[1]}x{shape[0]}, its picture {size[0]}x{size[1]}: {remedy}",
         )
     wrong = [value for value in values if value not in allowed]
     if not wrong:

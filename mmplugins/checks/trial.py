@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mmplugins.utils import did_you_mean, few, type_name
 
 from .batches import Trial, has_objects, is_packed, smaller, tensors
-from .explain import in_words
+from .explain import in_words, quoted_numbers
 from .inspection import Inspection, listed
 from .learning import check_saving, length, schedulers
 from .parts import heads_with
@@ -52,6 +52,9 @@ def check_step(inspection: Inspection) -> str:
             losses = model._run_forward(data, mode="loss")
         total, logged = model.parse_losses(losses)
     except Exception as error:  # anything in the model, on a batch the data set made
+        if count == 1 and _meets_one_position(error):
+            _fail_single(inspection, "a batch", error)
+            return ""
         inspection.fail(
             f"the loss of {count} pictures failed with {in_words(error)}"
             f"{_why(inspection, trial.samples)}{without_cfg(inspection, 'train_cfg')}",
@@ -106,6 +109,10 @@ def load_trial(inspection: Inspection, split: str) -> Trial | None:
     try:
         trial = Trial(inspection, split)
     except Exception as error:  # data sets and transforms raise what they like
+        dataset = inspection.cfg[f"{split}_dataloader"].dataset
+        if quoted := quoted_numbers(error, dataset, where):
+            inspection.fail(quoted[1], quoted[0])
+            return None
         step = _step_of(error)
         inspection.fail(
             f"loading pictures failed{f' in {step}' if step else ''} with {in_words(error)}; "
@@ -169,17 +176,17 @@ def _prepared(inspection: Inspection, batch: Any, sample: Mapping) -> Any:
     channels = shown[0][0] if shown else 0
     prep = inspection.cfg.get("data_preprocessor") or inspection.trained[1].get("data_preprocessor")
     means = listed((prep or {}).get("mean"))
-    if len(means) > 1 and len(means) != channels:
-        turned = ", and bgr_to_rgb=False" if channels == 1 and prep.get("bgr_to_rgb") else ""
-        inspection.fail(
-            f"has {len(means)} values, {means}, but pictures have {channels} channels: give one "
-            f"mean and std per channel{turned}, or load them with color_type='color'",
-            f"{path}.mean",
-        )
-        return None
     try:
         data = inspection.model.data_preprocessor(batch, training=True)
     except Exception as error:  # preprocessors raise what they like
+        if len(means) > 1 and len(means) != channels:
+            turned = ", and bgr_to_rgb=False" if channels == 1 and prep.get("bgr_to_rgb") else ""
+            inspection.fail(
+                f"has {len(means)} values, {means}, but pictures have {channels} channels: give "
+                f"one mean and std per channel{turned}, or load them with color_type='color'",
+                f"{path}.mean",
+            )
+            return None
         absent = "" if prep else "is absent, and "
         inspection.fail(
             f"{absent}making a batch failed with {in_words(error)}; give size=(height, width) of "
@@ -284,25 +291,27 @@ def _check_last_batch(inspection: Inspection, data: Mapping, pictures: int) -> N
     endless = "Infinite" in str((loader.get("sampler") or {}).get("type"))
     # Samplers fill up the last round, so that every process has as many pictures.
     left = math.ceil(pictures / inspection.processes) % size
-    single = size == 1 or (left == 1 and not loader.get("drop_last") and (by_epoch or not endless))
-    if not single:
-        return
-    one = {key: _first(value) for key, value in data.items()}
+    if size == 1 or left != 1 or loader.get("drop_last") or (endless and not by_epoch):
+        return  # of one picture, the trial was
     try:
         with torch.no_grad():
-            model._run_forward(one, mode="loss")
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            return  # of pictures without objects, say, which a batch of one may be
-        what = "a batch" if size == 1 else f"the last batch of {pictures} pictures"
-        inspection.fail(
-            f"{what} is of one picture, in which a batch norm meets a single position "
-            f"({in_words(error)}): give a batch_size of 2 or more"
-            f"{'' if size == 1 else ', another one, or drop_last=True'}",
-            "train_dataloader.batch_size",
-        )
-    except Exception:  # what else a batch of one brings out is no fault of the config's
-        return
+            model._run_forward({k: _first(v) for k, v in data.items()}, mode="loss")
+    except Exception as error:  # what else a batch of one brings out is no fault of the config's
+        if _meets_one_position(error):
+            _fail_single(inspection, f"the last batch of {pictures} pictures", error)
+
+
+def _meets_one_position(error: Exception) -> bool:
+    return isinstance(error, ValueError) and "more than 1 value per channel" in str(error)
+
+
+def _fail_single(inspection: Inspection, what: str, error: Exception) -> None:
+    other = "" if what == "a batch" else ", another one, or drop_last=True"
+    inspection.fail(
+        f"{what} is of one picture, in which a batch norm meets a single position "
+        f"({in_words(error)}): give a batch_size of 2 or more{other}",
+        "train_dataloader.batch_size",
+    )
 
 
 def _first(value: Any) -> Any:

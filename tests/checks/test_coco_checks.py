@@ -72,7 +72,6 @@ def test_json_that_is_not_coco(shapes_copy, content):
         (lambda d: d["annotations"][0].update(image_id=99), "image_id 99, which is not in images"),
         (lambda d: d["annotations"][0].update(category_id=0), "category_id 0, which is not in cat"),
         (lambda d: d["annotations"][0].update(bbox=[1, 2, 3]), r"bbox \[1, 2, 3\], expected \[x"),
-        (lambda d: d["images"][0].update(width=24), "1 of 8 pictures have a side below 32 pixels"),
     ],
 )
 def test_faulty_entries(shapes_copy, change, message):
@@ -81,11 +80,13 @@ def test_faulty_entries(shapes_copy, change, message):
         check_data(config(shapes_copy))
 
 
-def test_small_pictures_that_are_resized(shapes_copy):
+def test_small_pictures(shapes_copy):
     edit(shapes_copy, lambda d: d["images"][0].update(width=24))
+    texts = [str(finding) for finding in check_data(config(shapes_copy))]
+    assert any("1 of 8 pictures have a side below 32 pixels" in text for text in texts)
     pipeline = [*PIPELINE, dict(type="Resize", scale=(96, 96))]
     texts = [str(finding) for finding in check_data(config(shapes_copy, pipeline=pipeline))]
-    assert any("below 32 pixels: train_00000.jpg; the pipeline resizes" in text for text in texts)
+    assert texts and not any("below 32 pixels" in text for text in texts)
 
 
 def test_class_name_that_the_file_does_not_have(shapes_root):
@@ -131,7 +132,7 @@ def test_wrong_picture_folder(shapes_root):
 def test_truncated_picture(shapes_copy, keep):
     path = shapes_copy / "images/training/train_00005.jpg"
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(DataError, match=rf"train_00005.jpg \({keep} bytes\) cannot be decoded, .*"):
+    with pytest.raises(DataError, match=rf"train_00005.jpg \({keep} bytes\) cannot be decoded as "):
         check_data(config(shapes_copy))
 
 
@@ -147,7 +148,7 @@ def test_full_reads_what_the_sample_misses(shapes_copy, monkeypatch):
 def test_picture_of_another_size(shapes_copy):
     edit(shapes_copy, lambda d: d["images"][0].update(width=200))
     (finding,) = check_data(config(shapes_copy))
-    assert "train_00000.jpg is 96x96, not 200x96" in str(finding)
+    assert "train_00000.jpg is loaded as 96x96, not 200x96" in str(finding)
 
 
 def test_odd_boxes_are_reported(shapes_copy):

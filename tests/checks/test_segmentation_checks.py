@@ -44,7 +44,8 @@ def test_absent_map(shapes_copy):
 
 def test_list_of_names(shapes_copy):
     (shapes_copy / "some.txt").write_text("train_00001\ntrain_00004\n")
-    assert check_data(config(shapes_copy, ann_file="some.txt")) == []
+    found = [str(finding) for finding in check_data(config(shapes_copy, ann_file="some.txt"))]
+    assert all("no pixel of" in text and "in 2 of 2 label maps" in text for text in found)
     (shapes_copy / "some.txt").write_text("train_00001\ntrain_00099\n")
     with pytest.raises(DataError, match="1 of 2 pictures do not exist: .*train_00099.jpg"):
         check_data(config(shapes_copy, ann_file="some.txt"))
@@ -66,7 +67,7 @@ def write_map(root, pixels):
 
 def test_map_in_colours(shapes_copy):
     write_map(shapes_copy, np.zeros((96, 96, 3), np.uint8))
-    with pytest.raises(DataError, match="train_00001.png has mode RGB, expected one channel"):
+    with pytest.raises(DataError, match="train_00001.png has 3 channels, expected one"):
         check_data(config(shapes_copy))
 
 
@@ -123,12 +124,10 @@ def test_small_pictures(shapes_copy, resize):
     Image.fromarray(small).save(shapes_copy / "images/training/train_00001.jpg")
     pipeline = [*PIPELINE, *([dict(type="Resize", scale=(96, 96))] if resize else [])]
     cfg = config(shapes_copy, pipeline=pipeline)
-    if resize:
-        (finding,) = check_data(cfg)
-        assert "1 of 8 pictures have a side below 32" in str(finding)
-    else:
-        with pytest.raises(DataError, match="1 of 8 pictures have a side below 32.*add a Resize"):
-            check_data(cfg)
+    found = [str(finding) for finding in check_data(cfg)]
+    assert [("1 of 8 pictures have a side below 32" in text) for text in found] == [True] * (
+        not resize
+    )
 
 
 def test_pictures_without_maps_can_be_predicted(shapes_root):

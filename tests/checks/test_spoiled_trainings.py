@@ -1,0 +1,155 @@
+"""What trains without an error and spoils the result is named before it starts."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from breaking import changed, faults
+
+from mmplugins.checks import entries
+
+TRAIN, VAL = "train_dataloader.dataset", "val_dataloader.dataset"
+
+BEST = dict(type="CheckpointHook", interval=1, save_best="coco/bbox_mAP")
+
+RANGES = {
+    "model.test_cfg.score_thr": 1.5,
+    "model.test_cfg.nms.iou_threshold": 0,
+    "model.test_cfg.max_per_img": -7,
+    "model.train_cfg.assigner.pos_iou_thr": 50,
+    "model.train_cfg.assigner.min_pos_iou": 2,
+    "model.bbox_head.loss_cls.gamma": -2.0,
+    "model.bbox_head.loss_cls.alpha": 25,
+    "model.bbox_head.anchor_generator.ratios": [0.5, -1.0, 2.0],
+    "model.bbox_head.anchor_generator.octave_base_scale": 0,
+    "model.bbox_head.bbox_coder.target_stds": [1.0, 1.0, 0.0, 1.0],
+    "model.neck.norm_cfg": dict(type="BN", momentum=3.0),
+    "model.backbone.drop_path_rate": -0.1,
+    "optim_wrapper.optimizer.weight_decay": 5.0,
+    "optim_wrapper.optimizer.betas": (0.9, 1.5),
+    "optim_wrapper.paramwise_cfg": dict(custom_keys=dict(backbone=dict(lr_mult=-0.1))),
+    "param_scheduler[0].start_factor": -0.01,
+    f"{TRAIN}.pipeline[3].prob": 5,
+    "train_cfg.max_epochs": -1,
+}
+
+
+@pytest.mark.parametrize("path", RANGES)
+def test_values_outside_of_their_range(healthy, path):
+    (found,) = faults(changed(healthy["retinanet"], {path: RANGES[path]}), data=False)
+    assert (found.name, found.status) == ("values", "failure")
+    assert found.message.startswith(path.split("[")[0]) and "expected" in found.message
+    assert re.search(r": is .*\d", found.message)
+
+
+def test_steps_that_move_pixels_before_the_annotations_are_loaded(healthy):
+    steps = healthy["retinanet"].train_dataloader.dataset.pipeline
+    order = [steps[0], steps[3], steps[1], steps[2], steps[4]]
+    (found,) = faults(changed(healthy["retinanet"], {f"{TRAIN}.pipeline": order}))
+    assert (found.name, found.status) == ("pipelines", "failure")
+    assert "RandomFlip comes before LoadAnnotations" in found.message
+    assert "put LoadAnnotations before it" in found.message
+
+
+def test_a_validation_on_the_pictures_of_the_training(healthy, shapes):
+    train = healthy["retinanet"].train_dataloader.dataset
+    changes = {
+        f"{VAL}.ann_file": train.ann_file,
+        f"{VAL}.data_prefix": train.data_prefix,
+        "val_evaluator.ann_file": f"{shapes}/{train.ann_file}",
+    }
+    (found,) = faults(changed(healthy["retinanet"], changes))
+    assert found.status == "warning" and "reads the pictures of the training" in found.message
+
+
+def test_a_validation_without_a_metric(healthy):
+    (found,) = faults(changed(healthy["retinanet"], {"val_evaluator": []}))
+    assert found.status == "warning"
+    assert found.message.startswith("val_evaluator: holds no metric")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"default_hooks.checkpoint": dict(BEST, rule="less")},
+        {"custom_hooks": [dict(type="EarlyStoppingHook", monitor="coco/bbox_mAP", rule="less")]},
+    ],
+)
+def test_a_rule_against_the_sense_of_the_metric(healthy, changes):
+    (found,) = faults(changed(healthy["retinanet"], changes))
+    assert found.status == "failure"
+    assert "is 'coco/bbox_mAP' with rule='less'" in found.message
+    assert "give rule='greater'" in found.message
+
+
+def test_a_package_of_logging_that_is_absent(healthy, monkeypatch):
+    changes = {"visualizer.vis_backends": [dict(type="TensorboardVisBackend")]}
+    cfg = changed(healthy["retinanet"], changes)
+    assert faults(cfg) == []
+    monkeypatch.setattr(entries, "find_spec", lambda name: None)
+    (found,) = faults(cfg)
+    assert found.status == "failure"
+    assert "TensorboardVisBackend needs the package tensorboard" in found.message
+    assert "pip install tensorboard" in found.message
+
+
+def test_a_folder_that_cannot_be_written(healthy, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    (found,) = faults(changed(healthy["retinanet"], {"work_dir": f"{tmp_path}/file/run"}))
+    assert found.status == "failure" and f"{tmp_path}/file is no folder" in found.message
+    monkeypatch.setattr(entries.os, "access", lambda path, mode: False)
+    (found,) = faults(changed(healthy["retinanet"], {"work_dir": f"{tmp_path}/a/b"}))
+    assert found.status == "failure" and f"nothing can be written in {tmp_path}" in found.message
+
+
+def test_an_epoch_that_never_comes(healthy):
+    hook = dict(type="EMAHook", begin_epoch=50)
+    (found,) = faults(changed(healthy["retinanet"], {"custom_hooks": [hook]}))
+    assert found.status == "warning"
+    assert found.message.startswith(
+        "custom_hooks[0].begin_epoch: is 50, but training ends after 12"
+    )
+
+
+def test_a_crop_that_the_preprocessor_pads_many_times(healthy):
+    changes = {"model.data_preprocessor.size": (128, 128)}
+    (found,) = faults(changed(healthy["semantic_fpn"], changes))
+    assert found.status == "warning"
+    assert (
+        "is (128, 128), but the train pipeline makes pictures of at most (64, 64)" in found.message
+    )
+    assert "give size=(64, 64)" in found.message
+
+
+@pytest.mark.parametrize(("size", "left"), [(1, "a batch is of one"), (11, "the last batch of 12")])
+def test_a_batch_norm_that_meets_a_single_position(healthy, size, left):
+    head = dict(
+        type="PSPHead",
+        in_channels=16,
+        in_index=3,
+        channels=16,
+        num_classes=4,
+        pool_scales=(1, 2),
+        norm_cfg=dict(type="BN"),
+        loss_decode=dict(type="CrossEntropyLoss"),
+    )
+    changes = {
+        "model.decode_head": head,
+        "train_dataloader.batch_size": size,
+        "train_dataloader.sampler": dict(type="DefaultSampler", shuffle=True),
+        "find_unused_parameters": True,
+        "auto_scale_lr": {},
+    }
+    cfg = changed(healthy["semantic_fpn"], changes)
+    found = [r for r in faults(cfg) if r.status == "failure"]
+    assert len(found) == 1, [str(r) for r in found]
+    assert left in found[0].message and "give a batch_size of 2 or more" in found[0].message
+    assert ("drop_last=True" in found[0].message) is (size > 1)
+    cfg.train_dataloader.update(batch_size=4)
+    assert [str(r) for r in faults(cfg) if r.status == "failure"] == []
+
+
+def test_a_mistyped_entry_is_near_a_known_one(healthy):
+    (found,) = faults(changed(healthy["retinanet"], {"modle": dict(type="RetinaNet")}), data=False)
+    assert found.message == "modle: is not read by anyone: did you mean 'model'?"

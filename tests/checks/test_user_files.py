@@ -1,0 +1,311 @@
+"""Kinds of files that users have: what training reads is read, what it cannot read is named."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from breaking import changed, faults, point_at
+from PIL import Image
+
+from mmplugins.checks import DataError, check_data
+from mmplugins.datasets import METAINFO
+
+JSON = "annotations/instances_train.json"
+PICTURES, MAPS = "images/training", "annotations/training"
+LOAD = dict(type="LoadImageFromFile")
+UNTURNED = dict(LOAD, color_type="color_ignore_orientation")
+
+
+def coco(root, load=LOAD, **changes):
+    dataset = dict(
+        type="CocoDataset",
+        data_root=str(root),
+        ann_file=JSON,
+        data_prefix=dict(img=f"{PICTURES}/"),
+        metainfo=dict(classes=METAINFO["classes"]),
+        pipeline=[load, dict(type="LoadAnnotations", with_bbox=True)],
+    )
+    return dict(default_scope="mmdet", train_dataloader=dict(dataset={**dataset, **changes}))
+
+
+def maps(root, load=LOAD, **changes):
+    dataset = dict(
+        type="BaseSegDataset",
+        data_root=str(root),
+        data_prefix=dict(img_path=PICTURES, seg_map_path=MAPS),
+        metainfo=dict(classes=METAINFO["classes"]),
+        reduce_zero_label=True,
+        pipeline=[load, dict(type="LoadAnnotations")],
+    )
+    return dict(default_scope="mmseg", train_dataloader=dict(dataset={**dataset, **changes}))
+
+
+def edit(root, change):
+    path = root / JSON
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
+def repaint(root, change):
+    """Change all label maps."""
+    for path in (root / MAPS).iterdir():
+        labels = np.asarray(Image.open(path)).astype(int)
+        Image.fromarray(change(labels).astype(np.uint8)).save(path)
+
+
+def turn(root, orientation=6):
+    """Give the first picture another shape, and a camera's flag that it is to be turned."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = root / PICTURES / "train_00000.jpg"
+    Image.open(path).crop((0, 0, 96, 64)).save(path, exif=exif)
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_a_turned_picture_with_annotations_of_the_unturned_one(shapes_copy, orientation):
+    turn(shapes_copy, orientation)
+    edit(shapes_copy, lambda d: d["images"][0].update(width=96, height=64))
+    with pytest.raises(DataError, match="1 of 8 .*turn flag.*loaded as 64x96, not 96x64.*give"):
+        check_data(coco(shapes_copy))
+    assert not any("differ" in str(f) for f in check_data(coco(shapes_copy, UNTURNED)))
+    edit(shapes_copy, lambda d: d["images"][0].update(width=64, height=96))
+    assert not any("differ" in str(f) for f in check_data(coco(shapes_copy)))
+
+
+def test_a_turned_picture_with_the_map_of_the_unturned_one(shapes_copy):
+    turn(shapes_copy)
+    path = shapes_copy / MAPS / "train_00000.png"
+    Image.open(path).crop((0, 0, 96, 64)).save(path)
+    with pytest.raises(DataError, match="train_00000.png is 96x64, its picture 64x96.*turn flag"):
+        check_data(maps(shapes_copy))
+    assert check_data(maps(shapes_copy, UNTURNED)) == []
+
+
+def test_a_png_that_lost_its_end(shapes_copy):
+    path = shapes_copy / PICTURES / "train_00003.jpg"  # what it is, its first bytes say
+    Image.open(path).save(path, format="PNG")
+    assert check_data(coco(shapes_copy)) == []
+    os.truncate(path, path.stat().st_size - 20)
+    with pytest.raises(
+        DataError, match=r"train_00003.jpg \(\d+ bytes\) cannot be decoded.*copy it"
+    ):
+        check_data(coco(shapes_copy))
+
+
+def test_a_format_that_only_pillow_reads(shapes_copy):
+    path = shapes_copy / PICTURES / "train_00003.jpg"
+    Image.open(path).save(path, format="TGA")
+    with pytest.raises(DataError, match="train_00003.jpg .*cannot be decoded.*save it as PNG"):
+        check_data(coco(shapes_copy))
+    assert check_data(coco(shapes_copy, dict(LOAD, imdecode_backend="pillow"))) == []
+
+
+def test_pictures_larger_than_pillow_allows(shapes_root, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)  # twice as many are an error
+    assert check_data(coco(shapes_root)) == []
+
+
+def test_hidden_files_and_folders_behind_links(shapes_copy):
+    for folder in (PICTURES, MAPS):
+        first = next((shapes_copy / folder).iterdir())
+        (first.parent / f"._{first.name}").write_bytes(b"of a Macintosh")
+        shutil.move(shapes_copy / folder, shapes_copy / f"there/{folder}")
+        (shapes_copy / folder).mkdir()
+        (shapes_copy / folder / "part").symlink_to(shapes_copy / f"there/{folder}")
+    assert check_data(maps(shapes_copy)) == []
+
+
+def test_empty_lines_in_a_list_of_names(shapes_copy):
+    (shapes_copy / "some.txt").write_text("train_00001\n\ntrain_00004\n\n")
+    with pytest.raises(DataError, match="lines 2, 4 of .*some.txt are empty.*remove them"):
+        check_data(maps(shapes_copy, ann_file="some.txt"))
+
+
+def test_a_link_that_leads_nowhere(shapes_copy):
+    path = shapes_copy / PICTURES / "train_00003.jpg"
+    path.unlink()
+    path.symlink_to(shapes_copy / "gone.jpg")
+    with pytest.raises(DataError, match="1 of 8 pictures do not exist .1 are links that lead"):
+        check_data(coco(shapes_copy))
+    (found,) = check_data(maps(shapes_copy))  # mmseg passes it over
+    assert "1 label maps in" in str(found) and "train_00003.png" in str(found)
+    path = shapes_copy / MAPS / "train_00001.png"
+    path.unlink()
+    path.symlink_to(shapes_copy / "gone.png")
+    with pytest.raises(DataError, match="1 of 7 label maps do not exist .1 are links that lead"):
+        check_data(maps(shapes_copy))
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "message"),
+    [
+        ("images", None, "a.jpg", r"images\[0\] is 'a.jpg': expected a dict"),
+        ("images", "file_name", 3, r"images\[0\] has file_name 3, expected the name of a file"),
+        ("images", "file_name", None, "file_name None, expected"),
+        ("images", "width", "96", "width '96', expected pixels"),
+        ("images", "height", 0, "height 0, expected pixels, a number above 0"),
+        ("images", "id", [1], r"id \[1\], expected a number or a text"),
+        ("categories", "name", 7, r"categories\[0\] has name 7, expected a text"),
+        ("categories", "id", None, "id None, expected a number"),
+        ("annotations", "bbox", "1,2,3,4", "has bbox '1,2,3,4', expected .x, y, width, height"),
+        ("annotations", "bbox", [1, 2, "3", 4], "expected .x, y, width, height"),
+        ("annotations", "bbox", None, "bbox None, expected"),
+        ("annotations", "area", "12", "area '12', expected a number of pixels"),
+        ("annotations", "area", float("nan"), "area nan, expected"),
+        ("annotations", "iscrowd", None, "iscrowd None, expected 0 or 1"),
+        ("annotations", "image_id", {}, "image_id {}, expected"),
+        ("annotations", "image_id", "1", "image_id '1', which is not in images, where 1 is, a int"),
+        ("annotations", "category_id", "2", "category_id '2', which is not in categories, where 2"),
+        ("annotations", None, None, r"annotations\[0\] is None: expected a dict with id"),
+    ],
+)
+def test_values_of_another_type(shapes_copy, part, key, value, message):
+    def spoil(data):
+        if key is None:
+            data[part][0] = value
+        else:
+            data[part][0][key] = value
+
+    edit(shapes_copy, spoil)
+    with pytest.raises(DataError, match=message):
+        check_data(coco(shapes_copy))
+
+
+def test_two_categories_of_one_name(shapes_copy):
+    name = METAINFO["classes"][0]
+    edit(shapes_copy, lambda d: d["categories"].append(dict(id=7, name=name)))
+    with pytest.raises(
+        DataError, match=f"2 categories of one name, '{name}' .ids 1, 7.*merge them"
+    ):
+        check_data(coco(shapes_copy))
+
+
+def test_masks_of_0_and_255(shapes_copy):
+    repaint(shapes_copy, lambda labels: np.where(labels > 0, 255, 0))
+    classes = dict(metainfo=dict(classes=("ground", "thing")), reduce_zero_label=False)
+    (found,) = check_data(maps(shapes_copy, **classes))
+    assert "no pixel of thing in 8 of 8 label maps, which hold 0, 255" in str(found)
+    assert "write 1 in place of 255" in str(found)
+
+
+def test_classes_that_count_from_0(shapes_copy):
+    repaint(shapes_copy, lambda labels: np.maximum(labels - 1, 0))  # 0..3 for the four classes
+    (found,) = check_data(maps(shapes_copy))
+    assert f"no pixel of {METAINFO['classes'][-1]}" in str(found)
+    assert "give reduce_zero_label=False" in str(found)
+
+
+def test_classes_that_count_from_1(shapes_copy):
+    repaint(shapes_copy, lambda labels: np.where(labels == 0, 255, labels))
+    (found,) = check_data(
+        maps(
+            shapes_copy, reduce_zero_label=False, metainfo=dict(classes=("x", *METAINFO["classes"]))
+        )
+    )
+    assert "no pixel of x" in str(found) and "give reduce_zero_label=True" in str(found)
+
+
+@pytest.fixture
+def own(healthy, shapes, tmp_path):
+    """A copy of the data, and the healthy configs pointed there."""
+    root = shutil.copytree(shapes, tmp_path / "own")
+
+    def config(name, changes):
+        cfg = changed(healthy[name], changes)
+        point_at(cfg, root)
+        return cfg
+
+    return root, config
+
+
+def test_pictures_of_four_channels(own):
+    root, config = own
+    for path in (root / "images").rglob("*.jpg"):
+        Image.open(path).convert("RGBA").save(path, format="PNG")
+    changes = {
+        "model.backbone.in_channels": 4,
+        "model.data_preprocessor.mean": [120, 116, 104, 100],
+        "model.data_preprocessor.std": [58, 57, 57, 60],
+        "model.data_preprocessor.bgr_to_rgb": False,
+    }
+    for split in ("train", "val", "test"):
+        changes[f"{split}_dataloader.dataset.pipeline[0].color_type"] = "unchanged"
+    assert faults(config("semantic_fpn", changes)) == []
+    changes["model.data_preprocessor.mean"] = [120, 116, 104]
+    changes["model.data_preprocessor.std"] = [58, 57, 57]
+    (found,) = faults(config("semantic_fpn", changes))
+    assert "mean: has 3 values, [120, 116, 104], but pictures have 4 channels" in found.message
+
+
+def test_grey_pictures_with_means_of_colours(own):
+    _, config = own
+    changes = {"train_dataloader.dataset.pipeline[0].color_type": "grayscale"}
+    (found,) = faults(config("retinanet", changes))
+    assert found.status == "failure"
+    assert "data_preprocessor.mean: has 3 values" in found.message
+    assert "pictures have 1 channels" in found.message and "bgr_to_rgb=False" in found.message
+
+
+def test_a_size_in_quotes(own):
+    _, config = own
+    changes = {"train_dataloader.dataset.pipeline[2].scale": ("128", "128")}
+    (found,) = faults(config("retinanet", changes))
+    assert "pipeline[2].scale[0]: is '128', a text: expected numbers" in found.message
+
+
+def test_a_metric_that_writes_a_file(own, tmp_path, monkeypatch):
+    root, config = own
+    monkeypatch.chdir(tmp_path)
+    cfg = config("retinanet", {})
+    dump = dict(type="DumpDetResults", out_file_path="found.pkl")
+    cfg.val_evaluator = dict(type="Evaluator", metrics=[dict(cfg.val_evaluator), dump])
+    assert faults(cfg) == []
+    assert not (tmp_path / "found.pkl").exists()
+
+
+def with_classes(value):
+    """A config with classes in place of names, as mmengine's new style has it."""
+    import mmengine.registry as registries
+
+    if isinstance(value, dict):
+        value = {key: with_classes(inner) for key, inner in value.items()}
+        kind = value.get("type")
+        for registry in vars(registries).values():
+            if isinstance(kind, str) and isinstance(registry, registries.Registry):
+                with registry.switch_scope_and_registry("mmdet") as scoped:
+                    found = scoped.get(kind)
+                if found is not None:
+                    return {**value, "type": found}
+        return value
+    many = isinstance(value, list | tuple)
+    return type(value)(with_classes(v) for v in value) if many else value
+
+
+def test_configs_of_the_new_style(own):
+    root, config = own
+    cfg = config("retinanet", {})
+    cfg.model.neck.setdefault("type", "FPN")
+    for key, value in cfg.to_dict().items():
+        if key not in ("model", "env_cfg", "train_cfg", "val_cfg", "test_cfg"):
+            cfg[key] = with_classes(value)
+    model = with_classes({k: v for k, v in cfg.model.to_dict().items() if k != "test_cfg"})
+    cfg.model = dict(model, test_cfg=cfg.model.test_cfg)
+    cfg.default_scope = None
+    assert [str(r) for r in faults(cfg)] == []
+    path = root / PICTURES / "train_00003.jpg"
+    path.write_bytes(b"broken")
+    (found,) = faults(cfg, full=True)
+    assert "train_00003.jpg (6 bytes) cannot be decoded" in found.message
+
+
+def test_nothing_is_claimed_that_was_not_read(own):
+    from mmplugins.checks import preflight
+
+    _, config = own
+    said = {r.name: r.message for r in preflight(config("retinanet", {}))}
+    assert "train_dataloader.dataset: 12 of 12 pictures read" in said["data"]
