@@ -172,7 +172,7 @@ def metrics_of(cfg: Mapping, split: str) -> list[tuple[str, Any]]:
 
 def _is_wrapper(evaluator: Mapping) -> bool:
     kind = evaluator.get("type", "Evaluator")
-    if not isinstance(kind, str):
-        return isinstance(kind, type) and issubclass(kind, Evaluator)
-    with EVALUATOR.switch_scope_and_registry(None) as scoped:
-        return scoped.get(kind) is not None
+    if isinstance(kind, str):
+        with EVALUATOR.switch_scope_and_registry(None) as scoped:
+            kind = scoped.get(kind)
+    return isinstance(kind, type) and issubclass(kind, Evaluator)
