@@ -39,15 +39,16 @@ def list_published(args: argparse.Namespace) -> int:
     rows = [row for name, row in published().items() if args.pattern in name]
     if not rows:
         raise ValueError(f"No published weights with {args.pattern!r} in their name")
-    table = Table("metaformer://", "trained on", "hosts", "here", box=SIMPLE_HEAD)
-    table.columns[0].no_wrap = table.columns[2].no_wrap = True
+    table = Table("metaformer://", "trained on", "licence", "hosts", "here", box=SIMPLE_HEAD)
+    table.columns[0].no_wrap = table.columns[3].no_wrap = True
     for row in rows:
         hosts = [
             urlsplit(source.url).hostname + (" *" if source.sha256 else "")
             for source in row.sources
         ]
         here = any(kept_file(source) for source in row.sources)
-        table.add_row(row.name, row.data, "\n".join(hosts), "yes" if here else "")
+        licence = row.license.partition(",")[0]
+        table.add_row(row.name, row.data, licence, "\n".join(hosts), "yes" if here else "")
     table.caption = "* the file is checked against the SHA-256 digits that this host publishes"
     CONSOLE.print(table)
     return 0
@@ -109,7 +110,8 @@ def convert_file(args: argparse.Namespace) -> int:
         conversion.tensors,
         out,
         payload=conversion.layout.payload if conversion.layout else "",
-        metadata=dict(backbone=conversion.identity.backbone, layout=args.to),
+        metadata=dict(backbone=conversion.identity.backbone, layout=args.to)
+        | (dict(license=conversion.license) if conversion.license else {}),
         overwrite=args.overwrite,
     )
     CONSOLE.print(
@@ -118,6 +120,8 @@ def convert_file(args: argparse.Namespace) -> int:
         soft_wrap=True,
         highlight=False,
     )
+    if conversion.license:
+        CONSOLE.print(f"licence: {conversion.license}", soft_wrap=True, highlight=False)
     if conversion.left_out:
         CONSOLE.print(
             f"left out, as {args.to} has no place for them: {', '.join(conversion.left_out[:8])}"

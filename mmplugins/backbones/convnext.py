@@ -11,6 +11,7 @@ For dense tasks the authors put one LayerNorm on each output.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 from typing import Any
@@ -19,7 +20,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from .folding import fold_branch
-from .key_layouts import KeyLayout
+from .key_layouts import DINOV3_LICENSE, NO_KEY, KeyLayout
 from .layers import ChannelMLP, DropPath, LayerNorm2d, LayerSpec, Scale
 from .metaformer import PatchConv, Stage, drop_path_rates, init_normal
 from .pyramid import PyramidBackbone
@@ -61,55 +62,144 @@ class ConvNeXtBlock(nn.Module):
         return x + self.drop_path(self.layer_scale(self.mlp(self.norm(self.dwconv(x)))))
 
 
-def official_pairs(
-    depths: Sequence[int], dwconv: str = "dwconv", pwconv: str = "pwconv"
-) -> Iterator[tuple[str, str]]:
-    """The authors' names: the stem is the first of four downsamplings."""
-    yield "stem.conv", "downsample_layers.0.0"
-    yield "stem.norm", "downsample_layers.0.1"
-    for i, depth in enumerate(depths):
-        if i:
-            yield f"stages.{i}.downsample.norm", f"downsample_layers.{i}.0"
-            yield f"stages.{i}.downsample.conv", f"downsample_layers.{i}.1"
-        for j in range(depth):
-            ours, theirs = f"stages.{i}.blocks.{j}", f"stages.{i}.{j}"
-            yield ours, theirs
-            yield f"{ours}.dwconv", f"{theirs}.{dwconv}"
-            yield f"{ours}.mlp.fc1", f"{theirs}.{pwconv}1"
-            yield f"{ours}.mlp.fc2", f"{theirs}.{pwconv}2"
-            yield f"{ours}.layer_scale.scale", f"{theirs}.gamma"
-        yield f"out_norms.{i}", f"norm{i}"
+@dataclass(frozen=True)
+class Names:
+    """The names of one code base; called with the depths it gives pairs of prefixes, ours first.
+
+    In the names, ``i`` is the stage and ``j`` the block; the downsampling to stage ``i`` has a norm
+    ``.0`` and a convolution ``.1``.
+
+    Attributes:
+        stem: Its convolution and its norm.
+        downsample: The downsampling before a stage.
+        block: A block.
+        parts: What is in a block: depthwise convolution, norm, the two linear layers, the factors.
+        out_norm: The norm on a stage's output.
+        final_norm: Names of the norm on the last output alone, which is kept as ``out_norms.3``.
+    """
+
+    stem: tuple[str, str] = ("downsample_layers.0.0", "downsample_layers.0.1")
+    downsample: str = "downsample_layers.{i}"
+    block: str = "stages.{i}.{j}"
+    parts: tuple[str, ...] = ("dwconv", "norm", "pwconv1", "pwconv2", "gamma")
+    out_norm: str = ""
+    final_norm: tuple[str, ...] = ()
+
+    def __call__(self, depths: Sequence[int]) -> Iterator[tuple[str, str]]:
+        """Pairs for a model of these depths."""
+        own_parts = ("dwconv", "norm", "mlp.fc1", "mlp.fc2", "layer_scale.scale")
+        yield from zip(("stem.conv", "stem.norm"), self.stem, strict=True)
+        for i, depth in enumerate(depths):
+            if i:
+                theirs = self.downsample.format(i=i, twice=2 * i)
+                yield f"stages.{i}.downsample.norm", f"{theirs}.0"
+                yield f"stages.{i}.downsample.conv", f"{theirs}.1"
+            for j in range(depth):
+                ours, theirs = f"stages.{i}.blocks.{j}", self.block.format(i=i, j=j, odd=2 * i + 1)
+                yield ours, theirs
+                for own_part, part in zip(own_parts, self.parts, strict=True):
+                    yield f"{ours}.{own_part}", f"{theirs}.{part}"
+            if self.out_norm:
+                yield f"out_norms.{i}", self.out_norm.format(i=i, number=i + 1)
+        for name in self.final_norm:
+            yield f"out_norms.{len(depths) - 1}", name
 
 
-def timm_pairs(depths: Sequence[int], dot: str = ".") -> Iterator[tuple[str, str]]:
-    """timm's names; with ``features_only=True`` the first dot is an underscore."""
-    yield "stem.conv", f"stem{dot}0"
-    yield "stem.norm", f"stem{dot}1"
-    for i, depth in enumerate(depths):
-        stage = f"stages{dot}{i}"
-        yield f"stages.{i}.downsample.norm", f"{stage}.downsample.0"
-        yield f"stages.{i}.downsample.conv", f"{stage}.downsample.1"
-        for j in range(depth):
-            ours, theirs = f"stages.{i}.blocks.{j}", f"{stage}.blocks.{j}"
-            yield ours, theirs
-            yield f"{ours}.dwconv", f"{theirs}.conv_dw"
-            yield f"{ours}.layer_scale.scale", f"{theirs}.gamma"
-
-
-mmpretrain_pairs = partial(official_pairs, dwconv="depthwise_conv", pwconv="pointwise_conv")
+official_pairs = Names(out_norm="norm{i}")
+_mmpretrain = replace(
+    official_pairs, parts=("depthwise_conv", "norm", "pointwise_conv1", "pointwise_conv2", "gamma")
+)
+_timm = Names(
+    ("stem.0", "stem.1"),
+    "stages.{i}.downsample",
+    "stages.{i}.blocks.{j}",
+    ("conv_dw", "norm", "mlp.fc1", "mlp.fc2", "gamma"),
+)
+_timm_flat = replace(  # features_only=True writes an underscore for the first dot
+    _timm,
+    stem=("stem_0", "stem_1"),
+    downsample="stages_{i}.downsample",
+    block="stages_{i}.blocks.{j}",
+)
+_torchvision = Names(  # stages and downsamplings take turns in one list
+    ("features.0.0", "features.0.1"),
+    "features.{twice}",
+    "features.{odd}.{j}",
+    ("block.0", "block.2", "block.3", "block.5", "layer_scale"),
+)
+_hugging_face = Names(
+    ("embeddings.patch_embeddings", "embeddings.layernorm"),
+    "encoder.stages.{i}.downsampling_layer",
+    "encoder.stages.{i}.layers.{j}",
+    ("dwconv", "layernorm", "pwconv1", "pwconv2", "layer_scale_parameter"),
+    out_norm="hidden_states_norms.stage{number}",
+)
+_hugging_face_dinov3 = Names(
+    ("stages.0.downsample_layers.0", "stages.0.downsample_layers.1"),
+    "stages.{i}.downsample_layers",
+    "stages.{i}.layers.{j}",
+    ("depthwise_conv", "layer_norm", "pointwise_conv1", "pointwise_conv2", "gamma"),
+    final_norm=("layer_norm",),
+)
 
 LINEAR = r".*\.mlp\.fc[12]\.weight"
 """Our keys of the pointwise layers, linear ones in every other code base."""
 
+KEPT = (
+    "the norm after the last stage was trained with the features and is kept as out_norms.3; the "
+    "authors put none on stages 0 to 2, which is out_norm=(None, None, None, 'LN')"
+)
 OFFICIAL = KeyLayout(
     "official", r"stages\.0\.0\.dwconv\.", official_pairs, linear=LINEAR, payload="model"
 )
-MMPRETRAIN_DENSE = KeyLayout("mmpretrain, dense model", r"norm[012]\.", mmpretrain_pairs)
-MMPRETRAIN = KeyLayout(  # norm3 alone is the norm before the classifier
-    "mmpretrain", r"stages\.0\.0\.depthwise_conv\.", mmpretrain_pairs, r"(head|norm3?)\."
+DINOV3 = KeyLayout(  # no classifier follows its norm, which the authors keep under two names
+    "official, DINOv3",
+    r"stages\.0\.0\.dwconv\.",
+    replace(official_pairs, out_norm="", final_norm=("norm", "norms.3")),
+    absent=NO_KEY,
+    beside=r"norms?\.",
+    without=r"head\.",
+    linear=LINEAR,
+    remark=KEPT,
+    license=DINOV3_LICENSE,
 )
-TIMM = KeyLayout("timm", r"stem\.0\.", timm_pairs, classifier=(("head", "head"),), linear=LINEAR)
-TIMM_FLAT = KeyLayout("timm features_only", r"stem_0\.", partial(timm_pairs, dot="_"))
+HUGGING_FACE_DINOV3 = KeyLayout(
+    "Hugging Face, DINOv3",
+    r"stages\.0\.layers\.0\.depthwise_conv\.",
+    _hugging_face_dinov3,
+    absent=r"classifier\.",
+    remark=KEPT,
+    license=DINOV3_LICENSE,
+)
+MMPRETRAIN_DENSE = KeyLayout("mmpretrain, dense model", r"norm[012]\.", _mmpretrain)
+MMPRETRAIN = KeyLayout(  # norm3 alone is the norm before the classifier
+    "mmpretrain", r"stages\.0\.0\.depthwise_conv\.", _mmpretrain, r"(head|norm3?)\."
+)
+TIMM = KeyLayout("timm", r"stem\.0\.", _timm, classifier=(("head", "head"),), linear=LINEAR)
+TIMM_FEATURES = replace(  # DINOv3, or another model without a classifier after its last norm
+    TIMM,
+    name="timm, no classifier",
+    pairs=replace(_timm, final_norm=("head.norm",)),
+    absent=NO_KEY,
+    beside=r"head\.norm\.",
+    without=r"head\.fc\.",
+    remark=KEPT,
+)
+TIMM_FLAT = KeyLayout("timm features_only", r"stem_0\.", _timm_flat)
+TORCHVISION = KeyLayout(
+    "torchvision",
+    r"features\.1\.0\.block\.0\.",
+    _torchvision,
+    absent=r"classifier\.",
+    classifier=(("head.norm", "classifier.0"), ("head.fc", "classifier.2")),
+)
+HUGGING_FACE = KeyLayout(
+    "Hugging Face",
+    r"encoder\.stages\.0\.layers\.0\.dwconv\.",
+    _hugging_face,
+    absent=r"(layernorm|classifier)\.",
+    classifier=(("head.norm", "layernorm"), ("head.fc", "classifier")),
+)
 
 
 @MODELS.register_module()
@@ -132,7 +222,10 @@ class ConvNeXt(PyramidBackbone):
     """
 
     variants = VARIANTS
-    layouts = (OFFICIAL, MMPRETRAIN_DENSE, MMPRETRAIN, TIMM, TIMM_FLAT)
+    layouts = (
+        *(DINOV3, HUGGING_FACE_DINOV3, TIMM_FEATURES),
+        *(OFFICIAL, MMPRETRAIN_DENSE, MMPRETRAIN, TIMM, TIMM_FLAT, TORCHVISION, HUGGING_FACE),
+    )
 
     def __init__(
         self,

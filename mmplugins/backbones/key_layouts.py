@@ -18,6 +18,12 @@ NamePairs = Iterable[tuple[str, str]]
 NO_KEY = r"(?!)"
 """Regular expression that matches nothing."""
 
+DINOV3_LICENSE = (
+    "DINOv3 License, which limits use: https://ai.meta.com/resources/models-and-libraries/\
+dinov3-license"
+)
+"""Licence of all weights of DINOv3, whoever hosts them."""
+
 WHOLE_MODEL = "backbone."
 """Where OpenMMLab's classifiers, detectors and segmentors keep their backbone."""
 
@@ -33,6 +39,10 @@ class KeyLayout:
         pairs: From the depths of a model to pairs of prefixes ``(ours, theirs)``. A prefix stands
             for itself and for everything below it; of several that fit, the longest counts.
         absent: Regular expression of keys that have no place in a backbone (the classifier).
+        beside: Regular expression that another key must match, ``''`` for none.
+        without: Regular expression that no key may match.
+        remark: What a user should know who loads such a file.
+        license: Licence of the weights, where all files of this layout have the same.
 
     What follows serves the way back, from our names to a file that the other code base reads.
 
@@ -49,6 +59,10 @@ class KeyLayout:
     marker: str
     pairs: Callable[[Sequence[int]], NamePairs]
     absent: str = r"(head|norm)\."
+    beside: str = ""
+    without: str = NO_KEY
+    remark: str = ""
+    license: str = ""
     classifier: tuple[tuple[str, str], ...] = (("head.norm", "norm"), ("head.fc", "head"))
     linear: str = NO_KEY
     conv: str = NO_KEY
@@ -57,7 +71,11 @@ class KeyLayout:
 
     def recognises(self, keys: Iterable[str]) -> bool:
         """Whether a state dict with these keys is in this layout."""
-        return any(re.match(self.marker, key) for key in keys)
+        keys = list(keys)
+        marks = (self.marker, self.beside)
+        return all(any(re.match(mark, key) for key in keys) for mark in marks) and not any(
+            re.match(self.without, key) for key in keys
+        )
 
 
 def rename(key: str, pairs: Mapping[str, str]) -> str | None:
@@ -134,15 +152,18 @@ def from_native(
         depths: Blocks in each stage of the model.
 
     Returns:
-        A new dict. Output norms are left out if the layout has no place for them.
+        A new dict. Output norms are left out if the layout has no place for them, and written twice
+        if it has two.
     """
-    pairs, classifier = dict(layout.pairs(depths)), dict(layout.classifier)
+    first, second, classifier = {}, {}, dict(layout.classifier)
+    for ours, theirs in layout.pairs(depths):
+        (second if ours in first else first)[ours] = theirs
     renamed = {}
     for key, value in state_dict.items():
         if key.startswith("head."):
             theirs = rename(key, classifier)
         else:
-            theirs = rename(key, pairs)
+            theirs = rename(key, first)
             if theirs is None and not key.startswith("out_norms."):
                 theirs = key
             theirs = theirs and layout.prefix + theirs
@@ -153,6 +174,8 @@ def from_native(
         elif re.match(layout.conv, key):
             value = value.reshape(tuple(value.shape) + (1,) * (4 - value.ndim))
         renamed[theirs] = value
+        if again := rename(key, second):
+            renamed[layout.prefix + again] = value
     return renamed
 
 

@@ -83,6 +83,23 @@ def official_pairs(
         yield f"out_norms.{i}", f"norm{2 * i}"
 
 
+def hugging_face_pairs(depths: Sequence[int]) -> Iterator[tuple[str, str]]:
+    """Hugging Face's names: all patch embeddings, then all blocks, below ``encoder``."""
+    for i, depth in enumerate(depths):
+        yield (
+            f"stages.{i}.downsample.conv" if i else "stem.conv",
+            (f"encoder.patch_embeddings.{i}.projection"),
+        )
+        for j in range(depth):
+            ours, theirs = f"stages.{i}.blocks.{j}", f"encoder.block.{i}.{j}"
+            yield f"{ours}.layer_scale1.scale", f"{theirs}.layer_scale_1"
+            yield f"{ours}.layer_scale2.scale", f"{theirs}.layer_scale_2"
+            yield f"{ours}.norm1", f"{theirs}.before_norm"
+            yield f"{ours}.norm2", f"{theirs}.after_norm"
+            yield f"{ours}.mlp.fc1", f"{theirs}.output.conv1"
+            yield f"{ours}.mlp.fc2", f"{theirs}.output.conv2"
+
+
 DENSE = KeyLayout("official, dense model", r"norm[024]\.", official_pairs)
 OFFICIAL = KeyLayout(  # mmpretrain names likewise, but its norm before the classifier is norm6
     "official", r"patch_embed\.proj\.", official_pairs, absent=r"(head|norm6?)\."
@@ -92,6 +109,13 @@ OFFICIAL_PPPA = KeyLayout(
 )
 OFFICIAL_PPAA = KeyLayout(
     "official", r"network\.4\.pos_embed", partial(official_pairs, pos_embed_stage=2)
+)
+HUGGING_FACE = KeyLayout(
+    "Hugging Face",
+    r"encoder\.patch_embeddings\.0\.projection\.",
+    hugging_face_pairs,
+    absent=r"(norm|classifier)\.",
+    classifier=(("head.norm", "norm"), ("head.fc", "classifier")),
 )
 
 
@@ -109,7 +133,7 @@ class PoolFormer(MetaFormer):
     """
 
     variants = VARIANTS
-    layouts = (OFFICIAL_PPPA, OFFICIAL_PPAA, DENSE, OFFICIAL, TIMM_FLAT, TIMM)
+    layouts = (OFFICIAL_PPPA, OFFICIAL_PPAA, DENSE, OFFICIAL, TIMM_FLAT, TIMM, HUGGING_FACE)
 
     def __init__(self, arch: str | dict = "s12", **kwargs: Any):
         variant = resolve_variant(arch, VARIANTS, "PoolFormer")

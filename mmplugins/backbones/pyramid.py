@@ -40,7 +40,8 @@ class PyramidBackbone(BaseModule):
         strides: Pixels of the image per position, by stage. Defaults to (4, 8, 16, 32).
         out_indices: Stages to put out, in ascending order, counted from 0; negatives count from
             the end. Defaults to all four.
-        out_norm: Norm on each output, by name or dict, or None for the bare stage output.
+        out_norm: Norm on each output, by name or dict, or None for the bare stage output; or a list
+            of one for every stage, asked for or not.
         frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the first k stages.
             Frozen parts also stay in eval mode. Defaults to -1.
         with_cp: Recompute blocks in the backward pass to save memory. Defaults to False.
@@ -72,7 +73,7 @@ class PyramidBackbone(BaseModule):
         *,
         strides: Sequence[int] = (4, 8, 16, 32),
         out_indices: Sequence[int] = (0, 1, 2, 3),
-        out_norm: LayerSpec = None,
+        out_norm: LayerSpec | Sequence[LayerSpec] = None,
         frozen_stages: int = -1,
         with_cp: bool = False,
         init_cfg: dict | list[dict] | None = None,
@@ -99,9 +100,10 @@ class PyramidBackbone(BaseModule):
         # Not asked of out_indices in forward: compiled by torch 2.4 for changing sizes, `i in ...`
         # is wrong, as integers become symbols.
         self._put_out = tuple(i in self.out_indices for i in range(len(self.stages)))
+        out_norms = _one_per_stage(out_norm, strides)
         self.out_norms = nn.ModuleDict(
-            {str(i): build_norm(out_norm, dims[i]) for i in self.out_indices}
-            if out_norm is not None
+            {str(i): build_norm(out_norms[i], dims[i]) for i in self.out_indices}
+            if any(spec is not None for spec in out_norms)
             else {}
         )
         self._freeze()
@@ -289,6 +291,19 @@ def resolve_out_indices(out_indices: Sequence[int] | int, strides: Sequence[int]
             f"finest map first; use {tuple(sorted(set(resolved)))}"
         )
     return resolved
+
+
+def _one_per_stage(
+    out_norm: LayerSpec | Sequence[LayerSpec], strides: Sequence[int]
+) -> Sequence[LayerSpec]:
+    if not isinstance(out_norm, list | tuple):
+        return [out_norm] * len(strides)
+    if len(out_norm) != len(strides):
+        raise ValueError(
+            f"out_norm={out_norm!r}: expected one norm, or a list of {len(strides)}, one for each "
+            "stage (None for no norm)"
+        )
+    return out_norm
 
 
 def _report_pretrained(init_cfg: dict | list[dict] | None) -> dict | list[dict] | None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .folding import fold_batch_norms
 from .layers import LayerNorm2d, LayerSpec
+from .module_order import names_by_order
 from .pyramid import PyramidBackbone, resolve_out_indices
 from .timm_inspection import STRIDES, as_pair, inspect_timm_model
 
@@ -79,6 +80,7 @@ class TimmBackbone(PyramidBackbone):
         **timm_kwargs: Further arguments of the timm model, such as ``img_size``.
 
     Attributes:
+        model_name: Name of the model in timm.
         body: timm's feature extractor.
 
     Raises:
@@ -127,6 +129,7 @@ class TimmBackbone(PyramidBackbone):
         )
         import timm
 
+        self.model_name = model_name
         self.found = found
         self._put_out = tuple(stage in out_indices for stage in found.taps)
         self.body = timm.create_model(model_name, pretrained=pretrained, **found.settings)
@@ -193,9 +196,18 @@ class TimmBackbone(PyramidBackbone):
         return self.found.stage_of[name] + 1, count
 
     def convert_state_dict(self, state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Bring a state dict in timm's names to ours, leaving out what the features do not need."""
+        """Bring a state dict in timm's names to ours, leaving out what the features do not need.
+
+        Files of torchvision and of EfficientNet-PyTorch get timm's names first.
+        """
+        state_dict = super().convert_state_dict(state_dict)
+        needed = [name for name, own in self.found.own_names.items() if own is not None]
+        needed = self.found.shapes.keys() & needed
+        by_order = names_by_order(state_dict, self.found.shapes, needed)
+        if by_order:
+            state_dict = {by_order.get(key, key): value for key, value in state_dict.items()}
         converted = {}
-        for key, value in super().convert_state_dict(state_dict).items():
+        for key, value in state_dict.items():
             own = self.found.own_names.get(key, key)
             if own is not None:
                 converted[f"body.{own}" if key in self.found.own_names else key] = value

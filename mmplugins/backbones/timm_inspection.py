@@ -41,6 +41,7 @@ class Inspection:
         last_layer: The layer of everything outside the extractor.
         own_names: For each tensor of the extractor, and of the whole timm model, its name in the
             extractor, or None.
+        shapes: Shape of each tensor of the whole timm model, in the order of its modules.
     """
 
     settings: Mapping[str, Any]
@@ -53,6 +54,7 @@ class Inspection:
     layer_of: Mapping[str, int]
     last_layer: int
     own_names: Mapping[str, str | None]
+    shapes: Mapping[str, torch.Size]
 
 
 def inspect_timm_model(
@@ -112,6 +114,7 @@ def inspect_timm_model(
         layer_of=layers,
         last_layer=last_layer,
         own_names=own_names,
+        shapes={name: value.shape for name, value in whole.state_dict().items()},
     )
 
 

@@ -19,6 +19,7 @@ from mmplugins.backbones.key_layouts import (
 from .identity import NATIVE, Identity, identify, skeleton
 from .payload import Weights
 from .reading import CheckpointError
+from .zoo import licence_of
 
 TARGETS = ("mmplugins", "official", "timm")
 """Layouts to convert to."""
@@ -36,12 +37,14 @@ class Conversion:
         layout: The layout they are in now, None for our own.
         left_out: Keys of the source that have no place there: necks and heads of detectors, and
             output norms where the other code base has none.
+        license: Licence of the weights, ``''`` if it is not known.
     """
 
     tensors: dict[str, Tensor]
     identity: Identity
     layout: KeyLayout | None
     left_out: list[str]
+    license: str = ""
 
 
 def convert(weights: Weights, to: str) -> Conversion:
@@ -68,20 +71,27 @@ def convert(weights: Weights, to: str) -> Conversion:
             "to rename them by"
         )
     native, left_out = _with_classifier(weights, identity)
-    target = _target(identity, to)
+    out_norms = {key.split(".")[1] for key in native if key.startswith("out_norms.")}
+    target = _target(identity, to, final_norm=out_norms == {"3"} and "head.fc.weight" not in native)
+    source = next(
+        (one for one in families()[identity.family].layouts if one.name == identity.layout), None
+    )
+    licence = licence_of(weights.source, source)
     if target is None:
-        return Conversion(native, identity, None, left_out)
+        return Conversion(native, identity, None, left_out, licence)
     depths = skeleton(identity.backbone).depths
     places = {ours for ours, _ in target.pairs(depths)}
     left_out += [key for key in native if key.startswith("out_norms.") and not _has(key, places)]
-    return Conversion(from_native(native, target, depths), identity, target, left_out)
+    converted = from_native(native, target, depths)
+    return Conversion(converted, identity, target, left_out, licence)
 
 
 def _has(key: str, prefixes: set[str]) -> bool:
     return rename(key, {prefix: "" for prefix in prefixes}) is not None
 
 
-def _target(identity: Identity, to: str) -> KeyLayout | None:
+def _target(identity: Identity, to: str, final_norm: bool) -> KeyLayout | None:
+    """The layout to convert to; ``final_norm`` says that the last output alone has a norm."""
     if to == NATIVE:
         return None
     if to == "timm":
@@ -94,6 +104,10 @@ def _target(identity: Identity, to: str) -> KeyLayout | None:
     names = ("timm",) if to == "timm" else ("official", "mmpretrain")
     layouts = families()[identity.family].layouts
     candidates = [layout for layout in layouts if layout.name in names]
+    without_classifier = dict(timm="timm, no classifier", official="official, DINOv3")[to]
+    for layout in layouts:
+        if final_norm and layout.name == without_classifier:
+            return layout
     # A family may have more than one: hybrids with an embedding count their parts otherwise.
     fitting = (layout for layout in candidates if _fits(layout, identity.backbone))
     return next(fitting, candidates[0])

@@ -20,10 +20,12 @@ from mmplugins.backbones.pyramid import PyramidBackbone
 
 from .adapting import adapt
 from .identity import NATIVE, identify
+from .known_families import family_of_keys
 from .payload import Weights, find_prefixes, find_weights, unwrapped
 from .reading import FLOATS, CheckpointError, check_tensors
 from .report import MatchReport
 from .sources import load_source
+from .zoo import licence_of
 
 
 def load_weights(
@@ -112,6 +114,7 @@ def match(
     # A backbone around a timm model takes timm's names without a layout: its own ones are longer.
     bare = NATIVE if native.keys() <= tensors.keys() else "timm"
     report = MatchReport(source, type(model).__name__, layout.name if layout else bare)
+    report.license = licence_of(source, layout)
     if layout is not None:
         for key in tensors:
             if re.match(layout.absent, key):
@@ -148,6 +151,13 @@ def match(
         else:
             report.matched.append(key)
         fitted[key] = value
+    if layout is not None and layout.remark and any(k.startswith("out_norms.") for k in native):
+        report.remarks.append(
+            layout.remark
+            if any(key.startswith("out_norms.") for key in fitted)
+            else "the trained norm after the last stage has no place in this model, and dense "
+            "results hang on it: out_norm='LN', or (None, None, None, 'LN') for it alone"
+        )
     for key in wanted:
         if key not in native:
             reason = _not_needed(key)
@@ -172,6 +182,8 @@ def _no_place(key: str, model: PyramidBackbone) -> str:
 
 def _not_needed(key: str) -> str:
     """Why a key of the model may be missing in a file, or ``''``."""
+    if key.startswith("pyramid."):
+        return "starts afresh: files of plain models hold no feature pyramid"
     if key.startswith("out_norms."):
         return "starts afresh: ImageNet files hold no output norms"
     if key.endswith("num_batches_tracked"):
@@ -208,6 +220,16 @@ def likely_cause(model: PyramidBackbone, tensors: Mapping[str, Tensor], report: 
                 "token mixers ...), or a part of the file"
             )
         starts = sorted({key.split(".")[0] for key in tensors})[:6]
+        family = family_of_keys(tensors)
+        if family and family == family_of_keys(model.state_dict()):
+            return f"another {family} than the model's, {getattr(model, 'model_name', '')}".rstrip(
+                ", "
+            )
+        if family:
+            return (
+                f"wrong family: the file holds a {family}, the model is a {type(model).__name__}; "
+                "timm's models of other families are timm/NAME (timm.list_models() has the names)"
+            )
         return (
             "wrong architecture: no backbone of the suite has such weights (their keys begin with "
             f"{', '.join(starts)})"

@@ -21,16 +21,18 @@ PAYLOADS = (
     "state_dict",
     "model",
     "model_state_dict",
+    "teacher",
     "ema_state_dict",
 )
 """Where training scripts put weights, the first that is there counts.
 
 timm and ConvNeXt save averaged weights beside the raw ones, and report the averaged. mmengine
 saves the averaged ones as ``state_dict`` (its ``ema_state_dict`` then holds the raw ones), so that
-name comes last.
+name comes last. DINO's teacher is the average of its student.
 """
 
 _WRAPPERS = re.compile(r"(^|\.)(?:module|_orig_mod)\.")  # DataParallel, EMA; torch.compile
+_COUNTER = re.compile(r"(^|.*\.)n_averaged$")  # of torch's AveragedModel, beside `module.`
 _FLAT_EMA = re.compile(r"ema_[^.]*$")  # mmcv 1.x kept averages as buffers with dots written _
 _BODY = re.compile(r"(stem|stages)\.")
 
@@ -74,7 +76,8 @@ def find_weights(content: Mapping[str, Any], source: str | Path) -> Weights:
         payload, mapping = f"{payload}.{name}".lstrip("."), mapping[name]
     tensors, left_out = {}, []
     for key, value in mapping.items():
-        if not isinstance(value, Tensor) or not isinstance(key, str) or _FLAT_EMA.match(key):
+        named = isinstance(value, Tensor) and isinstance(key, str)
+        if not named or _FLAT_EMA.match(key) or _COUNTER.match(key):
             left_out.append(str(key))
             continue
         tensors[unwrapped(key)] = value
@@ -115,7 +118,7 @@ def find_prefixes(keys: Iterable[str], layouts: Sequence[KeyLayout]) -> list[str
         while True:
             below.setdefault(prefix, []).append(key[len(prefix) :])
             head, dot, _ = key[len(prefix) :].partition(".")
-            if not dot or prefix.count(".") >= 3:
+            if not dot or prefix.count(".") >= 6:
                 break
             prefix += head + dot
     found = Counter({p: body_size(rest, layouts) for p, rest in below.items()})

@@ -174,6 +174,12 @@ def check_tensors(state_dict: Mapping[str, Tensor], source: str | Path) -> None:
 
 
 def _problem(value: Tensor) -> str | None:
+    if value.is_meta:
+        return (
+            "tensors of the meta device, which have shapes and no values (the model was saved "
+            "before it was filled: load its weights or call to_empty() and initialise it, then "
+            "save it again)"
+        )
     if value.is_quantized or value.layout is not torch.strided:
         return "quantized or sparse tensors (expected dense ones: dequantize before saving)"
     if value.dtype not in FLOATS + WHOLE_NUMBERS:

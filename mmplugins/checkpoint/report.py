@@ -50,6 +50,8 @@ class MatchReport:
         absent: On one side only, as expected, with the reason.
         outside: Tensors of the file outside the backbone (necks, heads).
         cause: Likely cause of what is wrong, ``''`` if nothing is.
+        license: Licence of the weights, ``''`` if it is not known.
+        remarks: What else a user should know.
         stages: Stage of keys with a prefix, where names do not tell it themselves (timm's).
     """
 
@@ -66,6 +68,8 @@ class MatchReport:
     absent: dict[str, str] = field(default_factory=dict)
     outside: int = 0
     cause: str = ""
+    license: str = ""
+    remarks: list[str] = field(default_factory=list)
     stages: Mapping[str, int] = field(default_factory=dict, repr=False)
 
     @property
@@ -115,6 +119,9 @@ class MatchReport:
             notes += [f"{kind}: {_some(keys, 2)}: {reason}" for reason, keys in by_reason.items()]
         if self.outside:
             notes.append(f"{self.outside} tensors of the file lie outside the backbone, not used")
+        notes += self.remarks
+        if self.license:
+            notes.append(f"licence of these weights: {self.license}")
         return notes
 
     def problems(self) -> list[str]:

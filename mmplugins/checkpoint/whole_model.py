@@ -287,8 +287,11 @@ def _num_classes(model: nn.Module, key: str) -> int | None:
 
 def _classes(content: Mapping[str, Any]) -> int | None:
     meta = content.get("meta")
-    dataset = meta.get("dataset_meta") if isinstance(meta, Mapping) else None
+    if not isinstance(meta, Mapping):
+        return None
+    dataset = meta.get("dataset_meta")
     classes = dataset.get("classes") if isinstance(dataset, Mapping) else None
+    classes = classes or meta.get("CLASSES")  # mmdet 2.x and mmseg 0.x
     return len(classes) if isinstance(classes, list | tuple) else None
 
 

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from functools import cache
 from urllib.parse import urlsplit
 
+from mmplugins.backbones.key_layouts import DINOV3_LICENSE, KeyLayout
+
 
 @dataclass(frozen=True)
 class Source:
@@ -43,12 +45,14 @@ class PublishedWeights:
         backbone: Name of the backbone, as in ``list_backbones()``.
         data: What they were trained on, and at which size.
         sources: Addresses, tried in this order.
+        license: Under which the authors gave them out.
     """
 
     name: str
     backbone: str
     data: str
     sources: tuple[Source, ...]
+    license: str = "Apache-2.0"
 
 
 SAIL_GITHUB = "https://github.com/sail-sg/poolformer/releases/download/v1.0/"
@@ -58,6 +62,7 @@ OPENMMLAB = "https://download.openmmlab.com/mmclassification/"
 ONEDL = "https://mmassets.onedl.ai/mmclassification/"
 SPACH_GITHUB = "https://github.com/microsoft/SPACH/releases/download/v1.0/"
 META = "https://dl.fbaipublicfiles.com/convnext/"
+META_DINOV3 = "https://dl.fbaipublicfiles.com/dinov3/"
 
 HASH_IN_NAME = ("download.openmmlab.com", "mmassets.onedl.ai", "download.pytorch.org")
 """Hosts whose file names end in a dash and the first digits of the file's SHA-256."""
@@ -85,6 +90,12 @@ HYBRID_FILES = {
     "s12_pppf": "metaformer_pppf_s12_224",
     "s12_ppff": "metaformer_ppff_s12_224",
 }
+DINOV3_HASHES = {
+    "tiny": "21b726bb",
+    "small": "296db49d",
+    "base": "801f2ba9",
+    "large": "61fa432d",
+}
 BASELINE_SUFFIXES = {  # the authors' suffix: training data, pixels, timm's tag
     "": (IN1K, 224, "sail_in1k"),
     "_384": (IN1K, 384, "sail_in1k_384"),
@@ -100,7 +111,7 @@ NOT_PUBLISHED = {
 @cache
 def published() -> dict[str, PublishedWeights]:
     """All published weights by name."""
-    rows = [*_poolformer(), *_baselines(), *_riformer(), *_smlpnet(), *_convnext()]
+    rows = [*_poolformer(), *_baselines(), *_riformer(), *_smlpnet(), *_convnext(), *_dinov3()]
     return {row.name: row for row in rows}
 
 
@@ -119,6 +130,24 @@ def find_published(name: str) -> PublishedWeights:
     raise ValueError(
         f"No weights {name!r}: expected a name that `python tools/weights.py list` shows.{hint}"
     )
+
+
+def licence_of(source: str, layout: KeyLayout | None) -> str:
+    """Licence of weights, as far as their name or layout tells it, else ``''``.
+
+    Args:
+        source: As in :mod:`.sources`.
+        layout: Layout of the file.
+    """
+    if source.startswith("metaformer://"):
+        return find_published(source.removeprefix("metaformer://")).license
+    if source.startswith("timm://"):
+        import timm
+
+        name = source.removeprefix("timm://")
+        licence = timm.get_pretrained_cfg(name).license or ""
+        return DINOV3_LICENSE if licence.startswith("dinov3") else licence
+    return layout.license if layout else ""
 
 
 def from_url(url: str) -> Source:
@@ -185,7 +214,7 @@ def _smlpnet() -> Iterator[PublishedWeights]:
     for arch in ("s", "b"):
         name = f"smlpnet_{arch}"
         source = from_url(f"{SPACH_GITHUB}smlp_{arch}.pth")
-        yield PublishedWeights(name, name, f"{IN1K}, 224", (source,))
+        yield PublishedWeights(name, name, f"{IN1K}, 224", (source,), "MIT")
 
 
 def _convnext() -> Iterator[PublishedWeights]:
@@ -206,4 +235,24 @@ def _convnext() -> Iterator[PublishedWeights]:
             sources = [from_url(f"{META}{backbone}_{file}.pth")]
             if tag:
                 sources.append(_timm(backbone, tag))
-            yield PublishedWeights(backbone + suffix, backbone, f"{data}, {pixels}", tuple(sources))
+            trained = f"{data}, {pixels}"
+            yield PublishedWeights(backbone + suffix, backbone, trained, tuple(sources), "MIT")
+
+
+def _dinov3() -> Iterator[PublishedWeights]:
+    """DINOv3's ConvNeXts. Meta's host and Hugging Face give them to who has signed the licence."""
+    for size, digits in DINOV3_HASHES.items():
+        name, kept = f"convnext_{size}", f"dinov3_convnext_{size}"
+        file = f"{kept}_pretrain_lvd1689m-{digits}.pth"
+        hub = f"facebook/dinov3-convnext-{size}-pretrain-lvd1689m"
+        sources = (
+            Source(f"{META_DINOV3}{kept}/{file}", file, digits),
+            Source(
+                f"https://huggingface.co/{hub}/resolve/main/model.safetensors",
+                f"{kept}.safetensors",
+            ),
+            _timm(name, "dinov3_lvd1689m"),
+        )
+        yield PublishedWeights(
+            f"{name}_dinov3", name, "LVD-1689M without labels, distilled", sources, DINOV3_LICENSE
+        )

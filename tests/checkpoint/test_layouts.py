@@ -53,6 +53,34 @@ LAYOUTS = {
         dict(type="ConvNeXt", arch=SMALL),
         lambda: written.convnext("mmpretrain", dense=True),
     ),
+    "convnext torchvision": (
+        dict(type="ConvNeXt", arch=SMALL),
+        lambda: written.convnext("torchvision"),
+    ),
+    "convnext hugging face": (
+        dict(type="ConvNeXt", arch=SMALL),
+        lambda: written.convnext("hugging face"),
+    ),
+    "convnext hugging face dense": (
+        dict(type="ConvNeXt", arch=SMALL),
+        lambda: written.convnext("hugging face", dense=True),
+    ),
+    "convnext dinov3": (
+        dict(type="ConvNeXt", arch=SMALL),
+        lambda: written.convnext(final_norm=("norms.3", "norm")),
+    ),
+    "convnext dinov3 hugging face": (
+        dict(type="ConvNeXt", arch=SMALL),
+        lambda: written.convnext("hugging face dinov3", final_norm=("layer_norm",)),
+    ),
+    "convnext dinov3 timm": (
+        dict(type="ConvNeXt", arch=SMALL),
+        lambda: written.convnext("timm", final_norm=("head.norm",)),
+    ),
+    "poolformer hugging face": (
+        dict(type="PoolFormer", arch=SMALL),
+        written.poolformer_hugging_face,
+    ),
 }
 for cls in ("IdentityFormer", "RandFormer", "PoolFormerV2", "ConvFormer", "CAFormer"):
     write = partial(written.baselines_official, cls.lower())
@@ -96,6 +124,36 @@ WRAPPINGS = {
         | {f"ema_backbone_{key.replace('.', '_')}": value + 1 for key, value in state.items()}
     ),
     "compiled": lambda state: {f"backbone._orig_mod.{key}": value for key, value in state.items()},
+    "AveragedModel": lambda state: (
+        {"n_averaged": torch.tensor(7)} | {f"module.{key}": value for key, value in state.items()}
+    ),
+    "averages in a trainer's dict": lambda state: dict(
+        ema_state_dict={"n_averaged": torch.tensor(7)}
+        | {f"module.{key}": value for key, value in state.items()},
+        epoch=3,
+    ),
+    "detectron2": lambda state: dict(
+        model={f"backbone.bottom_up.{key}": value for key, value in state.items()}
+        | {"proposal_generator.rpn_head.conv.weight": torch.ones(4, 4, 3, 3)},
+        iteration=7,
+    ),
+    "DINO's teacher": lambda state: dict(
+        student={f"backbone.{key}": value + 1 for key, value in state.items()},
+        teacher={f"backbone.{key}": value for key, value in state.items()}
+        | {"dino_head.mlp.0.weight": torch.ones(4, 4)},
+    ),
+    "lightly-train": lambda state: dict(
+        state_dict={
+            f"student_embedding_model.wrapped_model._model.{key}": value
+            for key, value in state.items()
+        }
+        | {"student_projection_head.weight": torch.ones(4, 4)}
+    ),
+    "lightly-train task": lambda state: dict(
+        train_model={
+            f"backbone._model_wrapper._model.backbone.{key}": value for key, value in state.items()
+        }
+    )["train_model"],
     "trained student": lambda state: {
         f"model.student.backbone.{key}": value for key, value in state.items()
     },

@@ -172,30 +172,113 @@ def smlpnet_official(depths=DEPTHS, dims=DIMS, image: int = 224) -> Writer:
     return w
 
 
-def convnext(code: str = "official", depths=DEPTHS, dims=DIMS, dense: bool = False) -> Writer:
-    """ConvNeXt by its authors or by mmpretrain ('mmpretrain')."""
-    dw, pw = ("dwconv", "pwconv") if code == "official" else ("depthwise_conv", "pointwise_conv")
+_CONVNEXT = {  # stem, downsampling and block by stage and block, parts of a block, output norm
+    "official": (
+        "downsample_layers.0.0 downsample_layers.0.1",
+        lambda i: f"downsample_layers.{i}",
+        lambda i, j: f"stages.{i}.{j}",
+        "dwconv norm pwconv1 pwconv2 gamma",
+        lambda i: f"norm{i}",
+    ),
+    "mmpretrain": (
+        "downsample_layers.0.0 downsample_layers.0.1",
+        lambda i: f"downsample_layers.{i}",
+        lambda i, j: f"stages.{i}.{j}",
+        "depthwise_conv norm pointwise_conv1 pointwise_conv2 gamma",
+        lambda i: f"norm{i}",
+    ),
+    "timm": (
+        "stem.0 stem.1",
+        lambda i: f"stages.{i}.downsample",
+        lambda i, j: f"stages.{i}.blocks.{j}",
+        "conv_dw norm mlp.fc1 mlp.fc2 gamma",
+        None,
+    ),
+    "torchvision": (
+        "features.0.0 features.0.1",
+        lambda i: f"features.{(0, 2, 4, 6)[i]}",
+        lambda i, j: f"features.{(1, 3, 5, 7)[i]}.{j}",
+        "block.0 block.2 block.3 block.5 layer_scale",
+        None,
+    ),
+    "hugging face": (
+        "embeddings.patch_embeddings embeddings.layernorm",
+        lambda i: f"encoder.stages.{i}.downsampling_layer",
+        lambda i, j: f"encoder.stages.{i}.layers.{j}",
+        "dwconv layernorm pwconv1 pwconv2 layer_scale_parameter",
+        lambda i: "hidden_states_norms." + ("stage1", "stage2", "stage3", "stage4")[i],
+    ),
+    "hugging face dinov3": (
+        "stages.0.downsample_layers.0 stages.0.downsample_layers.1",
+        lambda i: f"stages.{i}.downsample_layers",
+        lambda i, j: f"stages.{i}.layers.{j}",
+        "depthwise_conv layer_norm pointwise_conv1 pointwise_conv2 gamma",
+        None,
+    ),
+}
+_CLASSIFIERS = {  # norm and linear layer
+    "official": "norm head",
+    "mmpretrain": "norm3",
+    "timm": "head.norm head.fc",
+    "torchvision": "classifier.0 classifier.2",
+    "hugging face": "layernorm classifier",
+}
+
+
+def convnext(code="official", depths=DEPTHS, dims=DIMS, dense=False, final_norm=()) -> Writer:
+    """ConvNeXt in the names of a code base.
+
+    dense: with norms on all outputs in place of a classifier. final_norm: names of a norm after the
+    last stage that no classifier follows, as DINOv3 has it.
+    """
+    stem, downsample, block, parts, out_norm = _CONVNEXT[code]
+    (conv, norm), (dw, ln, fc1, fc2, gamma) = stem.split(), parts.split()
     w = Writer()
-    w.layer("downsample_layers.0.0", "stem.conv", dims[0], 3, 4, 4)
-    w.norm("downsample_layers.0.1", "stem.norm", dims[0])
+    w.layer(conv, "stem.conv", dims[0], 3, 4, 4)
+    w.norm(norm, "stem.norm", dims[0])
     for i, depth in enumerate(depths):
         dim, stage = dims[i], f"stages.{i}"
         if i:
-            w.norm(f"downsample_layers.{i}.0", f"{stage}.downsample.norm", dims[i - 1])
-            w.layer(f"downsample_layers.{i}.1", f"{stage}.downsample.conv", dim, dims[i - 1], 2, 2)
+            theirs = downsample(i)
+            w.norm(f"{theirs}.0", f"{stage}.downsample.norm", dims[i - 1])
+            w.layer(f"{theirs}.1", f"{stage}.downsample.conv", dim, dims[i - 1], 2, 2)
         for j in range(depth):
-            theirs, ours = f"stages.{i}.{j}", f"{stage}.blocks.{j}"
-            w.add(f"{theirs}.gamma", f"{ours}.layer_scale.scale", dim)
+            theirs, ours = block(i, j), f"{stage}.blocks.{j}"
+            shape = (dim, 1, 1) if code == "torchvision" else (dim,)
+            w.add(f"{theirs}.{gamma}", f"{ours}.layer_scale.scale", *shape)
             w.layer(f"{theirs}.{dw}", f"{ours}.dwconv", dim, 1, 7, 7)
-            w.norm(f"{theirs}.norm", f"{ours}.norm", dim)
-            w.layer(f"{theirs}.{pw}1", f"{ours}.mlp.fc1", 4 * dim, dim)
-            w.layer(f"{theirs}.{pw}2", f"{ours}.mlp.fc2", dim, 4 * dim)
+            w.norm(f"{theirs}.{ln}", f"{ours}.norm", dim)
+            w.layer(f"{theirs}.{fc1}", f"{ours}.mlp.fc1", 4 * dim, dim)
+            w.layer(f"{theirs}.{fc2}", f"{ours}.mlp.fc2", dim, 4 * dim)
     if dense:
         for i in range(4):
-            w.norm(f"norm{i}", f"out_norms.{i}", dims[i])
-    elif code == "official":
-        w.norm("norm", None, dims[3])
-        w.layer("head", None, CLASSES, dims[3])
-    else:
-        w.norm("norm3", None, dims[3])
+            w.norm(out_norm(i), f"out_norms.{i}", dims[i])
+    elif final_norm:
+        w.norm(final_norm[0], "out_norms.3", dims[3])
+        for name in final_norm[1:]:  # the same tensors once more
+            for leaf in ("weight", "bias"):
+                w.entries.append((f"{name}.{leaf}", None, w.state_dict[f"{final_norm[0]}.{leaf}"]))
+    elif code in _CLASSIFIERS:
+        names = _CLASSIFIERS[code].split()
+        w.norm(names[0], None, dims[3])
+        for name in names[1:]:
+            w.layer(name, None, CLASSES, dims[3])
+    return w
+
+
+def poolformer_hugging_face(depths=DEPTHS, dims=DIMS) -> Writer:
+    """PoolFormerModel: all patch embeddings and all blocks, below encoder."""
+    w = Writer()
+    for i, depth in enumerate(depths):
+        ours, side = (f"stages.{i}.downsample.conv", 3) if i else ("stem.conv", 7)
+        theirs = f"encoder.patch_embeddings.{i}.projection"
+        w.layer(theirs, ours, dims[i], dims[i - 1] if i else 3, side, side)
+        for j in range(depth):
+            theirs, ours, dim = f"encoder.block.{i}.{j}", f"stages.{i}.blocks.{j}", dims[i]
+            for k in (1, 2):
+                w.add(f"{theirs}.layer_scale_{k}", f"{ours}.layer_scale{k}.scale", dim)
+            w.norm(f"{theirs}.before_norm", f"{ours}.norm1", dim)
+            w.norm(f"{theirs}.after_norm", f"{ours}.norm2", dim)
+            w.layer(f"{theirs}.output.conv1", f"{ours}.mlp.fc1", 4 * dim, dim, 1, 1)
+            w.layer(f"{theirs}.output.conv2", f"{ours}.mlp.fc2", dim, 4 * dim, 1, 1)
     return w

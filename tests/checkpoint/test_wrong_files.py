@@ -1,0 +1,86 @@
+"""Files of other families name them; files without values, or without all parts, say what to do."""
+
+import pytest
+import timm
+import torch
+import torchvision
+from small_models import small
+
+from mmplugins.backbones import TimmBackbone
+from mmplugins.checkpoint import CheckpointError, MismatchError, check_tensors, load_weights
+from mmplugins.checkpoint.known_families import family_of_keys
+
+FAMILIES = {
+    "vit_tiny_patch16_224": "Vision Transformer",
+    "vit_small_patch16_dinov3": "Vision Transformer with registers (DINOv2, DINOv3)",
+    "swin_tiny_patch4_window7_224": "Swin Transformer",
+    "convnextv2_atto": "ConvNeXt V2",
+    "resnet18": "ResNet",
+    "efficientnet_b0": "EfficientNet",
+    "regnety_002": "RegNet",
+    "densenet121": "DenseNet",
+    "hrnet_w18_small": "HRNet",
+    "vgg11": "VGG",
+}
+
+
+def keys_of(name):
+    with torch.device("meta"):
+        return list(timm.create_model(name).state_dict())
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families_are_told_by_their_keys(name):
+    assert family_of_keys(keys_of(name)) == FAMILIES[name]
+    assert family_of_keys(f"backbone.{key}" for key in keys_of(name)) == FAMILIES[name]
+
+
+@pytest.mark.parametrize(
+    "name", ["mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "vit_b_16"]
+)
+def test_families_of_torchvision(name):
+    with torch.device("meta"):
+        keys = list(getattr(torchvision.models, name)().state_dict())
+    family = family_of_keys(keys)
+    assert family.split()[0].lower()[:6] in ("vision", name[:6])
+
+
+@pytest.mark.parametrize("family", ["PoolFormer", "CAFormer", "ConvNeXt"])
+@pytest.mark.parametrize("wrapping", ["", "backbone."])
+def test_the_error_names_the_family(family, wrapping, save):
+    state = timm.create_model("resnet18").state_dict()
+    path = save({f"{wrapping}{key}": value for key, value in state.items()})
+    model = small(family)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(MismatchError, match=f"holds a ResNet, the model is a {family}"):
+        load_weights(model, path)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_the_same_family_in_another_size(save):
+    path = save(timm.create_model("resnet18").state_dict())
+    with pytest.raises(MismatchError, match="another ResNet than the model's, resnet50"):
+        load_weights(TimmBackbone("resnet50"), path)
+
+
+def test_plain_models_start_their_pyramid_afresh(save):
+    """The way of `--backbone timm/vit_...`: timm's own weights, which know no pyramid."""
+    state = timm.create_model("test_vit").state_dict()
+    report = load_weights(TimmBackbone("test_vit"), save(state))
+    assert report.ok
+    assert {key for key in report.absent if key.startswith("pyramid.")} == {
+        f"pyramid.levels.{name}.{leaf}"
+        for name in ("0.0", "0.1", "0.3", "1")
+        for leaf in ("weight", "bias")
+    }
+
+
+def test_tensors_without_values(save):
+    with torch.device("meta"):
+        state = small("PoolFormer").state_dict()
+    with pytest.raises(
+        CheckpointError, match=r"meta device, which have shapes and no values.*save"
+    ):
+        check_tensors(state, "w.pth")
+    with pytest.raises(CheckpointError, match="meta device"):
+        load_weights(small("PoolFormer"), save(state))
