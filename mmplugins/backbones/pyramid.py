@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -231,6 +231,14 @@ class PyramidBackbone(BaseModule):
             return renewed(state_dict, self)
         shapes = {key: value.shape for key, value in self.state_dict().items()}
         return to_native(state_dict, self.layouts, self.depths, shapes)
+
+    def stage_of_tensor(self, name: str) -> int | None:
+        """The stage of a tensor whose name does not tell it, -1 for the stem, None if unknown."""
+        return None
+
+    def foreign_names(self, keys: Iterable[str]) -> str:
+        """Whose names a state dict uses that is in none of :attr:`layouts` and not in our own."""
+        return "foreign"
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Convert what stands below ``prefix``, then load; any loader comes through here."""

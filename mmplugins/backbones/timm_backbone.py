@@ -6,7 +6,7 @@ A plain model, whose maps all have stride 16, gets the simple feature pyramid of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .folding import fold_batch_norms
 from .layers import LayerNorm2d, LayerSpec
-from .module_order import names_by_order
+from .module_order import names_by_order, numbered_layout
 from .pyramid import PyramidBackbone, resolve_out_indices
 from .timm_inspection import STRIDES, as_pair, inspect_timm_model
 
@@ -131,6 +131,9 @@ class TimmBackbone(PyramidBackbone):
 
         self.model_name = model_name
         self.found = found
+        self._stage_of_module = {
+            name.rpartition(".")[0]: stage for name, stage in found.stage_of.items()
+        }
         self._put_out = tuple(stage in out_indices for stage in found.taps)
         self.body = timm.create_model(model_name, pretrained=pretrained, **found.settings)
         self.body.is_init = True  # or mmengine would call init_weights of timm models that have one
@@ -212,6 +215,14 @@ class TimmBackbone(PyramidBackbone):
             if own is not None:
                 converted[f"body.{own}" if key in self.found.own_names else key] = value
         return converted
+
+    def stage_of_tensor(self, name: str) -> int | None:
+        """The stage whose map depends on a tensor first, -1 for the stem."""
+        return self._stage_of_module.get(name.removeprefix("body.").rpartition(".")[0])
+
+    def foreign_names(self, keys: Iterable[str]) -> str:
+        """``'timm'``, or the code base whose modules are in timm's order."""
+        return numbered_layout(keys) or "timm"
 
     def _fold(self) -> None:
         from timm.models import reparameterize_model

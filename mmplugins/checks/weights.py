@@ -11,8 +11,8 @@ from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmplugins.backbones.pyramid import PyramidBackbone
 from mmplugins.checkpoint import check_weights, find_weights, load_source
+from mmplugins.checkpoint.fitting import match_model
 from mmplugins.checkpoint.sources import is_offline, kept_file, timm_sources
-from mmplugins.checkpoint.whole_model import match_model
 from mmplugins.checkpoint.zoo import find_published, from_url
 from mmplugins.utils import did_you_mean, few, type_name
 

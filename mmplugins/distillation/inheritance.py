@@ -5,14 +5,15 @@ from __future__ import annotations
 from torch import nn
 
 from mmplugins.backbones import PyramidBackbone
-from mmplugins.checkpoint.whole_model import ModelReport, match_model
+from mmplugins.checkpoint import MatchReport
+from mmplugins.checkpoint.fitting import match_model
 
 from .errors import DistillationError
 
 MIXER = ".token_mixer."
 
 
-def inherit(student: nn.Module, teacher: nn.Module) -> ModelReport:
+def inherit(student: nn.Module, teacher: nn.Module) -> MatchReport:
     """Copy every tensor of the teacher, neck and heads included, but those of its token mixers.
 
     RIFormer's partial loading of weights. With PoolFormer as the teacher, whose mixer has no
@@ -37,10 +38,9 @@ def inherit(student: nn.Module, teacher: nn.Module) -> ModelReport:
     given = {key: value for key, value in teacher.state_dict().items() if MIXER not in key}
     name = f"the teacher, {type(teacher).__name__} with {type(teacher.backbone).__name__}"
     report, fitted = match_model(student, given, name)
-    backbone = report.parts["backbone"]
-    own_mixers = [key for key in backbone.missing if MIXER in key]
-    backbone.missing = [key for key in backbone.missing if key not in own_mixers]
-    backbone.absent += own_mixers  # they start afresh
+    own_mixers = [key for key in report.missing if MIXER in key]
+    report.missing = [key for key in report.missing if key not in own_mixers]
+    report.absent |= dict.fromkeys(own_mixers, "starts afresh: the student's own token mixer")
     if problems := report.problems(whole=True):
         lines = "\n  ".join(problems)
         raise DistillationError(

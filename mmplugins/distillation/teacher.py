@@ -12,7 +12,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from mmplugins.checkpoint import load_source
-from mmplugins.checkpoint.whole_model import match_model
+from mmplugins.checkpoint.fitting import match_model
 
 from .errors import DistillationError
 

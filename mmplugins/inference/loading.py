@@ -15,7 +15,7 @@ from torch import nn
 from mmplugins.backbones.deploy_state import MARK
 from mmplugins.checkpoint import CheckpointError, find_weights, load_source
 from mmplugins.checkpoint.config_text import check_harmless, config_from_text, is_registered
-from mmplugins.checkpoint.whole_model import match_model
+from mmplugins.checkpoint.fitting import match_model
 from mmplugins.deployment import reparameterize
 from mmplugins.engine import SettingError, load_composed
 from mmplugins.engine.config.settings import merge_options, task_of

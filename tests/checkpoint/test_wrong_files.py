@@ -8,7 +8,7 @@ from small_models import small
 
 from mmplugins.backbones import TimmBackbone
 from mmplugins.checkpoint import CheckpointError, MismatchError, check_tensors, load_weights
-from mmplugins.checkpoint.known_families import family_of_keys
+from mmplugins.checkpoint.causes import family_of_keys
 
 FAMILIES = {
     "vit_tiny_patch16_224": "Vision Transformer",

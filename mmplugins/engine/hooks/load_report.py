@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
 
-from mmplugins.checkpoint.whole_model import match_model
+from mmplugins.checkpoint.fitting import match_model
 from mmplugins.compat.patches.loading import prepare_for
 
 from ..unwrapping import bare_model

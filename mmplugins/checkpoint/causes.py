@@ -1,0 +1,121 @@
+"""Why weights do not fit a backbone, in a sentence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor
+
+from mmplugins.backbones.catalog import families
+from mmplugins.backbones.deploy_state import MARK, is_deployed
+from mmplugins.backbones.pyramid import PyramidBackbone
+
+from .identity import identify
+from .report import MatchReport
+
+_SIGNS = {  # the first that fits counts; each is looked for after any dot
+    "Vision Transformer with registers (DINOv2, DINOv3)": (
+        r"(storage_tokens|register_tokens|reg_token|rope_embed\.periods)$"
+    ),
+    "ConvNeXt V2": r"\d+\.(mlp\.)?grn\.(gamma|beta|weight)$",
+    "Swin Transformer": r"relative_position_bias_table$",
+    "SAM's image encoder": r"blocks\.0\.attn\.rel_pos_h$",
+    "MaxViT": r"(grid_attention|attn_grid)\.",
+    "EVA": r"blocks\.0\.attn\.(q_bias|inner_attn_ln\.weight)$",
+    "Vision Transformer": r"(cls_token|blocks\.0\.attn\.qkv\.weight|layer\.0\.attention\..*weight|"
+    r"encoder_layer_0\.self_attention\.in_proj_weight)$",
+    "PVT": r"block1\.0\.attn\.(q|sr)\.(weight|bias)$",
+    "SegFormer's MiT": r"(block1\.0\.mlp\.dwconv\.dwconv|layers\.0\.1\.0\.attn\.attn\.in_proj)",
+    "HRNet": r"stage2\.0\.branches\.0\.",
+    "EfficientNet": r"(_blocks\.0\._depthwise_conv|blocks\.0\.0\.conv_dw|"
+    r"features\.1\.0\.block\.1\.(0|fc1))\.weight$",
+    "MobileNet": r"(features\.1\.conv\.0\.0|features\.1\.block\.0\.0|layer1\.0\.conv\.0\.conv)"
+    r"\.weight$",
+    "RegNet": r"(trunk_output|s1\.b1\.conv1)",
+    "DenseNet": r"denseblock1\.denselayer1\.",
+    "ResNet": r"(layer1\.0\.(conv1|0)|res2\.0\.conv1)\.weight$",
+    "VGG": r"features\.0\.weight$",
+    "CSPDarknet or YOLO": r"(dark2\.|stage1\.0\.conv\.weight|model\.0\.conv\.weight)",
+    "DETR": r"transformer\.(encoder|decoder)\.layers\.0\.",
+}
+
+
+def likely_cause(model: PyramidBackbone, tensors: Mapping[str, Tensor], report: MatchReport) -> str:
+    """Say in a sentence why weights do not fit a backbone.
+
+    Args:
+        model: The backbone.
+        tensors: The weights.
+        report: How they meet.
+    """
+    if MARK in tensors and not is_deployed(model):
+        return (
+            "the file holds the deploy form of a model, which cannot be undone; call eval() and "
+            "switch_to_deploy() on the backbone before loading"
+        )
+    mixers = [key for key in report.missing if ".token_mixer." in key]
+    if mixers and mixers == report.missing and not (report.unexpected or report.mismatched):
+        return (
+            "only token mixers are missing: the file holds a deployed form (build the model with "
+            "deploy=True) or a network without these mixers, from which a student may start with "
+            "strict=False"
+        )
+    held = identify(tensors)
+    if held is None or held.share < 0.5:
+        wrong = len(report.missing) + len(report.unexpected) + len(report.mismatched)
+        if len(report.matched) > wrong:
+            return (
+                "the same architecture built with other arguments (depths, dims, in_channels, "
+                "token mixers ...), or a part of the file"
+            )
+        starts = sorted({key.split(".")[0] for key in tensors})[:6]
+        family = family_of_keys(tensors)
+        if family and family == family_of_keys(model.state_dict()):
+            return f"another {family} than the model's, {getattr(model, 'model_name', '')}".rstrip(
+                ", "
+            )
+        if family:
+            return (
+                f"wrong family: the file holds a {family}, the model is a {type(model).__name__}; "
+                "timm's models of other families are timm/NAME (timm.list_models() has the names)"
+            )
+        return (
+            "wrong architecture: no backbone of the suite has such weights (their keys begin with "
+            f"{', '.join(starts)})"
+        )
+    family = next((name for name, cls in families().items() if type(model) is cls), None)
+    own = identify(model.state_dict(), only=family) if family else None
+    names = (held.backbone, *held.same_as)
+    same = next((name for name in names if name.startswith(f"{family}_")), None)
+    degree = "holds" if held.exact else "resembles"
+    if family is None:
+        names = " or ".join(names)
+        return f"the file {degree} {names}, the model is another ({type(model).__name__})"
+    if same is None:
+        name = own.backbone if own else type(model).__name__
+        return f"wrong family: the file {degree} {' or '.join(names)}, the model is {name}"
+    if own is not None and same not in (own.backbone, *own.same_as):
+        arch = same.removeprefix(f"{family}_")
+        return (
+            f"wrong variant: the file {degree} {same}, the model is {own.backbone}; build it with "
+            f"arch={arch!r} or take the weights of {own.backbone}"
+        )
+    what = same or held.backbone
+    if held.exact:
+        return f"the file holds all of {what}; the model was built with other arguments"
+    return f"the file holds a part of {what} only, or was changed"
+
+
+def family_of_keys(keys: Iterable[str]) -> str | None:
+    """The family of a state dict, ``'ResNet'`` for example, or None.
+
+    Args:
+        keys: Of a state dict, with any prefix.
+    """
+    keys = list(keys)
+    for name, sign in _SIGNS.items():
+        pattern = re.compile(rf"(^|\.)({sign})")
+        if any(pattern.search(key) for key in keys):
+            return name
+    return None
