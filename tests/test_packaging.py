@@ -16,7 +16,8 @@ import mmplugins
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ("setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md", "CHANGELOG.md")
-FILES += ("CONTRIBUTING.md", "Makefile", "model-index.yml", ".pre-commit-config.yaml", ".ci/run", "mkdocs.yml")
+FILES += ("CONTRIBUTING.md", "Makefile", "model-index.yml", ".pre-commit-config.yaml", ".ci/run")
+FILES += ("mkdocs.yml",)
 FOLDERS = ("mmplugins", "hook", "configs", "tools", "requirements", "docs", "tests")
 LEAF = "configs/poolformer/retinanet_poolformer-s12_fpn_1x_coco.py"
 HOOK = {"mmplugins_hook.py", "mmplugins_hook.pth", "mmplugins_hook.start"}
