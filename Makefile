@@ -1,7 +1,8 @@
 # From an empty machine with Python >= 3.10:  make demo   then   make test
 #
 # Works in the active virtual environment, or makes one here. Variables: PYTHON, the interpreter to
-# make it with; LINE, `openmmlab` or the fork `onedl`; WORKERS, processes for the tests.
+# make it with; LINE, `openmmlab` or the fork `onedl`; WORKERS, processes for the tests; TORCH, a
+# version of torch in place of the tested one.
 PYTHON ?= python3
 LINE ?= openmmlab
 WORKERS ?= 2
@@ -70,6 +71,7 @@ $(INSTALLED): EXTRAS := $(LINE)
 $(TESTABLE): EXTRAS := $(LINE),export,tensorboard,test
 $(INSTALLED) $(TESTABLE): setup.py $(LOCK) | $(PY)
 	$(PIP) --constraint $(LOCK) --editable ".[$(EXTRAS)]"
+	$(if $(TORCH),$(PIP) "torch==$(TORCH)" torchvision)
 	@touch $(INSTALLED) $@
 
 # Style, types and the site are read from the sources: they need their tools alone.

@@ -98,6 +98,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["mmplugins", "mmplugins.*"]),
+    package_data={"mmplugins": ["py.typed"]},
     python_requires=">=3.10",
     # OpenCV comes with mmengine and mmcv, whose lines want different distributions of it.
     install_requires=[

@@ -16,8 +16,8 @@ import mmplugins
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ("setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md", "CHANGELOG.md")
-FILES += ("CONTRIBUTING.md", "Makefile", "model-index.yml", ".pre-commit-config.yaml", ".ci/run")
-FILES += ("mkdocs.yml",)
+FILES += ("CONTRIBUTING.md", "Makefile", "model-index.yml", "mkdocs.yml")
+FILES += ("SECURITY.md", "CITATION.cff", ".pre-commit-config.yaml", ".ci/run")
 FOLDERS = ("mmplugins", "hook", "configs", "tools", "requirements", "docs", "tests")
 LEAF = "configs/poolformer/retinanet_poolformer-s12_fpn_1x_coco.py"
 HOOK = {"mmplugins_hook.py", "mmplugins_hook.pth", "mmplugins_hook.start"}
@@ -87,6 +87,7 @@ def test_the_wheel_holds_package_mim_and_hook(wheel):
     assert {name for name in names if name.startswith("mmplugins/.mim/")} == mim
     assert {
         "mmplugins/__init__.py",
+        "mmplugins/py.typed",
         "mmplugins/compat/ops/__init__.py",
         "mmplugins/compat/patches/checkpoints.py",
     } <= names
@@ -122,6 +123,12 @@ def test_the_metadata_name_the_extras(wheel):
         assert f"Provides-Extra: {extra}\n" in metadata
     assert f"Version: {mmplugins.__version__}\n" in metadata
     assert "Requires-Python: >=3.10\n" in metadata
+
+
+def test_the_version_is_the_one_to_cite_and_heads_the_changelog():
+    assert f"version: {mmplugins.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert changelog.index(f"## [{mmplugins.__version__}]") == changelog.index("## [")
 
 
 def test_the_editable_wheel_holds_the_hook_and_a_true_record(editable):

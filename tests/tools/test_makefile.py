@@ -18,7 +18,7 @@ def make(tmp_path):
     for name in ("Makefile", "setup.py"):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
-    fresh = {k: v for k, v in os.environ.items() if k not in ("LINE", "PYTHON", "VIRTUAL_ENV")}
+    fresh = {k: v for k, v in os.environ.items() if k not in ("LINE", "PYTHON", "TORCH", "VIRTUAL_ENV")}
     fresh = {k: v for k, v in fresh.items() if not k.startswith("MAKE") and k != "MFLAGS"}
 
     def run(*args: str) -> str:
@@ -59,3 +59,10 @@ def test_a_line_has_its_own_environment_and_lock(make):
         "--constraint requirements/onedl.lock.txt" in plan
         and '".[onedl,export,tensorboard,test]"' in plan
     )
+
+
+def test_another_torch_comes_after_the_tested_one(make):
+    plan = make("--dry-run", "test", "TORCH=2.4.1")
+    installs = [line for line in plan.splitlines() if " -m pip install" in line]
+    assert len(installs) == 2 and installs[1].endswith('"torch==2.4.1" torchvision')
+    assert "torch==" not in make("--dry-run", "test")
