@@ -23,7 +23,7 @@ from .backbones import (  # noqa: E402
     list_backbones,
 )
 from .checkpoint import load_weights  # noqa: E402
-from .engine import compose  # noqa: E402
+from .engine import compile_blocks, compose  # noqa: E402
 
 __all__ = [
     "TOKEN_MIXERS",
@@ -31,6 +31,7 @@ __all__ = [
     "PyramidBackbone",
     "__version__",
     "build_backbone",
+    "compile_blocks",
     "compose",
     "list_backbones",
     "load_model",

@@ -14,7 +14,7 @@ from rich.console import Console
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.checks import DataError, check_data
 from mmplugins.engine import SettingError, test, train, work_dir
-from mmplugins.engine.config import settings
+from mmplugins.engine.config import arguments, settings
 from mmplugins.visualization import (
     detection_examples,
     metrics_table,
@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument(
         "--cfg-options", nargs="+", action=DictAction, metavar="NAME=VALUE", help="config changes"
     )
+    arguments.add_compiler(parser)
     args = parser.parse_args()
     if args.pictures < 1:
         parser.error(f"--pictures {args.pictures}: expected 1 or more")
@@ -41,6 +42,8 @@ def main() -> None:
 
     cfg = settings.load_config(args.config, args.cfg_options)
     cfg.work_dir = str(folder)
+    if args.compile:
+        settings.use_compiler(cfg, args.memory_budget)
     if torch.cuda.is_available() or getattr(torch.cpu, "_is_avx512_bf16_supported", bool)():
         settings.use_amp(cfg)  # only where the processor computes in half precision itself
     check_data(cfg)  # makes the data

@@ -27,6 +27,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--wait-time", type=float, default=2, help="seconds per shown picture")
     parser.add_argument("--deploy", action="store_true", help="test in deploy form, see deploy.py")
     parser.add_argument("--tta", action="store_true", help="test with augmentation")
+    arguments.add_compiler(parser)
     arguments.add_launcher(parser)
     return parser.parse_args()
 
@@ -44,6 +45,8 @@ def main() -> None:
         settings.dump_predictions(cfg, args.out)
     if args.deploy:
         settings.use_deploy_form(cfg)
+    if args.compile:
+        settings.use_compiler(cfg, args.memory_budget)
     if args.tta:
         settings.use_tta(cfg)
 

@@ -54,6 +54,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--no-check", action="store_true", help="train without the checks of tools/check.py"
     )
+    arguments.add_compiler(parser)
     arguments.add_launcher(parser)
     return parser.parse_args()
 
@@ -79,6 +80,8 @@ def main() -> None:
     settings.set_work_dir(cfg, args.work_dir, args.config)
     if args.amp:
         settings.use_amp(cfg)
+    if args.compile:
+        settings.use_compiler(cfg, args.memory_budget)
     if args.auto_scale_lr:
         settings.use_auto_scale_lr(cfg)
     if args.resume:

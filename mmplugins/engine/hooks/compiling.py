@@ -1,4 +1,4 @@
-"""Compiling the backbone, and nothing else, by one line of a config."""
+"""Compiling the blocks of the backbone by one line of a config."""
 
 from __future__ import annotations
 
@@ -8,45 +8,58 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from ..compiling import Compiler, block_compiler
 from ..unwrapping import bare_model
 
 
 @HOOKS.register_module()
 class CompileBackboneHook(Hook):
-    """Compiles ``model.backbone`` with ``torch.compile`` before training, validation or testing.
+    """Compiles the blocks of ``model.backbone`` before training, validation or testing.
 
     Heads and losses of detectors, whose shapes follow the objects of each picture, stay as they
-    are: compiled as a whole, they would be compiled again and again. Names of parameters, and so
-    checkpoints, stay the same. In a config::
+    are. In a config, or by ``--compile`` of the tools::
 
         custom_hooks = [dict(type="CompileBackboneHook")]
 
     Args:
-        dynamic: Policy for pictures of changing sizes. True compiles once for all sizes, None for
-            the first size and then, when another comes, for all, False for each size anew: the
-            fastest for one or two sizes, slow for many. Defaults to True.
-        **options: Further arguments of ``torch.compile``, such as ``mode='max-autotune'``.
+        memory_budget: See :func:`~mmplugins.engine.compiling.compile_blocks`. Defaults to 0.5.
+        **settings: Its other arguments.
     """
 
-    def __init__(self, dynamic: bool | None = True, **options: Any):
-        self.options = dict(dynamic=dynamic, **options)
+    def __init__(self, memory_budget: float = 0.5, **settings: Any):
+        self.settings = dict(memory_budget=memory_budget, **settings)
+        self._compiler: Compiler | None = None
+        self._told = 0
 
     def before_run(self, runner: Runner) -> None:
-        """Have the backbone compiled when it is first called.
+        """Have the blocks compiled when they are first called.
 
         Raises:
-            ValueError: If the model has no part ``backbone``, or that has ``with_cp``.
+            ValueError: If the model has no part ``backbone``.
         """
-        model = bare_model(runner.model)
-        if not hasattr(model, "backbone"):
-            raise ValueError(
-                f"CompileBackboneHook: {type(model).__name__} has no part called backbone; remove "
-                "the hook from custom_hooks"
+        self._compiler = block_compiler(bare_model(runner.model), **self.settings)
+        self._told = 0
+
+    def before_test(self, runner: Runner) -> None:
+        """Compile again: ``DeployHook`` may have folded the blocks by now."""
+        self.before_run(runner)
+
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Say what was compiled since the last step."""
+        self._tell(runner)
+
+    def after_val_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Say what was compiled since the last batch."""
+        self._tell(runner)
+
+    def after_test_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Say what was compiled since the last batch."""
+        self._tell(runner)
+
+    def _tell(self, runner: Runner) -> None:
+        compiler = self._compiler
+        if compiler is not None and compiler.graphs > self._told:
+            self._told = compiler.graphs
+            runner.logger.info(
+                f"Compiled so far: {compiler.graphs} graphs in {compiler.seconds:.0f} s"
             )
-        if getattr(model.backbone, "with_cp", False):
-            raise ValueError(
-                "CompileBackboneHook and model.backbone.with_cp=True exclude each other, as "
-                "torch.compile chooses by itself what to compute twice: set with_cp=False, or "
-                "remove the hook from custom_hooks"
-            )
-        model.backbone.compile(**self.options)

@@ -1,0 +1,251 @@
+"""Compiled blocks: the same values and gradients, few graphs, and no run that stops for them."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import pickle
+import shutil
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from torch import nn
+
+import mmplugins
+from mmplugins.backbones import CAFormer, ConvFormer, ConvNeXt, MetaFormer, PoolFormer, PoolFormerV2
+from mmplugins.engine.compiling import block_compiler, blocks_of, cache_folder, structure_of
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+TINY = dict(depths=(1, 1, 2, 1), dims=(8, 16, 24, 32))
+ATTENTIVE = dict(depths=(1, 1, 2, 1), dims=(8, 16, 32, 32))
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.fixture
+def randomise():
+    """Function that gives weights at which no branch vanishes (a layer scale starts at 1e-5)."""
+
+    @torch.no_grad()
+    def randomise(model: nn.Module) -> nn.Module:
+        random = torch.Generator().manual_seed(0)
+        for name, value in model.named_parameters():
+            mean = 0.0 if name.endswith("bias") else 1.0
+            if value.ndim < 2:
+                value.uniform_(mean - 0.5, mean + 0.5, generator=random)
+            else:
+                value.normal_(0, value[0].numel() ** -0.5, generator=random)
+        return model
+
+    return randomise
+
+
+@pytest.fixture
+def log(monkeypatch):
+    """Messages of compiling, by level."""
+    lines = []
+    monkeypatch.setattr(
+        "mmplugins.engine.compiling.print_log",
+        lambda text, logger=None, level=logging.INFO: lines.append((level, text)),
+    )
+    return lines
+
+
+def gradients(model, x):
+    model.zero_grad()
+    outs = model(x)
+    sum((out.float() * (i + 1)).square().mean() for i, out in enumerate(outs)).backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_same_gradients(found, expected, rel=1e-5):
+    assert found.keys() == expected.keys()
+    largest = max(grad.abs().max() for grad in expected.values())
+    for name, grad in expected.items():
+        assert (found[name] - grad).norm() <= rel * max(grad.norm(), largest), name
+
+
+def test_blocks_of_any_backbone():
+    model = PoolFormer(TINY)
+    assert blocks_of(model) == [block for stage in model.stages for block in stage.blocks]
+    resnet = MODELS.build(dict(type="mmdet.ResNet", depth=50))
+    assert len(blocks_of(resnet)) == 3 + 4 + 6 + 3
+    timm = MODELS.build(dict(type="TimmBackbone", model_name="convnext_atto"))
+    assert [type(block).__name__ for block in blocks_of(timm)] == ["ConvNeXtBlock"] * 12
+    whole = nn.Sequential(nn.Conv2d(3, 4, 1))
+    assert blocks_of(whole) == [whole]
+
+
+def test_blocks_of_one_structure_are_told_by_classes_and_shapes():
+    deep = ConvFormer(dict(depths=(1, 1, 3, 1), dims=(8, 8, 16, 16)), drop_path_rate=0.5)
+    structures = [structure_of(block) for block in blocks_of(deep)]
+    assert structures[2] == structures[4] != structures[1]
+    assert structures[0] != structures[1]  # the first has no DropPath, as its rate is 0
+
+
+def test_names_copies_and_pickles():
+    model = PoolFormer(TINY).eval()
+    names = list(model.state_dict())
+    assert mmplugins.compile_blocks(model, backend="eager") is model
+    assert list(model.state_dict()) == names
+    assert [n for n, m in model.named_modules() if m._compiled_call_impl] == [
+        f"stages.{i}.blocks.{j}" for i, depth in enumerate(TINY["depths"]) for j in range(depth)
+    ]
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = model(x)
+        for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            assert not any(m._compiled_call_impl for m in twin.modules())
+            for out, e in zip(twin(x), expected, strict=True):
+                torch.testing.assert_close(out, e)
+
+
+@pytest.mark.parametrize("family", [ConvFormer, PoolFormer, ConvNeXt])
+def test_few_graphs_for_many_sizes(family):
+    """Fifty sizes and five rates of stochastic depth: three graphs at most of a structure."""
+    model = family(TINY, drop_path_rate=0.4).train()
+    compiler = block_compiler(model, backend="eager")
+    random = torch.Generator().manual_seed(0)
+    sizes = torch.randint(64, 200, (50, 2), generator=random).tolist()
+    for height, width in sizes[:5]:
+        gradients(model, torch.randn(2, 3, height, width))
+    after_five = compiler.graphs
+    structures = {structure_of(block) for block in blocks_of(model)}
+    for height, width in sizes[5:]:
+        with torch.no_grad():
+            model.eval()(torch.randn(2, 3, height, width))
+    in_evaluation = compiler.graphs - after_five
+    assert 0 < after_five <= 3 * len(structures)
+    assert 0 < in_evaluation <= 3 * len(structures)
+
+
+@pytest.mark.parametrize("way", ["with_cp", "autocast", "frozen", "deployed", "drop_path"])
+def test_goes_with(way, randomise):
+    """The same gradients with what else a training or test may have."""
+    settings = dict(with_cp=way == "with_cp", frozen_stages=1 if way == "frozen" else -1)
+    model = randomise(
+        CAFormer(ATTENTIVE, drop_path_rate=0.5 if way == "drop_path" else 0, **settings)
+    )
+    model.train(way != "deployed")
+    if way == "deployed":
+        model.switch_to_deploy()
+    x = torch.randn(2, 3, 64, 64)
+    found = []
+    for compiled in (False, True):
+        if compiled:
+            # The backend "eager" draws random numbers in eager's order.
+            block_compiler(model, backend="eager" if way == "drop_path" else "aot_eager")
+        torch.manual_seed(0)
+        with torch.autocast("cpu", enabled=way == "autocast"):
+            found.append(gradients(model, x))
+    assert_same_gradients(found[1], found[0], 0.02 if way == "autocast" else 1e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: PoolFormerV2(TINY, out_indices=(0,), out_norm=None),
+        pytest.param(lambda: ConvFormer(TINY, out_indices=(0,)), marks=pytest.mark.slow),
+        pytest.param(lambda: CAFormer(ATTENTIVE), marks=pytest.mark.slow),
+        pytest.param(lambda: PoolFormer(TINY), marks=pytest.mark.slow),
+        pytest.param(lambda: ConvNeXt(TINY), marks=pytest.mark.slow),
+    ],
+    ids=["poolformerv2", "convformer", "caformer", "poolformer", "convnext"],
+)
+def test_gradients_are_those_of_eager(build, randomise, log):
+    model = randomise(build()).train()
+    x = torch.randn(2, 3, 64, 96)
+    expected = gradients(model, x)
+    compiler = block_compiler(model)
+    assert_same_gradients(gradients(model, x), expected)
+    assert compiler.graphs > 0 and not compiler.failed and compiler.seconds > 0
+    ((level, text),) = log
+    assert level == logging.INFO and cache_folder() in text
+
+
+@needs_compiler
+def test_no_compiler_is_one_warning_with_the_remedy(monkeypatch, log):
+    import torch._inductor.config as inductor
+
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    model = PoolFormer(TINY).train()
+    x = torch.randn(2, 3, 65, 64)
+    expected = gradients(model, x)
+    folder = str(torch.randint(10**9, ()).item())
+    with inductor.patch({"cpp.cxx": (f"/no/such/compiler/{folder}",), "fx_graph_cache": False}):
+        compiler = block_compiler(model)
+        inductor.fx_graph_cache = False
+        for _ in range(2):
+            assert_same_gradients(gradients(model, x), expected)
+    assert compiler.failed
+    warnings = [text for level, text in log if level == logging.WARNING]
+    assert len(warnings) == 1 and "install g++" in warnings[0]
+
+
+def test_what_the_compiler_cannot_take_runs_eager(log):
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x):
+            return self.conv(x) + float(torch.ones(1).numpy().sum())
+
+    model = nn.Module()
+    model.backbone = nn.Sequential(Odd(), Odd())
+    compiler = block_compiler(model, backend="no such backend")
+    x = torch.randn(1, 3, 4, 4)
+    expected = model.backbone[1]._call_impl(model.backbone[0]._call_impl(x))
+    torch.testing.assert_close(model.backbone(x), expected)
+    assert compiler.failed
+    assert [level for level, _ in log].count(logging.WARNING) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "message"),
+    [
+        (nn.Linear(1, 1), {}, "Linear has no part called backbone"),
+        (PoolFormer(TINY), dict(memory_budget=2), "memory_budget=2: expected a share from 0 to 1"),
+        (PoolFormer(TINY), dict(mode="fast"), "mode='fast': expected None or one of default"),
+    ],
+)
+def test_wrong_arguments_are_named(model, settings, message):
+    with pytest.raises(ValueError, match=message):
+        mmplugins.compile_blocks(model, **settings)
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_a_lower_budget_keeps_less(randomise):
+    """Bytes kept for the backward pass, against eager's."""
+
+    def kept(model):
+        parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        storages = {}
+
+        def pack(tensor):
+            storages[tensor.untyped_storage().data_ptr()] = tensor
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            outs = model(torch.randn(2, 3, 128, 128))
+        del outs
+        return sum(
+            t.untyped_storage().nbytes() for at, t in storages.items() if at not in parameters
+        )
+
+    model = randomise(MetaFormer(**TINY, token_mixers="SepConv", mlp_act="StarReLU")).train()
+    eager = kept(model)
+    shares = []
+    for budget in (1.0, 0.5, 0.0):
+        torch._dynamo.reset()
+        block_compiler(model, budget)
+        shares.append(kept(model) / eager)
+    assert shares[2] <= shares[1] <= 0.65 and shares[1] < shares[0] < 1
