@@ -19,7 +19,6 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmplugins.engine.config.fitting import PROBE_SIDE, check_fit
-from mmplugins.engine.hooks.compiling import CompileBackboneHook
 from mmplugins.utils import did_you_mean, type_name
 
 from .data_checks import check_kinds
@@ -198,7 +197,6 @@ def check_hooks(inspection: Inspection) -> str:
         if "visualizer" not in inspection.broken or "Visualization" not in str(hook):
             inspection.attempt(lambda h=hook: _build_hook(h), where, hook)
         _check_swallowed(inspection, where, hook)
-        _check_compiled(inspection, where, hook)
     return f"{len(entries)} hooks"
 
 
@@ -222,17 +220,6 @@ def _check_swallowed(inspection: Inspection, where: str, hook: Any) -> None:
         if difflib.get_close_matches(key, known, 1, 0.8):
             near = did_you_mean(key, known)
             inspection.fail(f"{cls.__name__} takes no such argument.{near}", f"{where}.{key}")
-
-
-def _check_compiled(inspection: Inspection, where: str, hook: Any) -> None:
-    backbone = inspection.trained[1].get("backbone") or {}
-    mine = isinstance(hook, Mapping) and type_name(hook) == CompileBackboneHook.__name__
-    if mine and isinstance(backbone, Mapping) and backbone.get("with_cp"):
-        inspection.fail(
-            "CompileBackboneHook and a backbone with_cp=True exclude each other: set "
-            "with_cp=False, or remove the hook",
-            where,
-        )
 
 
 def check_datasets(inspection: Inspection) -> str:

@@ -167,12 +167,6 @@ class Compiler:
         """Compile a graph; its own forward is returned where that fails."""
         if self.failed:
             return graph.forward
-        if not self.graphs:
-            print_log(
-                "Compiling blocks: the first steps take up to a minute or two, and less in the "
-                f"next run, which finds the result in {cache_folder()}",
-                "current",
-            )
         start = time.perf_counter()
         settings = dict(config_patches=self.options) if self.options else {}
         try:

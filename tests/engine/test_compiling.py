@@ -6,6 +6,7 @@ import copy
 import logging
 import pickle
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -166,8 +167,8 @@ def test_gradients_are_those_of_eager(build, randomise, log):
     compiler = block_compiler(model)
     assert_same_gradients(gradients(model, x), expected)
     assert compiler.graphs > 0 and not compiler.failed and compiler.seconds > 0
-    ((level, text),) = log
-    assert level == logging.INFO and cache_folder() in text
+    assert not log  # no warning
+    assert any(Path(cache_folder()).rglob("*.py"))  # what the next run finds
 
 
 @needs_compiler

@@ -144,6 +144,9 @@ def test_compiled_backbone(run, plain):
     backbone = training.runner.model.backbone.train()
     for size in ((96, 64), (128, 160), (64, 224), (160, 96), (224, 128)):
         backbone(torch.zeros(4, 3, *size))
+    (log,) = Path(training.runner.log_dir).glob("*.log")
+    text = log.read_text()
+    assert text.count("Compiling the blocks of the backbone") == 1 and "Compiled so far" in text
     stages = len(backbone.stages)
     assert counters["stats"]["unique_graphs"] <= graphs + 2 * stages
     plain("segmentor").runner.model.load_state_dict(training.weights())

@@ -8,8 +8,9 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ..compiling import Compiler, block_compiler
+from ..compiling import Compiler, block_compiler, cache_folder
 from ..unwrapping import bare_model
+from .progress import ProgressHook
 
 
 @HOOKS.register_module()
@@ -29,7 +30,7 @@ class CompileBackboneHook(Hook):
     def __init__(self, memory_budget: float = 0.5, **settings: Any):
         self.settings = dict(memory_budget=memory_budget, **settings)
         self._compiler: Compiler | None = None
-        self._told = 0
+        self._told, self._announced = 0, False
 
     def before_run(self, runner: Runner) -> None:
         """Have the blocks compiled when they are first called.
@@ -44,22 +45,49 @@ class CompileBackboneHook(Hook):
         """Compile again: ``DeployHook`` may have folded the blocks by now."""
         self.before_run(runner)
 
+    def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Say that the first step compiles, so that it does not look like a standstill."""
+        self._announce(runner)
+
+    def before_val_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Say so at the first batch."""
+        self._announce(runner)
+
+    def before_test_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Say so at the first batch."""
+        self._announce(runner)
+
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Say what was compiled since the last step."""
-        self._tell(runner)
+        self._count(runner)
 
     def after_val_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Say what was compiled since the last batch."""
-        self._tell(runner)
+        self._count(runner)
 
     def after_test_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Say what was compiled since the last batch."""
-        self._tell(runner)
+        self._count(runner)
 
-    def _tell(self, runner: Runner) -> None:
+    def _announce(self, runner: Runner) -> None:
+        if not self._announced:
+            self._announced = True
+            _say(
+                runner,
+                "Compiling the blocks of the backbone: the first steps take a minute or two; what "
+                f"is made is kept in {cache_folder()} for the next run",
+            )
+
+    def _count(self, runner: Runner) -> None:
         compiler = self._compiler
         if compiler is not None and compiler.graphs > self._told:
             self._told = compiler.graphs
-            runner.logger.info(
-                f"Compiled so far: {compiler.graphs} graphs in {compiler.seconds:.0f} s"
-            )
+            _say(runner, f"Compiled so far: {compiler.graphs} graphs in {compiler.seconds:.0f} s")
+
+
+def _say(runner: Runner, text: str) -> None:
+    """Into the log, and beside the progress on the console."""
+    runner.logger.info(text)
+    for hook in runner.hooks:
+        if isinstance(hook, ProgressHook):
+            hook.say(text)

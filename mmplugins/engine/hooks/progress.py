@@ -226,6 +226,11 @@ class ProgressHook(Hook):
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self.close()
 
+    def say(self, text: str) -> None:
+        """Show a line beside the progress; nothing where none is shown."""
+        if self._display:
+            self._display.say(text)
+
     def close(self) -> None:
         """Leave the console as it was found; nothing to do a second time."""
         if not self._display:
