@@ -4,9 +4,11 @@ modulation (Zhu et al., 2018, https://arxiv.org/abs/1811.11168).
 Version 1 is version 2 without mask and bias; both share one forward and one backward function.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
@@ -167,8 +169,9 @@ def modulated_deform_conv_forward(
         weight: Shape (O, C / group, kernel_h, kernel_w).
         bias: Shape (O,), or no element without ``with_bias``.
         ones: Scratch of the compiled op; unused, as ``columns``.
-        offset: Shape (N, deformable_group * 2 * kernel_h * kernel_w, Ho, Wo): (y, x) per tap.
-        mask: Shape (N, deformable_group * kernel_h * kernel_w, Ho, Wo): a factor per tap.
+        offset: Shape (N, deformable_group * 2 * kernel_h * kernel_w, Ho, Wo): (y, x) per tap. Of
+            larger maps, as mmdet's DyHead gives them, see :func:`_first`.
+        mask: Shape (N, deformable_group * kernel_h * kernel_w, Ho, Wo): a factor per tap; likewise.
         output: Shape (N, O, Ho, Wo); overwritten.
         columns: Unused.
         kernel_h: Kernel height.
@@ -185,6 +188,9 @@ def modulated_deform_conv_forward(
     """
     settings = (stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group)
     bias_or_none = bias if with_bias else None
+    factors = deformable_group * kernel_h * kernel_w
+    offset = _first(offset, (2 * factors, *output.shape[2:]))
+    mask = _first(mask, (factors, *output.shape[2:]))
     output.copy_(_forward(input, weight, offset, mask, bias_or_none, Geometry(*settings)))
 
 
@@ -221,15 +227,42 @@ def modulated_deform_conv_backward(
     """
     settings = (stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group)
     bias_or_none = bias if with_bias else None
+    factors = deformable_group * kernel_h * kernel_w
+    offset = _first(offset, (2 * factors, *grad_output.shape[2:]))
+    mask = _first(mask, (factors, *grad_output.shape[2:]))
     by_input, by_weight, by_offset, by_mask, by_bias = _backward(
         grad_output, input, weight, offset, mask, bias_or_none, Geometry(*settings)
     )
     grad_input += by_input
     grad_weight += by_weight
-    grad_offset += by_offset
-    grad_mask += by_mask
+    grad_offset += _filled(by_offset, grad_offset.shape)
+    grad_mask += _filled(by_mask, grad_mask.shape)
     if with_bias:
         grad_bias += by_bias
+
+
+def _first(maps: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Of each sample the first numbers in memory, as many as ``shape`` has, in that shape.
+
+    So the compiled operator reads offsets and masks, whose size it does not look at. For maps of
+    the output's size that is all of them.
+
+    Raises:
+        ValueError: If there are fewer, where the compiled operator reads beyond its memory.
+    """
+    wanted = math.prod(shape)
+    if maps[0].numel() < wanted:
+        raise ValueError(
+            f"modulated_deform_conv: offset or mask of shape {tuple(maps.shape)}: expected at least "
+            f"{wanted} values per sample, for {shape}"
+        )
+    return maps.reshape(len(maps), -1)[:, :wanted].reshape(-1, *shape)
+
+
+def _filled(maps: Tensor, shape: torch.Size) -> Tensor:
+    """The reverse of :func:`_first`: the rest are zeros, as nothing depends on them."""
+    flat = maps.flatten(1)
+    return F.pad(flat, (0, math.prod(shape[1:]) - flat.shape[1])).view(shape)
 
 
 def _prepare(

@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torchvision
+from mmengine.registry import MODELS
 from mmcv.ops import deform_conv2d, modulated_deform_conv2d
 from torch.nn.functional import conv2d
 
@@ -84,6 +85,48 @@ def test_without_displacement_it_is_a_convolution(path, geometry):
         input, offset * 0, torch.ones_like(mask), weight, bias, *geometry.values()
     )
     torch.testing.assert_close(output, conv2d(input, weight, bias, **settings))
+
+
+def test_of_larger_maps_each_samples_first_numbers_count(path, geometry):
+    """As compiled mmcv reads memory; mmdet's DyHead hands over offsets of a finer level."""
+    args = [t.requires_grad_() for t in tensors(geometry)]
+    expected = modulated_deform_conv2d(*args, *geometry.values())
+    weight = torch.randn_like(expected)
+    wanted = torch.autograd.grad(expected, args, weight)
+
+    def larger(maps):  # the same numbers, then others
+        n, channels, height, width = maps.shape
+        flat = torch.cat([maps.detach().flatten(1), torch.randn(n, 3 * maps[0].numel())], 1)
+        return flat.to(maps.dtype).view(n, channels, 2 * height, 2 * width).requires_grad_()
+
+    given = [args[0], larger(args[1]), larger(args[2]), *args[3:]]
+    output = modulated_deform_conv2d(*given, *geometry.values())
+    assert torch.equal(output, expected)
+    for one, gradient, other in zip(
+        wanted, torch.autograd.grad(output, given, weight), given, strict=True
+    ):
+        flat, count = gradient.flatten(1) if one.ndim > 1 else gradient[None], one[0].numel()
+        assert gradient.shape == other.shape
+        if one.shape != gradient.shape:
+            assert torch.equal(flat[:, :count], one.flatten(1)) and not flat[:, count:].any()
+        else:
+            assert torch.equal(gradient, one)
+
+
+def test_of_smaller_maps_there_is_nothing_to_read(geometry):
+    input, offset, mask, weight, bias = tensors(geometry)
+    with pytest.raises(ValueError, match="expected at least .* values per sample"):
+        modulated_deform_conv2d(input, offset[..., 1:], mask, weight, bias, *geometry.values())
+
+
+def test_dyhead_runs():
+    neck = dict(type="mmdet.DyHead", in_channels=16, out_channels=16, zero_init_offset=False)
+    neck = MODELS.build(dict(neck, num_blocks=2))
+    maps = [torch.randn(2, 16, side, side, requires_grad=True) for side in (32, 16, 8)]
+    out = neck(maps)
+    assert [x.shape for x in out] == [x.shape for x in maps]
+    sum(x.sum() for x in out).backward()
+    assert all(x.grad.isfinite().all() and x.grad.any() for x in maps)
 
 
 @pytest.mark.parametrize("with_bias", [True, False])
