@@ -204,7 +204,9 @@ def main(argv: list[str] | None = None) -> int:
         CONSOLE.print(table)
     for note in notes_of_board(board):
         CONSOLE.print(note, markup=False, soft_wrap=True)
-    CONSOLE.print(f"{out}/leaderboard.md, .csv, .json, .html and plots", soft_wrap=True)
+    CONSOLE.print(
+        f"{out}/leaderboard.md, .csv, .json, .html and plots", markup=False, soft_wrap=True
+    )
     failed = any(row["failures"] for task in board["tasks"] for row in task["rows"])
     return 2 if failed else 0
 

@@ -39,6 +39,7 @@ def main() -> None:
     cfg.launcher = args.launcher
     cfg.load_from = settings.existing_checkpoint(args.checkpoint)
     settings.set_work_dir(cfg, args.work_dir, args.config)
+    settings.use_own_hooks(cfg)
     if args.show or args.show_dir:
         settings.draw_predictions(cfg, args.show, args.show_dir, args.wait_time)
     if args.out:

@@ -78,6 +78,7 @@ def main() -> None:
     cfg = load_composed(args.config, args.backbone, args.cfg_options)
     cfg.launcher = args.launcher
     settings.set_work_dir(cfg, args.work_dir, args.config)
+    settings.use_own_hooks(cfg)
     if args.amp:
         settings.use_amp(cfg)
     if args.compile:

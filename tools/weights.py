@@ -31,7 +31,7 @@ from mmplugins.checkpoint.identity import skeleton
 from mmplugins.checkpoint.sources import kept_file
 from mmplugins.checkpoint.writing import check_target
 
-CONSOLE = Console(width=None if sys.stdout.isatty() else 110)
+CONSOLE = Console(width=None if sys.stdout.isatty() else 110, markup=False)
 
 
 def list_published(args: argparse.Namespace) -> int:

@@ -141,7 +141,7 @@ def _fetch(url: str, part: Path, tag: Path, progress: bool) -> None:
 
 def _bar(part: Path, progress: bool) -> Progress:
     return Progress(
-        TextColumn(f"{part.name.removesuffix('.part')} from {{task.description}}"),
+        TextColumn(f"{part.name.removesuffix('.part')} from {{task.description}}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mmplugins.utils import few
 
@@ -218,7 +219,10 @@ class MatchReport:
         held = f", in {self.payload!r}" if self.payload else ""
         names = f"\n({self.layout} layout{where}{held})" if self.layout else ""
         table = Table(
-            title=f"{self.model} from {self.source}{names}", title_justify="left", box=SIMPLE_HEAD
+            # As text: paths and prefixes may hold brackets, which rich would take for markup.
+            title=Text(f"{self.model} from {self.source}{names}"),
+            title_justify="left",
+            box=SIMPLE_HEAD,
         )
         table.add_column("part", no_wrap=True)
         for name in columns:
@@ -231,7 +235,7 @@ class MatchReport:
         order += [name for name in counts if name not in order]
         for row in order:
             if row in counts:
-                table.add_row(row, *(str(n) if n else "-" for n in counts[row]))
+                table.add_row(Text(row), *(str(n) if n else "-" for n in counts[row]))
         table.add_section()
         totals = [len(keys) for keys in columns.values()]
         table.add_row("all", *map(str, totals))

@@ -27,5 +27,13 @@ class ShapesDetection(CocoDataset):
     METAINFO = METAINFO
 
     def __init__(self, data_root: str, generate: dict | None = None, **kwargs) -> None:
-        make_shapes(data_root, **(generate or {}))
+        self.generate = generate
         super().__init__(data_root=data_root, **kwargs)
+
+    def full_init(self) -> None:
+        """Read the annotations, and make them first where there are none.
+
+        Not before: inferencers build data sets for the names of their classes only.
+        """
+        make_shapes(self.data_root, **(self.generate or {}))
+        super().full_init()

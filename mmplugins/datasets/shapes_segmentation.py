@@ -34,5 +34,13 @@ class ShapesSegmentation(BaseSegDataset):
         reduce_zero_label: bool = True,
         **kwargs,
     ) -> None:
-        make_shapes(data_root, **(generate or {}))
+        self.generate = generate
         super().__init__(data_root=data_root, reduce_zero_label=reduce_zero_label, **kwargs)
+
+    def full_init(self) -> None:
+        """List the pictures, and make them first where there are none.
+
+        Not before: inferencers build data sets for the names of their classes only.
+        """
+        make_shapes(self.data_root, **(self.generate or {}))
+        super().full_init()

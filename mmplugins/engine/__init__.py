@@ -11,6 +11,7 @@ from .config.fitting import check_fit
 from .config.settings import SettingError, load_config
 from .hooks.channels_last import ChannelsLastHook
 from .hooks.compiling import CompileBackboneHook
+from .hooks.drawing import DrawPredictionsHook
 from .hooks.load_report import LoadReportHook
 from .hooks.progress import ProgressHook
 from .hooks.results import ResultsHook
@@ -34,6 +35,7 @@ __all__ = [
     "CompileBackboneHook",
     "ConsoleRunner",
     "DivergedError",
+    "DrawPredictionsHook",
     "ExactResumeHook",
     "FiniteLossHook",
     "LayerDecayOptimWrapperConstructor",

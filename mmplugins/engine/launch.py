@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from copy import deepcopy
 from functools import partial
 from typing import Any
@@ -29,6 +30,11 @@ _LAUNCHERS = {
 }
 """Where launchers say rank and number of processes."""
 
+_OWN_TALK = ('"FileClient" will be deprecated', "The prefix is not set in metric class")
+
+_DRAW_IS_OFF = "The draw is False"
+"""mmseg's hook warns so wherever it is not asked to draw."""
+
 
 @RUNNERS.register_module()
 class ConsoleRunner(Runner):
@@ -51,6 +57,7 @@ class ConsoleRunner(Runner):
         logger = super().build_logger(*args, **kwargs)
         for handler in console_handlers(logger):
             handler.setLevel(max(handler.level, logging.WARNING))
+            handler.addFilter(_concerns_the_user)
         return logger
 
     @staticmethod
@@ -65,6 +72,11 @@ class ConsoleRunner(Runner):
         """As in :class:`mmengine.runner.Runner`; a signal that Python dropped ends it here."""
         raise_if_interrupted()
         super().call_hook(fn_name, **kwargs)
+
+
+def _concerns_the_user(record: logging.LogRecord) -> bool:
+    """Whether a warning is more than OpenMMLab's talk about its own code, left to the log file."""
+    return not record.getMessage().startswith(_OWN_TALK)
 
 
 def start_processes(cfg: Config) -> None:
@@ -86,9 +98,9 @@ def launched(launcher: str) -> tuple[int, int]:
 def build_runner(cfg: Config) -> Runner:
     """The runner of a config: its own ``runner_type``, else :class:`ConsoleRunner`."""
     start_processes(cfg)
-    if "runner_type" in cfg:
-        return RUNNERS.build(cfg)
-    return ConsoleRunner.from_cfg(cfg)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", _DRAW_IS_OFF)
+        return RUNNERS.build(cfg) if "runner_type" in cfg else ConsoleRunner.from_cfg(cfg)
 
 
 def check_model(cfg: Config) -> None:

@@ -253,8 +253,8 @@ def _first(maps: Tensor, shape: tuple[int, ...]) -> Tensor:
     wanted = math.prod(shape)
     if maps[0].numel() < wanted:
         raise ValueError(
-            f"modulated_deform_conv: offset or mask of shape {tuple(maps.shape)}: expected at least "
-            f"{wanted} values per sample, for {shape}"
+            f"modulated_deform_conv: offset or mask of shape {tuple(maps.shape)}: expected at "
+            f"least {wanted} values per sample, for {shape}"
         )
     return maps.reshape(len(maps), -1)[:, :wanted].reshape(-1, *shape)
 

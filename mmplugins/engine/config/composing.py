@@ -32,7 +32,7 @@ from .fitting import (
     learning_parts,
     used_levels,
 )
-from .settings import SettingError, load_config, merge_options
+from .settings import SettingError, import_this_package, load_config, merge_options
 
 STRIDES = (4, 8, 16, 32)
 
@@ -117,7 +117,7 @@ def compose(cfg: Config | str | os.PathLike, backbone: str | Mapping[str, Any]) 
             neck["start_level"] = unused
         neck.pop("end_level", None)
     _use_own_layer_decay(new)
-    _import_this_package(new)
+    import_this_package(new)
     check_fit(new)
     return new
 
@@ -300,12 +300,3 @@ def _use_own_layer_decay(cfg: Config) -> None:
         kind = settings.get("decay_type", "layer_wise")
         wrapper.constructor = "LayerDecayOptimWrapperConstructor"
         wrapper.paramwise_cfg = dict(decay_rate=rate, decay_type=kind)
-
-
-def _import_this_package(cfg: Config) -> None:
-    imports = cfg.get("custom_imports") or dict(imports=[], allow_failed_imports=False)
-    names = imports["imports"]
-    names = [names] if isinstance(names, str) else list(names)
-    if "mmplugins" not in names:
-        names.insert(0, "mmplugins")
-    cfg.custom_imports = dict(imports, imports=names)

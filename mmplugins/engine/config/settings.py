@@ -14,6 +14,9 @@ from mmengine.config import Config, ConfigDict
 
 from mmplugins.utils import type_name
 
+OWN_HOOKS = dict(progress="ProgressHook", load_report="LoadReportHook", results="ResultsHook")
+"""What the tools add to every config: names in ``default_hooks``, and types."""
+
 _SCOPES = {"mmdet": "detection", "mmseg": "segmentation"}
 
 
@@ -134,6 +137,31 @@ def existing_checkpoint(path: str) -> str:
     return path
 
 
+def use_own_hooks(cfg: Config) -> None:
+    """Progress, load report and results, whatever the config inherits.
+
+    A hook of the same type, or a ``default_hooks`` entry of that name (None switches it off), stays
+    as the config has it.
+    """
+    cfg.default_hooks = cfg.get("default_hooks") or {}
+    hooks = cfg.default_hooks
+    there = {type_name(one) for one in (*hooks.values(), *(cfg.get("custom_hooks") or ())) if one}
+    for name, kind in OWN_HOOKS.items():
+        if kind not in there and name not in hooks:
+            hooks[name] = dict(type=kind)
+    import_this_package(cfg)
+
+
+def import_this_package(cfg: Config) -> None:
+    """Name this package in ``custom_imports``, so that OpenMMLab's own tools can run the config."""
+    imports = cfg.get("custom_imports") or dict(imports=[], allow_failed_imports=False)
+    names = imports["imports"]
+    names = [names] if isinstance(names, str) else list(names)
+    if "mmplugins" not in names:
+        names.insert(0, "mmplugins")
+    cfg.custom_imports = dict(imports, imports=names)
+
+
 def use_deploy_form(cfg: Config) -> None:
     """``--deploy``: fold the model before weights of either form are loaded, for testing."""
     cfg.custom_hooks = [*(cfg.get("custom_hooks") or ()), dict(type="DeployHook")]
@@ -189,30 +217,24 @@ def draw_predictions(
     """Draw test predictions, in a window for ``wait_time`` seconds each, or into a folder.
 
     Raises:
-        SettingError: If the config has no visualization hook, or the folder holds files.
+        SettingError: If the folder holds files.
     """
-    hook = cfg.get("default_hooks", {}).get("visualization")
-    if hook is None:
-        raise SettingError(
-            "--show and --show-dir need a visualization hook: add "
-            "default_hooks=dict(visualization=dict(type='DetVisualizationHook')) to the config "
-            "(SegVisualizationHook for mmseg)"
-        )
-    hook.draw = True
-    hook.interval = 1
-    if show:
-        hook.update(show=True, wait_time=wait_time)
+    hook = dict(type="DrawPredictionsHook", show=show, wait_time=wait_time)
+    threshold = cfg.get("default_hooks", {}).get("visualization", {}).get("score_thr")
+    if threshold is not None:
+        hook["score_thr"] = threshold
     if show_dir:
-        folder = Path(show_dir).resolve()  # mmdet would nest a relative one deeper each picture
+        folder = Path(show_dir).resolve()
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise SettingError(
                 f"--show-dir {show_dir!r} exists and is not empty, and nothing is overwritten: "
                 "give another folder, or remove it"
             )
-        if task_of(cfg) == "detection":
-            hook.test_out_dir = str(folder)
-        else:
-            cfg.visualizer.save_dir = str(folder)
+        hook["folder"] = str(folder)
+    if "visualizer" not in cfg:
+        kind = "DetLocalVisualizer" if task_of(cfg) == "detection" else "SegLocalVisualizer"
+        cfg.visualizer = dict(type=kind, name="visualizer")
+    cfg.custom_hooks = [*(cfg.get("custom_hooks") or ()), hook]
 
 
 def dump_predictions(cfg: Config, out: str) -> None:

@@ -103,7 +103,7 @@ class Bars:
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TextColumn("[cyan]{task.fields[eta]}"),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=console,
             auto_refresh=False,
             expand=True,

@@ -75,7 +75,7 @@ PerClassIoUMetric`), AP or IoU of each class; a training also leaves ``curves.pn
         name = "results" if trained else "test_results"
         write_whole(folder / f"{name}.json", json.dumps(_plain(self._last), indent=1) + "\n")
         write_whole(folder / f"{name}.md", in_markdown(self._last))
-        console = Console()
+        console = Console(markup=False)
         if trained:
             console.print(metrics_table(self._last["metrics"], title=_title(self._last)))
         for kind, rows in self._last["per_class"].items():
@@ -88,13 +88,15 @@ def in_markdown(results: Mapping[str, Any]) -> str:
     """A results dict as Markdown tables."""
     lines = [f"# {_title(results)}", "", "| metric | value |", "| --- | ---: |"]
     for name, value in results["metrics"].items():
-        lines.append(f"| {name} | {_figure(value)} |")
+        lines.append(f"| {_cell(name)} | {_figure(value)} |")
+    if not results["metrics"]:
+        lines.append("| none: nothing was found | - |")
     for kind, rows in results["per_class"].items():
         columns = list(next(iter(rows.values()), {}))
-        lines += ["", f"## {kind}, by class", "", f"| class | {' | '.join(columns)} |"]
+        lines += ["", f"## {kind}, by class", "", f"| class | {' | '.join(map(_cell, columns))} |"]
         lines.append("| --- |" + " ---: |" * len(columns))
         for label, row in rows.items():
-            lines.append(f"| {label} | {' | '.join(_figure(row[c]) for c in columns)} |")
+            lines.append(f"| {_cell(label)} | {' | '.join(_figure(row[c]) for c in columns)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -124,6 +126,11 @@ def _title(results: Mapping[str, Any]) -> str:
 def _figure(value: float) -> str:
     """Four digits; a dash where there was nothing to measure (COCO writes -1)."""
     return "-" if math.isnan(value) or value == -1 else f"{value:.4g}"
+
+
+def _cell(text: str) -> str:
+    """A class's or metric's name in a Markdown table, which no sign in it may break."""
+    return " ".join(text.replace("|", "\\|").split())
 
 
 def _plain(value: Any) -> Any:

@@ -1,8 +1,8 @@
 import pytest
 import torch
 import torchvision
-from mmengine.registry import MODELS
 from mmcv.ops import deform_conv2d, modulated_deform_conv2d
+from mmengine.registry import MODELS
 from torch.nn.functional import conv2d
 
 GEOMETRIES = {

@@ -7,7 +7,7 @@ import re
 import pytest
 from mmengine.config import Config
 
-from mmplugins.engine import SettingError
+from mmplugins.engine import LoadReportHook, SettingError
 from mmplugins.engine.config import settings
 
 LOAD = dict(type="LoadImageFromFile")
@@ -130,17 +130,27 @@ def test_draw_predictions(tmp_path):
     cfg, seg = detection_config(), segmentation_config()
     settings.draw_predictions(cfg, show_dir=str(folder))
     settings.draw_predictions(seg, show=True, show_dir=str(folder), wait_time=1.5)
-    assert cfg.default_hooks.visualization.test_out_dir == str(folder)
-    assert cfg.default_hooks.visualization.draw and "show" not in cfg.default_hooks.visualization
-    assert seg.visualizer.save_dir == str(folder)
-    assert seg.default_hooks.visualization.wait_time == 1.5
+    hook = dict(type="DrawPredictionsHook", folder=str(folder), show=False, wait_time=2.0)
+    assert cfg.custom_hooks[-1] == hook
+    assert seg.custom_hooks[-1] == dict(hook, show=True, wait_time=1.5)
     folder.mkdir()
     (folder / "a.png").touch()
     with pytest.raises(SettingError, match="not empty, and nothing is overwritten"):
         settings.draw_predictions(cfg, show_dir=str(folder))
-    del cfg.default_hooks["visualization"]
-    with pytest.raises(SettingError, match="visualization hook"):
-        settings.draw_predictions(cfg, show=True)
+    bare = Config(dict(default_scope="mmseg", model=dict(type="EncoderDecoder")))
+    settings.draw_predictions(bare, show=True)
+    assert bare.visualizer.type == "SegLocalVisualizer"
+
+
+def test_own_hooks_come_into_any_config():
+    cfg = Config(dict(model=dict(type="RetinaNet")))
+    settings.use_own_hooks(cfg)
+    assert {one.type for one in cfg.default_hooks.values()} == set(settings.OWN_HOOKS.values())
+    assert cfg.custom_imports.imports == ["mmplugins"]
+    hooks = dict(mine=dict(type="ResultsHook"), progress=None)
+    cfg = Config(dict(default_hooks=hooks, custom_hooks=[dict(type=LoadReportHook)]))
+    settings.use_own_hooks(cfg)
+    assert dict(cfg.default_hooks) == hooks, "what the config has stays"
 
 
 def test_dump_predictions(tmp_path):
