@@ -19,7 +19,8 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "configs/README.md", "configs/*/README.md")
+PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
+PAGES += ("configs/README.md", "configs/*/README.md")
 """Pages outside docs/ that are pages of the site."""
 ALL_CONFIGS = "configs/all.md"
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FILES = (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("configs/**/*.md")))
+FOLDERS = ("docs", "configs")
+FILES = (ROOT / "README.md", *(path for f in FOLDERS for path in sorted((ROOT / f).rglob("*.md"))))
 # A line of its own, or the first cell of a table.
 COMMAND = re.compile(r"^(?: *(?:python )?|\| `)(tools/\w+\.py)( [^`\n]*)?(?:`.*)?$", re.M)
 
