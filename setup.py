@@ -110,7 +110,7 @@ setup(
         "rich>=13.4",
         "matplotlib>=3.8",
         "pillow>=10.0",
-        "filelock>=3.13",
+        "filelock>=4.1",
         "huggingface-hub>=0.23",
         "pyyaml>=6.0",
         "pycocotools>=2.0.8",

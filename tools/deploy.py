@@ -9,7 +9,8 @@ from mmengine.registry import MODELS, init_default_scope
 from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
-from mmplugins.checkpoint import CheckpointError, find_weights, load_source, save_weights
+from mmplugins.checkpoint import CheckpointError, load_source, save_weights
+from mmplugins.checkpoint.fitting import match_model
 from mmplugins.checkpoint.writing import check_target
 from mmplugins.deployment import largest_difference, raw_outputs, reparameterize
 from mmplugins.engine import SettingError, load_composed
@@ -53,7 +54,10 @@ def main() -> None:
     cfg.model.backbone.pop("init_cfg", None)  # all weights come from the checkpoint
     model = MODELS.build(cfg.model).eval()
     content = load_source(args.checkpoint)
-    model.load_state_dict(find_weights(content, args.checkpoint).tensors)
+    report, fitted = match_model(model, content, args.checkpoint)
+    if problems := report.problems(whole=True):
+        raise CheckpointError(f"{args.checkpoint} does not fit: {'; '.join(problems)}")
+    model.load_state_dict(fitted, strict=False)  # counters of steps may be absent
 
     image = torch.randn(1, 3, *args.size, generator=torch.Generator().manual_seed(0))
     expected = raw_outputs(model, image)

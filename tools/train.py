@@ -101,8 +101,7 @@ def run(cfg: Config, args: argparse.Namespace) -> None:
     """Check, join the other processes, and train."""
     rank, processes = launched(args.launcher)
     if rank == 0:
-        if not args.overwrite and not (cfg.get("resume") and cfg.get("load_from")):
-            work_dir.refuse_used(cfg.work_dir, cfg.get("resume", False))
+        work_dir.refuse_used(cfg.work_dir, args.overwrite or work_dir.goes_on(cfg))
         if not args.no_check:
             check(cfg, processes)  # before the processes join: it is alone
     start_processes(cfg)

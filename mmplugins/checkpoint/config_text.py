@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from typing import Any
 
 from mmengine.config import Config
@@ -60,6 +61,22 @@ def config_from_text(text: str, source: str) -> Config:
     return Config(values)
 
 
+def harmless_config(text: str, source: str) -> Config:
+    """Read the text of a config of unknown origin, for mmengine's inferencers.
+
+    Raises:
+        CheckpointError: If it is not plain data, or names what is not registered.
+    """
+    cfg = config_from_text(text, source)
+    cfg.pop("custom_imports", None)  # this package has been imported, others are not
+    task = str(cfg.get("default_scope") or "mmdet")
+    if task in ("mmdet", "mmseg"):
+        import_module(f"{task}.utils").register_all_modules(init_default_scope=False)
+    built = ("default_scope", "model", "test_dataloader", "test_evaluator", "visualizer")
+    check_harmless({key: cfg.get(key) for key in built}, source)
+    return cfg
+
+
 def literal_value(node: ast.expr) -> Any:
     """The value of a parsed literal; ``dict(name=value)`` and ``dict({...})`` are literals too.
 
@@ -107,6 +124,7 @@ def check_harmless(parts: Mapping[str, Any], source: str) -> None:
     wrong = [f"type={kind!r}" for kind in _types(parts) if not is_registered(kind)]
     imports = (parts.get("custom_imports") or {}).get("imports") or []
     imports = [imports] if isinstance(imports, str) else imports
+    wrong += [f"scope={scope!r}" for scope in _scopes(parts) if scope not in _LIBRARIES]
     wrong += [f"custom_imports={n!r}" for n in imports if str(n).split(".")[0] not in _LIBRARIES]
     if wrong:
         raise CheckpointError(
@@ -136,6 +154,17 @@ def _types(value: Any) -> Iterator[Any]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _types(item)
+
+
+def _scopes(value: Any) -> Iterator[Any]:
+    """Scopes that a config switches to, whose packages mmengine imports."""
+    if isinstance(value, Mapping):
+        yield from (value[key] for key in ("_scope_", "default_scope") if value.get(key))
+        for item in value.values():
+            yield from _scopes(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _scopes(item)
 
 
 def _registries() -> Iterator[Registry]:

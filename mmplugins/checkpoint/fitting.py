@@ -181,7 +181,8 @@ def match_model(
 
 def _misfit(given: Tensor, wanted: Tensor) -> str:
     """What two tensors differ in, or ``''`` if one can take the other's values."""
-    if wanted.is_floating_point() and given.dtype not in FLOATS:
+    floats = wanted.is_floating_point(), given.dtype in FLOATS
+    if floats[0] != floats[1] and given.dtype != wanted.dtype:
         return f"{given.dtype} in the file, {wanted.dtype} in the model"
     if given.shape != wanted.shape:
         return f"{tuple(given.shape)} in the file, {tuple(wanted.shape)} in the model"

@@ -10,21 +10,27 @@ from __future__ import annotations
 
 import json
 import pickle
-import pickletools
 import re
 import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
 from mmplugins.compat.patches.checkpoints import allowed
+
+from .archives import check_holes, check_legacy, check_zip
+from .errors import WAYS_OUT, CheckpointError, UnsafeCheckpointError
+from .structure import StructureError, check_structure
+
+_CHUNK = 1 << 22
+"""Numbers that are looked at together, so that looking takes no memory."""
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """Dtypes in which weights may come; on loading they become those of the model."""
@@ -33,14 +39,6 @@ WHOLE_NUMBERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
 
 _LEGACY_HEAD = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 """torch's magic number as a pickle spells it, after the two bytes that name the protocol."""
-
-
-class CheckpointError(ValueError):
-    """A weight file that cannot be used; the message names it, the reason and the remedy."""
-
-
-class UnsafeCheckpointError(CheckpointError):
-    """A weight file that wants more than tensors and was therefore not opened."""
 
 
 def read_checkpoint(
@@ -74,18 +72,26 @@ def read_checkpoint(
         what = "is a folder" if path.is_dir() else "does not exist"
         raise FileNotFoundError(f"{path} {what}: expected a weight file (.pth, .safetensors)")
     kind = sniff(path)
+    check_holes(path)
     if kind == "safetensors":
         return _read_safetensors(path, map_location)
     if kind == "zip":
-        _check_zip(path)
+        check_zip(path)
     elif kind == "legacy":
-        _check_legacy(path)
+        check_legacy(path)
     content = _read_torch(path, allow_unsafe, map_location, mapped and kind == "zip")
     if not isinstance(content, Mapping):
         raise CheckpointError(
             f"{path} holds one {type(content).__name__}: expected a state dict, or a dict with "
             "one. Save model.state_dict(), not the model itself"
         )
+    if not allow_unsafe:
+        try:
+            check_structure(content, path.stat().st_size)
+        except (StructureError, RecursionError) as error:
+            raise UnsafeCheckpointError(
+                f"{path} is no file of weights: {error}. Not used. {WAYS_OUT}"
+            ) from error
     return dict(content) if type(content) is not dict else content
 
 
@@ -189,7 +195,7 @@ def _problem(value: Tensor) -> str | None:
         )
     if value.numel() * value.element_size() > value.untyped_storage().nbytes():
         return "tensors that declare more elements than they store (damaged or hostile file)"
-    if value.is_floating_point() and not torch.isfinite(value).all():
+    if value.is_floating_point() and not _is_finite(value):
         return (
             "NaN or infinite values (a diverged training or a damaged file: take an earlier "
             "checkpoint)"
@@ -197,9 +203,14 @@ def _problem(value: Tensor) -> str | None:
     return None
 
 
+def _is_finite(value: Tensor) -> bool:
+    flat = value.detach().flatten() if not value.is_contiguous() else value.detach().view(-1)
+    return all(bool(torch.isfinite(part).all()) for part in flat.split(_CHUNK))
+
+
 def _name(problem: str, keys: list[str]) -> str:
     more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
-    return f"{problem} in {', '.join(keys[:5])}{more}"
+    return f"{problem} in {', '.join(str(key)[:80] for key in keys[:5])}{more}"
 
 
 def _read_safetensors(path: Path, map_location: Any) -> dict[str, Any]:
@@ -250,110 +261,10 @@ def _refusal(path: Path, error: Exception) -> CheckpointError:
         reason = next((line for line in detail if "nsupported" in line or "Can only" in line), "")
         return UnsafeCheckpointError(
             f"{path} is pickled in a way that weights never are"
-            f"{f' ({reason.strip()})' if reason else ''}: not opened. {_WAYS_OUT}"
+            f"{f' ({reason.strip()})' if reason else ''}: not opened. {WAYS_OUT}"
         )
     what = wanted[0] if wanted else asked[0]
     return UnsafeCheckpointError(
         f"{path} wants more than tensors: {what}. Opening it could run code, so it stays closed. "
-        f"{_WAYS_OUT}"
+        f"{WAYS_OUT}"
     )
-
-
-_WAYS_OUT = (
-    "Ask its author for a state dict or safetensors. Only if you trust the author as you trust "
-    "your own code: allow_unsafe=True, or `python tools/weights.py convert --allow-unsafe` once"
-)
-
-
-def _check_zip(path: Path) -> None:
-    """Refuse a torch archive that is cut short or would unpack to more than its own size."""
-    size = path.stat().st_size
-    try:
-        with zipfile.ZipFile(path) as archive:
-            declared = sum(entry.file_size for entry in archive.infolist())
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise CheckpointError(
-            f"{path} is cut short or damaged ({error}; it has {size:,} bytes). Copy or download it "
-            "again"
-        ) from error
-    if any("/code/" in name for name in names):
-        raise UnsafeCheckpointError(
-            f"{path} is a TorchScript program, not weights: save model.state_dict() instead"
-        )
-    if declared > size:
-        raise CheckpointError(
-            f"{path} declares {declared:,} bytes of content in a file of {size:,}: torch.save does "
-            "not compress, so this is a zip bomb or no weight file. Not opened"
-        )
-    pickles = [name for name in names if name.endswith("data.pkl")]
-    if not pickles:
-        raise CheckpointError(
-            f"{path} is a zip archive without weights (it holds {', '.join(names[:3])}...): unpack "
-            "it and give the weight file inside"
-        )
-    try:  # torch 2.4 would read beyond the end of a record
-        with zipfile.ZipFile(path) as archive, archive.open(pickles[0]) as file:
-            _check_elements(path, file)
-    except (zipfile.BadZipFile, RuntimeError) as error:  # the latter if encrypted
-        raise CheckpointError(
-            f"{path} is damaged or no file of torch.save ({error}). Copy or download it again"
-        ) from error
-
-
-def _check_legacy(path: Path) -> None:
-    """Refuse a file of torch < 1.6 whose tensors would be larger than the file."""
-    with path.open("rb") as file:
-        _check_elements(path, file, before=3)  # magic number, protocol, machine
-
-
-def _check_elements(path: Path, file: IO[bytes], before: int = 0) -> None:
-    """Refuse a file whose pickle names storages of more elements than the file has bytes.
-
-    Args:
-        path: The file.
-        file: Where its pickles are read from.
-        before: Pickles that come first.
-    """
-    size = path.stat().st_size
-    try:
-        for _ in range(before):
-            for _ in pickletools.genops(file):
-                pass
-        declared = sum(dict(_declared_storages(file)).values())
-    except _GARBLED as error:
-        raise CheckpointError(
-            f"{path} is cut short or damaged ({error}). Copy or download it again"
-        ) from error
-    if declared > size:
-        raise CheckpointError(
-            f"{path} declares tensors of {declared:,} elements in a file of {size:,} bytes: "
-            "damaged or hostile. Not opened"
-        )
-
-
-_GARBLED = (ValueError, EOFError, IndexError, zipfile.BadZipFile, zlib.error, OSError)
-"""What is raised on the way through a pickle that makes no sense, or a record of an archive."""
-
-
-def _declared_storages(file: IO[bytes]) -> Iterator[tuple[str, int]]:
-    """Key and number of elements of each storage that a pickle names, without unpickling it.
-
-    A storage is a tuple ('storage', type, key, device, elements, ...) before BINPERSID. Constants
-    may come straight or from the memo.
-    """
-    memo: dict[int, Any] = {}
-    constants: list[Any] = []
-    top: Any = None
-    for count, (op, arg, _) in enumerate(pickletools.genops(file)):
-        if op.name == "MARK":
-            constants = []
-        elif op.name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            memo[len(memo) if arg is None else arg] = top
-            continue
-        elif op.name == "BINPERSID":
-            key = "/".join(c for c in constants if isinstance(c, str)) or str(count)
-            yield key, max((c for c in constants if type(c) is int), default=0)
-        top = memo.get(arg) if op.name in ("BINGET", "LONG_BINGET") else arg
-        if isinstance(top, int | str) and op.name not in ("GLOBAL", "PROTO", "FRAME"):
-            constants.append(top)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import warnings
@@ -16,12 +17,15 @@ from mmengine.registry import MODELS, RUNNERS
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+from mmplugins.checkpoint import CheckpointError
 from mmplugins.utils import type_name
 
 from .config.settings import SettingError
 from .hooks.progress import ProgressHook, console_handlers
 from .resume.divergence import FiniteLossHook
 from .resume.interruption import raise_if_interrupted, signals_interrupt, start_worker
+from .resume.occupation import end_with_launcher, only_training_in
+from .resume.whole_checkpoints import once
 
 _LAUNCHERS = {
     "pytorch": ("RANK", "WORLD_SIZE"),
@@ -34,6 +38,12 @@ _OWN_TALK = ('"FileClient" will be deprecated', "The prefix is not set in metric
 
 _DRAW_IS_OFF = "The draw is False"
 """mmseg's hook warns so wherever it is not asked to draw."""
+
+_MISFITS = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError,
+    ValueError,
+)  # fmt: skip
+"""What mmengine and torch raise over a file that is not what they take it for."""
 
 
 @RUNNERS.register_module()
@@ -68,6 +78,23 @@ class ConsoleRunner(Runner):
             loader.worker_init_fn = partial(start_worker, then=loader.worker_init_fn)
         return loader
 
+    def load_or_resume(self) -> None:
+        """As in :class:`mmengine.runner.Runner`; a file that does not fit is one sentence.
+
+        Raises:
+            CheckpointError: If it cannot be loaded or gone on from.
+        """
+        try:
+            super().load_or_resume()
+        except CheckpointError:
+            raise
+        except _MISFITS as error:
+            reason = f"{type(error).__name__}: {str(error)[:300]}"
+            raise CheckpointError(
+                f"{self._load_from} does not fit this config ({reason}): take the config it was "
+                "trained with, or another checkpoint"
+            ) from error
+
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         """As in :class:`mmengine.runner.Runner`; a signal that Python dropped ends it here."""
         raise_if_interrupted()
@@ -82,6 +109,7 @@ def _concerns_the_user(record: logging.LogRecord) -> bool:
 def start_processes(cfg: Config) -> None:
     """Join the other processes of ``cfg.launcher``, if it has one and that has not been done."""
     if cfg.get("launcher", "none") != "none" and not is_distributed():
+        end_with_launcher()
         init_dist(cfg.launcher, **cfg.get("env_cfg", {}).get("dist_cfg", {}))
 
 
@@ -123,15 +151,19 @@ def train(cfg: Config) -> Runner:
     Raises:
         KeyboardInterrupt: If Ctrl-C or SIGTERM stops it; the checkpoints so far are whole.
         DivergedError: If losses or weights are no longer finite.
+        SettingError: If another training is at work in the folder, or it cannot be written.
     """
-    runner = build_runner(cfg)
-    if "finite_loss" not in (cfg.get("default_hooks") or {}):
-        runner.register_hook(FiniteLossHook())
-    try:
-        with signals_interrupt():
-            runner.train()
-    finally:
-        _leave_console(runner)
+    start_processes(cfg)
+    with contextlib.ExitStack() as held:
+        once(lambda: held.enter_context(only_training_in(cfg.work_dir)) and None)
+        runner = build_runner(cfg)
+        if "finite_loss" not in (cfg.get("default_hooks") or {}):
+            runner.register_hook(FiniteLossHook())
+        try:
+            with signals_interrupt():
+                runner.train()
+        finally:
+            _leave_console(runner)
     return runner
 
 

@@ -9,8 +9,11 @@ import os
 from datetime import datetime
 from pathlib import Path
 
+from mmengine.config import Config
+
 from .config.settings import SettingError
-from .resume.training_folder import resumable_files
+from .resume.occupation import refuse_in_use
+from .resume.training_folder import POINTER, resumable_files
 
 
 def checkpoints_in(work_dir: str | os.PathLike) -> list[Path]:
@@ -35,11 +38,20 @@ def refuse_used(work_dir: str | os.PathLike, resume: bool = False) -> None:
 
     Args:
         work_dir: Where the training is to go.
-        resume: Whether it goes on from the last checkpoint there.
+        resume: Whether it goes on from a checkpoint there, or moves the old training aside.
 
     Raises:
-        SettingError: If the work dir holds checkpoints and is not to be gone on with.
+        SettingError: If the work dir holds checkpoints and is not to be gone on with, is in use, or
+            is no folder that can be written to.
     """
+    folder = Path(work_dir)
+    if folder.exists() and not folder.is_dir():
+        raise SettingError(f"work dir {str(folder)!r} is a file: give another --work-dir")
+    if (folder / POINTER).is_dir():
+        raise SettingError(
+            f"{folder / POINTER} is a folder: expected mmengine's file of that name; remove it"
+        )
+    refuse_in_use(folder)
     found = checkpoints_in(work_dir)
     if not found or resume:
         return
@@ -48,6 +60,17 @@ def refuse_used(work_dir: str | os.PathLike, resume: bool = False) -> None:
         f"(last: {found[-1].name}), and nothing is overwritten: go on with it by --resume, "
         "give another --work-dir, or move it aside by --overwrite"
     )
+
+
+def goes_on(cfg: Config) -> bool:
+    """Whether a config goes on with the training of its own work dir, from whichever checkpoint.
+
+    From a checkpoint of another folder it is a new training here, and takes a folder of its own.
+    """
+    source = cfg.get("load_from")
+    if not cfg.get("resume") or not source:
+        return bool(cfg.get("resume"))
+    return Path(source).resolve().parent == Path(cfg.work_dir).resolve()
 
 
 def move_aside(work_dir: str | os.PathLike) -> Path | None:

@@ -10,6 +10,13 @@ from .checkpoints import (
     weights_only_before_torch_2_6,
     weights_only_from_the_net,
 )
+from .code_in_files import (
+    config_of_inferencers_is_data,
+    config_of_resumed_is_not_run,
+    searched_layers_by_name,
+    suppression_by_name,
+    warp_mode_by_name,
+)
 from .complexity import flops_of_given_inputs
 from .distributed import distributed_model_on_cpu, processes_on_cpu
 from .loading import prepared_before_loading
@@ -25,6 +32,8 @@ __all__ = [
     "TARGETS",
     "amp_on_cpu",
     "apply_patches",
+    "config_of_inferencers_is_data",
+    "config_of_resumed_is_not_run",
     "distributed_model_on_cpu",
     "ext_without_find_loader",
     "flops_of_given_inputs",
@@ -36,6 +45,9 @@ __all__ = [
     "packages_without_pkg_resources",
     "prepared_before_loading",
     "processes_on_cpu",
+    "searched_layers_by_name",
+    "suppression_by_name",
+    "warp_mode_by_name",
     "weights_only_before_torch_2_6",
     "weights_only_from_the_net",
 ]

@@ -7,15 +7,10 @@ import os
 import re
 from pathlib import Path
 
-import torch
 from mmengine.logging import print_log
 
-from mmplugins.checkpoint import (
-    CheckpointError,
-    check_checksums,
-    check_tensors,
-    read_checkpoint,
-)
+from mmplugins.checkpoint import CheckpointError, check_checksums, read_checkpoint
+from mmplugins.checkpoint.training_schema import check_training
 
 POINTER = "last_checkpoint"
 """mmengine's file in a work dir that names the checkpoint to go on from; here a name only."""
@@ -150,15 +145,6 @@ def check_resumable(path: str | Path) -> None:
         CheckpointError: If it is not whole, holds NaN or infinite weights, or is no checkpoint of
             a training.
     """
-    content = read_checkpoint(path)
+    content = read_checkpoint(path, mapped=True)
     check_checksums(path)
-    absent = [key for key in ("meta", "state_dict", "message_hub") if key not in content]
-    absent += [key for key in ("epoch", "iter") if key not in content.get("meta", {})]
-    if absent:
-        raise CheckpointError(
-            f"{path} is no checkpoint of a training (it lacks {', '.join(absent)}): to start a new "
-            "training from its weights, use load_from"
-        )
-    for key in ("state_dict", "ema_state_dict"):
-        weights = content.get(key, {})
-        check_tensors({k: v for k, v in weights.items() if isinstance(v, torch.Tensor)}, path)
+    check_training(content, path)

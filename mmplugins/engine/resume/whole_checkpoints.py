@@ -14,12 +14,15 @@ from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
-from mmplugins.checkpoint import CheckpointError, read_checkpoint
+from mmplugins.checkpoint import CheckpointError, read_checkpoint, resolve
+from mmplugins.checkpoint.training_schema import check_training
 from mmplugins.utils import PARTIAL, WriteError, write_whole, written_aside
 
+from ..config.settings import SettingError
 from .divergence import require_finite
+from .fitting import check_fits
 from .readable import readable
 from .training_folder import (
     POINTER,
@@ -89,8 +92,14 @@ class WholeCheckpointHook(CheckpointHook):
                 )
                 runner._resume = False  # mmengine would follow the path in last_checkpoint
             runner._load_from = None if chosen is None else str(chosen)
-        elif "://" not in str(runner._load_from):
-            once(lambda: check_resumable(Path(runner._load_from)))
+        elif not Path(str(runner._load_from)).is_dir():  # of DeepSpeed
+            once(lambda: check_resumable(resolve(runner._load_from)))
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Make sure, before anything goes on from it, that its states are this training's."""
+        if runner._resume and isinstance(runner._train_loop, BaseLoop):
+            check_training(checkpoint, str(runner._load_from))
+            check_fits(runner, checkpoint)
 
     def before_train(self, runner: Runner) -> None:
         """Find the folder to write to, and clear it of what a killed run left."""
@@ -260,7 +269,7 @@ def once(function: Callable[[], Any]) -> Any:
     if is_main_process():
         try:
             answer[0] = function()
-        except (CheckpointError, OSError) as error:
+        except (CheckpointError, SettingError, OSError) as error:
             answer[1] = error
     broadcast_object_list(answer)
     if answer[1] is not None:

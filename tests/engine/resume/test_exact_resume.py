@@ -148,4 +148,4 @@ def test_sigkill_while_writing(folder, tmp_path):
     run(tiny("segmentation", folder, tmp_path / "killed"), resume=True)
     whole = run(tiny("segmentation", folder, tmp_path / "whole"))
     assert not compare_states(whole / "iter_12.pth", tmp_path / "killed/iter_12.pth")
-    assert not list((tmp_path / "killed").glob(".*"))
+    assert not list((tmp_path / "killed").glob(".*.partial"))
