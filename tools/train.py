@@ -11,6 +11,7 @@ import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMML
 from mmplugins.checkpoint import CheckpointError
 from mmplugins.checks import DataError, failures, preflight, summary, table_of
 from mmplugins.engine import (
+    DivergedError,
     SettingError,
     Terminated,
     check_model,
@@ -119,5 +120,5 @@ def run(cfg: Config, args: argparse.Namespace) -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (CheckpointError, DataError, SettingError, WriteError) as error:
+    except (CheckpointError, DataError, DivergedError, SettingError, WriteError) as error:
         raise SystemExit(f"error: {error}") from None
