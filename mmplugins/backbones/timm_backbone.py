@@ -17,7 +17,7 @@ from .folding import fold_batch_norms
 from .layers import LayerNorm2d, LayerSpec
 from .module_order import names_by_order, numbered_layout
 from .pyramid import PyramidBackbone, resolve_out_indices
-from .timm_inspection import STRIDES, as_pair, inspect_timm_model
+from .timm_inspection import PLAIN_STRIDE, STRIDES, inspect_timm_model
 
 
 class SimpleFeaturePyramid(nn.Module):
@@ -60,8 +60,10 @@ class TimmBackbone(PyramidBackbone):
 
     Stages are counted by stride: 4, 8, 16, 32 are stages 0 to 3. Maps come out as ``[N, C, H, W]``
     whatever layout the model works in, without any norm but ``out_norm``. A transformer that can
-    be built for any image size is built so; a model that needs sides divisible by 32 gets its
-    images padded with zeros at the right and at the bottom, and its maps cover the padding too.
+    be built for any image size is built so; a model that needs sides divisible by some number (32,
+    or 224 for windows of 7) gets its images padded with zeros at the right and at the bottom, and
+    its maps cover the padding too. A model whose weights follow the image size takes its own size
+    only, or the ``img_size`` that it is built with.
 
     Args:
         model_name: Name of the model in timm, with or without a weight tag and ``timm/`` in front:
@@ -76,6 +78,8 @@ class TimmBackbone(PyramidBackbone):
             batch norms count a recomputed batch twice. Defaults to False.
         drop_path_rate: Drop path rate, for models that have one. Defaults to None, timm's own.
         in_channels: Channels of the image. Defaults to 3.
+        pyramid: ``'simple'`` for a model that has to be plain, and gets ViTDet's simple feature
+            pyramid; None lets the model decide. Defaults to None.
         init_cfg: OpenMMLab initialisation. Files may be in timm's names. Defaults to None.
         **timm_kwargs: Further arguments of the timm model, such as ``img_size``.
 
@@ -85,7 +89,7 @@ class TimmBackbone(PyramidBackbone):
 
     Raises:
         ValueError: If timm has no such model, the model takes no such argument, it lacks a
-            requested stride, or it takes one image size only and none is given as ``img_size``.
+            requested stride, or it takes no image size at all.
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class TimmBackbone(PyramidBackbone):
         with_cp: bool = False,
         drop_path_rate: float | None = None,
         in_channels: int = 3,
+        pyramid: str | None = None,
         init_cfg: dict | list[dict] | None = None,
         **timm_kwargs: Any,
     ):
@@ -107,6 +112,11 @@ class TimmBackbone(PyramidBackbone):
         if drop_path_rate is not None:
             settings["drop_path_rate"] = drop_path_rate
         found = inspect_timm_model(model_name, out_indices, settings)
+        if pyramid not in (None, "simple") or (pyramid and not found.plain):
+            raise ValueError(
+                f"pyramid={pyramid!r} for {model_name}: expected 'simple' for a plain model, whose "
+                f"maps all have stride {PLAIN_STRIDE}, or None"
+            )
         if found.plain:
             pyramid = SimpleFeaturePyramid(found.channels[-1], out_indices)
             dims, modules = pyramid.dims, [f"pyramid.levels.{k}" for k in range(len(out_indices))]
@@ -152,11 +162,11 @@ class TimmBackbone(PyramidBackbone):
         """
         found, size = self.found, tuple(x.shape[-2:])
         if found.size_divisor is None:
-            fixed = as_pair(found.settings["img_size"])
-            if size != fixed:
+            if size != found.fixed_size:
                 raise ValueError(
-                    f"Images of {size}: this timm model takes its img_size={fixed} only; resize or "
-                    "pad the images to it"
+                    f"Images of {size}: {self.model_name} takes img_size={found.fixed_size} only; "
+                    "resize or pad the images to it, or build the model with another img_size if "
+                    "it has that argument"
                 )
         else:
             below, right = (-side % found.size_divisor for side in size)

@@ -21,6 +21,8 @@ STRIDES = (4, 8, 16, 32)
 STEM = -1
 PLAIN_STRIDE = 16
 TRIAL_SIZE = (97, 131)
+DIVISORS = (1, 32, 64, 128, 224, 256)
+"""What sides are tried to be divisible by, beside the model's own size: windows repeat."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Inspection:
         channels: Channels of each of these maps.
         modules: Path in the extractor of the module that puts out each of these maps.
         size_divisor: What the sides of an image must be divisible by; None if the model takes no
-            other size than its ``img_size``.
+            other size than ``fixed_size``.
+        fixed_size: The only height and width that it takes, None if it takes others.
         stage_of: For each parameter of the extractor that any map depends on, the first stage
             that does, or ``STEM``.
         layer_of: Layer of each parameter of the extractor for layer-wise learning-rate decay.
@@ -50,6 +53,7 @@ class Inspection:
     channels: tuple[int, ...]
     modules: tuple[str, ...]
     size_divisor: int | None
+    fixed_size: tuple[int, int] | None
     stage_of: Mapping[str, int]
     layer_of: Mapping[str, int]
     last_layer: int
@@ -69,7 +73,7 @@ def inspect_timm_model(
 
     Raises:
         ValueError: If timm has no such model or tag, the model does not take the settings, it
-            lacks a wanted stride, or it takes one image size only and none is in the settings.
+            lacks a wanted stride, or it takes no image size that was tried.
     """
     import timm  # here, because it takes seconds to import
 
@@ -85,7 +89,9 @@ def inspect_timm_model(
         settings = _any_size(type(whole)) | dict(settings)
         settings |= dict(features_only=True, out_indices=list(taps))
         extractor = timm.create_model(model_name, **settings).eval()
-        maps, size_divisor = _trial_run(model_name, extractor, settings)
+        own_size = getattr(whole, "default_cfg", {}).get("input_size", (3, 224, 224))[1:]
+        fixed_size = as_pair(settings.get("img_size", tuple(own_size)))
+        maps, size_divisor = _trial_run(model_name, extractor, settings["in_chans"], fixed_size)
         stage_of = _stages_by_dependence(extractor, maps, tuple(taps.values()))
 
     infos = [whole.feature_info[tap] for tap in taps]
@@ -110,6 +116,7 @@ def inspect_timm_model(
         channels=tuple(info["num_chs"] for info in infos),
         modules=tuple(_find(info["module"], modules) or info["module"] for info in infos),
         size_divisor=size_divisor,
+        fixed_size=fixed_size if size_divisor is None else None,
         stage_of=stage_of,
         layer_of=layers,
         last_layer=last_layer,
@@ -186,25 +193,29 @@ def _choose_taps(
 
 
 def _trial_run(
-    name: str, extractor: nn.Module, settings: Mapping[str, Any]
+    name: str, extractor: nn.Module, channels: int, own_size: tuple[int, int]
 ) -> tuple[list[Tensor], int | None]:
-    """Run a copy without memory on odd sides, multiples of 32, or the size that it was built for.
+    """Run a copy without memory on odd sides, on multiples, or on the size that it was built for.
 
     Returns:
         Its maps, and what sides must be divisible by, or None if it takes one size only.
     """
-    sizes = {d: tuple(-(-side // d) * d for side in TRIAL_SIZE) for d in (1, STRIDES[-1])}
-    if "img_size" in settings:
-        sizes[None] = as_pair(settings["img_size"])
+    sizes: dict[int | None, tuple[int, int]] = {}
+    for divisor in sorted({*DIVISORS, max(own_size)}):
+        height, width = (-(-side // divisor) * divisor for side in TRIAL_SIZE)
+        # Another size than its own, and no square, which would say little.
+        sizes[divisor] = height, width + divisor * (height == width)
+    sizes[None] = own_size
     for divisor, size in sizes.items():
         try:
-            return extractor(torch.zeros(1, settings["in_chans"], *size)), divisor
+            maps = extractor(torch.zeros(1, channels, *size))
         except Exception as error:  # whatever a timm model says to a size that it does not take
             refusal = error
+        else:
+            return maps, divisor
     raise ValueError(
-        f"timm model {name!r} does not take images of any size (tried {list(sizes.values())}, "
-        f"last answer: {refusal}). If it has an argument img_size, pass the (H, W) to which your "
-        "pipeline pads"
+        f"timm model {name!r} takes none of the image sizes {list(sizes.values())} (last answer: "
+        f"{refusal}). If it has an argument img_size, pass the (H, W) to which your pipeline pads"
     ) from refusal
 
 

@@ -2,11 +2,13 @@
 
 Two kinds of tensors fit a model of the same architecture and yet differ in shape: those tied to
 the size of the training image, and the stem's first convolution for other than three channels.
+timm's own rules serve timm's models.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +29,8 @@ def adapt(model: nn.Module, key: str, value: Tensor, wanted: torch.Size) -> tupl
     interpolation, with which the answer to constant input stays what it was (:mod:`mmplugins.\
 backbones.size_policy`). A first convolution for three channels serves another number of them by
     timm's rule: one channel gets the sum over RGB; n channels get the three repeated in turn,
-    times 3 / n, so that an image with equal channels gives the same map.
+    times 3 / n, so that an image with equal channels gives the same map. Position embeddings and
+    tables of relative positions of a timm model are resampled as timm's ``set_input_size`` does.
 
     Args:
         model: Backbone with our names.
@@ -67,6 +70,10 @@ def _resampling_rule(model: nn.Module, key: str) -> Callable[[Tensor, torch.Size
         except AttributeError:
             continue
         inner = key.removeprefix(f"{path}.")
+        if name == "pos_embed" and hasattr(module, "patch_embed"):
+            return partial(_resample_tokens, module)
+        if name == "relative_position_bias_table" and hasattr(module, "window_size"):
+            return partial(_resample_table, module)
         if isinstance(module, PositionEmbedding) and inner == "weight":
             return _resample_map
         if isinstance(module, SparseMLP) and inner.split(".")[0] in ("row", "column"):
@@ -74,6 +81,21 @@ def _resampling_rule(model: nn.Module, key: str) -> Callable[[Tensor, torch.Size
         if isinstance(module, RandomMixing | SpatialFC) and name in ("random_matrix", "weight"):
             return _resample_grid
     return None
+
+
+def _resample_tokens(module: nn.Module, value: Tensor, wanted: torch.Size) -> Tensor:
+    """Position embedding ``[1, N, C]`` of a timm model, class and register tokens first."""
+    from timm.layers import resample_abs_pos_embed
+
+    prefix = 0 if getattr(module, "no_embed_class", False) else module.num_prefix_tokens
+    return resample_abs_pos_embed(value, module.patch_embed.grid_size, num_prefix_tokens=prefix)
+
+
+def _resample_table(module: nn.Module, value: Tensor, wanted: torch.Size) -> Tensor:
+    """Table of relative positions of a timm model, ``[positions, heads]``."""
+    from timm.layers import resize_rel_pos_bias_table
+
+    return resize_rel_pos_bias_table(value, module.window_size, wanted)
 
 
 def _resample_map(value: Tensor, wanted: torch.Size) -> Tensor:

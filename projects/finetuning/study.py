@@ -16,8 +16,8 @@ from pathlib import Path
 from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
-from mmplugins.benchmark import make_stamp
 from mmplugins.benchmark.budget import Budget, settle_budget
+from mmplugins.benchmark.environment import describe_environment
 from mmplugins.benchmark.trials import Trial, run_trial
 from mmplugins.utils import write_whole
 
@@ -145,11 +145,12 @@ def main(argv: list[str] | None = None) -> list[dict]:
             said = result["failure"] or f"{result['score']:.2f}"
             CONSOLE.print(f"{args.what}, {arm}, seed {seed}: {said} ({result['seconds']} s)")
             write_whole(args.out / "results.md", summary(results))
-    write_whole(
-        args.out / "results.json",
-        json.dumps(dict(stamp=make_stamp("cpu"), budget=vars(args) | dict(data=str(args.data)),
-                        results=results), indent=1, default=str),
-    )  # fmt: skip
+    noted = dict(
+        environment=describe_environment("cpu"),
+        budget={key: str(value) for key, value in vars(args).items()},
+        results=results,
+    )
+    write_whole(args.out / "results.json", json.dumps(noted, indent=1, default=str) + "\n")
     CONSOLE.print(summary(results), markup=False)
     return results
 

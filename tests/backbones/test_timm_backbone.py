@@ -281,16 +281,34 @@ def test_settings_reach_timm():
 
 
 @torch.no_grad()
-def test_a_model_of_one_size():
-    model = TimmBackbone("test_maxvit", img_size=160).eval()
-    assert [out.shape[2:] for out in model(torch.zeros(1, 3, 160, 160))] == [
-        (40, 40),
-        (20, 20),
-        (10, 10),
-        (5, 5),
-    ]
-    with pytest.raises(ValueError, match=r"\(96, 96\).*img_size=\(160, 160\) only"):
+@pytest.mark.parametrize("settings", [dict(), dict(img_size=(192, 160))])
+def test_a_model_of_one_size(settings):
+    """Relative positions of a plain model are laid out when it is built: for its own size."""
+    model = TimmBackbone("test_vit_relpos", **settings).eval()
+    height, width = settings.get("img_size", (160, 160))
+    outs = model(torch.zeros(1, 3, height, width))
+    assert [x.shape[2:] for x in outs] == [(height // s, width // s) for s in model.out_strides]
+    with pytest.raises(ValueError, match=rf"\(96, 96\).*img_size=\({height}, {width}\) only"):
         model(torch.zeros(1, 3, 96, 96))
+
+
+@torch.no_grad()
+def test_windows_take_multiples_of_their_reach(randomise):
+    """Grids of 5 positions at stride 32: sides divisible by 160; others are padded to that."""
+    model = randomise(TimmBackbone("test_maxvit")).eval()
+    divisor = model.found.size_divisor
+    assert divisor and divisor % 32 == 0
+    x = torch.randn(1, 3, 97, 131)
+    padded = torch.zeros(1, 3, *(-(-side // divisor) * divisor for side in (97, 131)))
+    padded[:, :, :97, :131] = x
+    assert all(map(torch.equal, model(x), model(padded)))
+
+
+def test_a_pyramid_is_asked_for_of_plain_models():
+    assert TimmBackbone("test_vit", pyramid="simple").out_strides == (4, 8, 16, 32)
+    for name, pyramid in (("test_resnet", "simple"), ("test_vit", "feature")):
+        with pytest.raises(ValueError, match=f"pyramid='{pyramid}' for {name}.*'simple'"):
+            TimmBackbone(name, pyramid=pyramid)
 
 
 @pytest.mark.parametrize(
@@ -300,8 +318,6 @@ def test_a_model_of_one_size():
         (dict(model_name="resnet18.nowhere"), r"no weights 'resnet18\.nowhere'.*resnet18\.a1_in1k"),
         (dict(model_name="resnet18", nonsense=1), r"does not take.*nonsense"),
         (dict(model_name="levit_128s"), r"lacks maps of stride \[4, 8\].*\(2, 3\)"),
-        (dict(model_name="test_maxvit"), r"not take images of any size.*img_size"),
-        (dict(model_name="test_vit_relpos"), r"not take images of any size.*img_size"),
         (dict(model_name="test_vit", patch_size=8), r"stride 8 only.*patch_size=16"),
         (dict(model_name="test_resnet", frozen_stages=5), r"frozen_stages=5"),
         (dict(model_name="test_resnet", out_indices=(2, 1)), r"out_indices=\(2, 1\)"),

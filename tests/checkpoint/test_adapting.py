@@ -7,6 +7,7 @@ import written_layouts as written
 from mmengine.registry import MODELS
 from small_models import SMALL, small
 
+from mmplugins.backbones import TimmBackbone
 from mmplugins.checkpoint import (
     MismatchError,
     load_weights,
@@ -93,3 +94,22 @@ def test_random_matrix_and_embedding_of_another_size(save):
 
     image = torch.randn(100)
     torch.testing.assert_close(matrix @ image, resample(old @ resample(image, 14), 10))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "beit_base_patch16_224"])
+def test_timm_models_for_another_image_size_agree_with_timms_set_input_size(name, save):
+    import timm
+
+    torch.manual_seed(0)
+    small_one = dict(embed_dim=32, depth=2, num_heads=2)
+    theirs = timm.create_model(name, **small_one)
+    path = save({key: value.clone() for key, value in theirs.state_dict().items()})
+    theirs.set_input_size(img_size=(192, 128))
+    ours = TimmBackbone(name, img_size=(192, 128), **small_one)
+    report = load_weights(ours, path)
+    assert report.ok and report.adapted
+    expected = theirs.state_dict()
+    for key in report.adapted:
+        value = ours.state_dict()[key]
+        torch.testing.assert_close(value, expected[key.removeprefix("body.model.")])
