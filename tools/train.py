@@ -18,12 +18,14 @@ from mmplugins.engine import (
     how_to_go_on,
     launched,
     load_composed,
+    restarted,
     start_processes,
     train,
     work_dir,
 )
 from mmplugins.engine.config import arguments, settings
 from mmplugins.engine.resume.interruption import signals_interrupt
+from mmplugins.engine.resume.training_folder import resumable_files
 from mmplugins.utils import WriteError
 
 console = Console(soft_wrap=True, markup=False, highlight=False)
@@ -86,6 +88,10 @@ def main() -> None:
         settings.use_compiler(cfg, args.memory_budget)
     if args.auto_scale_lr:
         settings.use_auto_scale_lr(cfg)
+    if restarted():  # go on, from here if it came so far, and move nothing aside again
+        args.overwrite, args.no_check = False, True
+        if args.resume in (None, "auto") or resumable_files(cfg.work_dir):
+            args.resume = "auto"
     if args.resume:
         settings.use_resume(cfg, args.resume)
 
@@ -122,3 +128,6 @@ if __name__ == "__main__":
         main()
     except (CheckpointError, DataError, DivergedError, SettingError, WriteError) as error:
         raise SystemExit(f"error: {error}") from None
+    except BrokenPipeError:  # as by `| head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise SystemExit(141) from None

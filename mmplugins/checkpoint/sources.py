@@ -2,12 +2,13 @@
 
 =========================  =========================================================================
 ``path/to/file.pth``       a local file, also safetensors
+``file:///path/to/it``     the same
 ``https://...``            an address
 ``metaformer://NAME``      published ImageNet weights of the families, see :mod:`.zoo`
 ``timm://NAME[.TAG]``      timm's weights on the Hugging Face hub; the default tag without one
 =========================  =========================================================================
 
-All four serve wherever OpenMMLab takes a checkpoint (``init_cfg``, ``load_from``, ``--resume``,
+All of them serve wherever OpenMMLab takes a checkpoint (``init_cfg``, ``load_from``, ``--resume``,
 the tools), because they are registered with mmengine's ``CheckpointLoader``; so are local files and
 addresses, which are thereby read by :func:`read_checkpoint`.
 
@@ -25,6 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import torch
 from mmengine.runner.checkpoint import CheckpointLoader
@@ -34,11 +36,13 @@ from mmplugins.backbones.key_layouts import WHOLE_MODEL
 from .download import DownloadError, download
 from .payload import find_weights
 from .reading import CheckpointError, read_checkpoint
-from .zoo import Source, find_published, from_url
+from .zoo import Source, by_last_part, find_published, from_url
 
 FOLDERS_VARIABLE = "MMPLUGINS_WEIGHTS"
 _HUB = re.compile(r"https://huggingface\.co/(?P<repo>[^/]+/[^/]+)/resolve/[^/]+/(?P<file>.+)")
-_SCHEME = re.compile(r"[\w.+-]+:(\w+:)?//")
+_SCHEME = re.compile(r"([a-z][\w.+-]*):(\w+:)?//", re.IGNORECASE)
+OURS = ("file", "http", "https", "metaformer", "timm")
+"""Schemes that are read here; mmengine and its plugins have others."""
 
 
 def load_source(
@@ -52,8 +56,7 @@ def load_source(
         map_location: As in :func:`read_checkpoint`. Defaults to ``'cpu'``.
     """
     name = str(source)
-    ours = ("timm://", "metaformer://", "http://", "https://")
-    if _SCHEME.match(name) and not name.startswith(ours):
+    if not is_resolvable(name) and _is_of_mmengine(name):
         return CheckpointLoader.load_checkpoint(name, map_location, logger="silent")
     return read_checkpoint(resolve(source), allow_unsafe, map_location)
 
@@ -70,6 +73,18 @@ def resolve(source: str | Path) -> Path:
             hosts were tried and how to place the file by hand.
     """
     name = str(source)
+    if not is_resolvable(name):
+        remedy = (
+            "it cannot be brought here as a file" if _is_of_mmengine(name) else "unknown scheme"
+        )
+        raise CheckpointError(
+            f"{name[:200]!r}: {remedy}; expected a path, or an address that begins with "
+            f"{', '.join(f'{scheme}://' for scheme in OURS)}"
+        )
+    if scheme := _SCHEME.match(name):
+        name = scheme[1].lower() + name[len(scheme[1]) :]
+    if name.startswith("file://"):
+        return Path(url2pathname(urlsplit(name).path))
     if name.startswith("metaformer://"):
         return fetch(name, find_published(name.removeprefix("metaformer://")).sources)
     if name.startswith("timm://"):
@@ -77,6 +92,17 @@ def resolve(source: str | Path) -> Path:
     if name.startswith(("http://", "https://")):
         return fetch(name, (from_url(name),))
     return Path(source).expanduser()
+
+
+def is_resolvable(source: str | Path) -> bool:
+    """Whether :func:`resolve` knows the scheme of a source; a path has none."""
+    scheme = _SCHEME.match(str(source))
+    return scheme is None or (scheme[1].lower() in OURS and not scheme[2])
+
+
+def _is_of_mmengine(name: str) -> bool:
+    """Whether mmengine, or a plugin of it, has a loader for a scheme that is not ours."""
+    return any(prefix and re.match(prefix, name) for prefix in CheckpointLoader._schemes)
 
 
 def timm_sources(name: str) -> tuple[Source, ...]:
@@ -110,7 +136,7 @@ def timm_sources(name: str) -> tuple[Source, ...]:
             kept = f"timm_{full}{Path(file).suffix}"
             sources.append(Source(f"https://huggingface.co/{repo}/resolve/main/{file}", kept))
     if config.url:
-        sources.append(from_url(config.url))
+        sources.append(by_last_part(config.url))
     return tuple(sources)
 
 

@@ -12,6 +12,7 @@ layouts of different code bases, which are told apart when they are read.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -151,6 +152,20 @@ def licence_of(source: str, layout: KeyLayout | None) -> str:
 
 
 def from_url(url: str) -> Source:
+    """The source of any address, kept under a name that no other address has.
+
+    That is the last part of the address if it ends in the file's hash, or if the address is a
+    published one; else with digits of the address before it.
+    """
+    plain = by_last_part(url)
+    known = {source.url for row in published().values() for source in row.sources}
+    if plain.sha256 or url in known:
+        return plain
+    digits = hashlib.sha256(url.encode()).hexdigest()[:12]
+    return Source(url, f"{digits}_{plain.file[-100:]}")
+
+
+def by_last_part(url: str) -> Source:
     """A source with the file name of an address, and its hash if the host's file names tell it."""
     file = re.sub(r"[?#].*", "", url).rstrip("/").rpartition("/")[2]
     digits = re.search(r"-([0-9a-f]{8,64})\.\w+$", file)
@@ -167,18 +182,18 @@ def _timm(model: str, tag: str) -> Source:
 
 def _openmmlab(path: str) -> tuple[Source, Source]:
     """A file on OpenMMLab's host and on that of the maintained fork."""
-    return from_url(OPENMMLAB + path), from_url(ONEDL + path)
+    return by_last_part(OPENMMLAB + path), by_last_part(ONEDL + path)
 
 
 def _poolformer() -> Iterator[PublishedWeights]:
     for arch, digits in POOLFORMER_HASHES.items():
         name = f"poolformer_{arch}"
         path = f"v0/poolformer/poolformer-{arch}_3rdparty_32xb128_in1k_20220414-{digits}.pth"
-        sources = (from_url(f"{SAIL_GITHUB}{name}.pth.tar"), _timm(name, "sail_in1k"))
+        sources = (by_last_part(f"{SAIL_GITHUB}{name}.pth.tar"), _timm(name, "sail_in1k"))
         yield PublishedWeights(name, name, f"{IN1K}, 224", (*sources, *_openmmlab(path)))
     for arch, file in HYBRID_FILES.items():
         name = f"poolformer_{arch}"
-        sources = (from_url(f"{SAIL_GITHUB}{file}.pth.tar"),)
+        sources = (by_last_part(f"{SAIL_GITHUB}{file}.pth.tar"),)
         yield PublishedWeights(name, name, f"{IN1K}, 224", sources)
 
 
@@ -190,7 +205,7 @@ def _baselines() -> Iterator[PublishedWeights]:
             for suffix, (data, pixels, tag) in BASELINE_SUFFIXES.items():
                 if basic and suffix:
                     continue
-                sources = [from_url(f"{SAIL_HUB}{family}/{backbone}{suffix}.pth")]
+                sources = [by_last_part(f"{SAIL_HUB}{family}/{backbone}{suffix}.pth")]
                 if family not in ("identityformer", "randformer"):
                     sources.append(_timm(backbone, tag))
                 yield PublishedWeights(
@@ -213,7 +228,7 @@ def _riformer() -> Iterator[PublishedWeights]:
 def _smlpnet() -> Iterator[PublishedWeights]:
     for arch in ("s", "b"):
         name = f"smlpnet_{arch}"
-        source = from_url(f"{SPACH_GITHUB}smlp_{arch}.pth")
+        source = by_last_part(f"{SPACH_GITHUB}smlp_{arch}.pth")
         yield PublishedWeights(name, name, f"{IN1K}, 224", (source,), "MIT")
 
 
@@ -232,7 +247,7 @@ def _convnext() -> Iterator[PublishedWeights]:
             rows.insert(0, ("", IN1K, 224, "1k_224", None))
             rows.insert(1, ("_ema", f"{IN1K}, averaged", 224, "1k_224_ema", "fb_in1k"))
         for suffix, data, pixels, file, tag in rows:
-            sources = [from_url(f"{META}{backbone}_{file}.pth")]
+            sources = [by_last_part(f"{META}{backbone}_{file}.pth")]
             if tag:
                 sources.append(_timm(backbone, tag))
             trained = f"{data}, {pixels}"

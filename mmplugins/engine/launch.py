@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.dist import init_dist, is_distributed
+from mmengine.dist import init_dist, is_distributed, is_main_process
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, RUNNERS
 from mmengine.runner import Runner
@@ -26,6 +26,7 @@ from .resume.divergence import FiniteLossHook
 from .resume.interruption import raise_if_interrupted, signals_interrupt, start_worker
 from .resume.occupation import end_with_launcher, only_training_in
 from .resume.whole_checkpoints import once
+from .work_dir import number_run
 
 _LAUNCHERS = {
     "pytorch": ("RANK", "WORLD_SIZE"),
@@ -38,6 +39,9 @@ _OWN_TALK = ('"FileClient" will be deprecated', "The prefix is not set in metric
 
 _DRAW_IS_OFF = "The draw is False"
 """mmseg's hook warns so wherever it is not asked to draw."""
+
+_RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
+"""Where torchrun and Slurm count how often they have started a training."""
 
 _MISFITS = (
     ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError,
@@ -123,6 +127,12 @@ def launched(launcher: str) -> tuple[int, int]:
     return tuple(int(os.environ.get(name, k)) for k, name in enumerate(names)) if names else (0, 1)
 
 
+def restarted() -> bool:
+    """Whether a launcher started this process anew, after a failure or, on a cluster, elsewhere."""
+    counts = (os.environ.get(name, "") for name in _RESTARTS)
+    return any(count.isdigit() and int(count) for count in counts)
+
+
 def build_runner(cfg: Config) -> Runner:
     """The runner of a config: its own ``runner_type``, else :class:`ConsoleRunner`."""
     start_processes(cfg)
@@ -159,6 +169,8 @@ def train(cfg: Config) -> Runner:
         runner = build_runner(cfg)
         if "finite_loss" not in (cfg.get("default_hooks") or {}):
             runner.register_hook(FiniteLossHook())
+        if is_main_process():
+            number_run(runner.log_dir)
         try:
             with signals_interrupt():
                 runner.train()

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mmplugins.utils import write_whole
+from mmplugins.visualization.training_curves import RUN, run_number
+
 from .config.settings import SettingError
 from .resume.occupation import refuse_in_use
 from .resume.training_folder import POINTER, resumable_files
@@ -89,3 +92,11 @@ def move_aside(work_dir: str | os.PathLike) -> Path | None:
         aside = work_dir.with_name(f"{stem}-{count}")
     work_dir.rename(aside)
     return aside
+
+
+def number_run(log_dir: str | os.PathLike) -> None:
+    """Number the folder of a run's logs within its work dir; clocks do not tell their order."""
+    folder = Path(log_dir)
+    if folder.is_dir() and not (folder / RUN).exists():
+        before = [run_number(other) for other in folder.parent.iterdir() if other.is_dir()]
+        write_whole(folder / RUN, str(1 + max(before, default=0)))

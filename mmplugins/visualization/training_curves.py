@@ -14,6 +14,9 @@ from matplotlib.figure import Figure
 
 from .figures import save_figure
 
+RUN = ".run"
+"""File in the log folder of a run with its number in the work dir."""
+
 _HEADLINE = re.compile(r"(bbox|segm)_mAP(_50)?$|mIoU$")
 
 
@@ -31,16 +34,19 @@ class Curves:
 
 
 def read_curves(work_dir: str | os.PathLike) -> Curves:
-    """Read all runs of a work dir, the first and those that resumed it, in the order of time.
+    """Read all runs of a work dir, the first and those that resumed it, in the order of steps.
+
+    Names of folders are times, which a clock that is set back turns round. A run that begins at a
+    later step went on from the one before.
 
     Raises:
         FileNotFoundError: If there is no ``*/vis_data/scalars.json`` with a training in it.
         ValueError: If such a file holds something else.
     """
     curves = Curves()
-    for path in sorted(Path(work_dir).glob("*/vis_data/scalars.json")):
+    for _, records in _runs(Path(work_dir)):
         iteration = 0
-        for record in _records(path):
+        for record in records:
             if "loss" in record:
                 iteration = int(record["iter"])
                 _append(curves.loss, iteration, record["loss"])
@@ -56,6 +62,26 @@ def read_curves(work_dir: str | os.PathLike) -> Curves:
             "LocalVisBackend of the config's visualizer writes"
         )
     return curves
+
+
+def _runs(work_dir: Path) -> list[tuple[Path, list[dict[str, Any]]]]:
+    """Logs of the runs, by number (see :data:`RUN`), else by their first step, then by name."""
+    runs = [(path, list(_records(path))) for path in work_dir.glob("*/vis_data/scalars.json")]
+
+    def order(run: tuple[Path, list[dict[str, Any]]]) -> tuple[int, int, str]:
+        path, records = run
+        first = next((int(one["iter"]) for one in records if "loss" in one), 0)
+        return run_number(path.parents[1]), first, str(path)
+
+    return sorted(runs, key=order)
+
+
+def run_number(folder: Path) -> int:
+    """Which run of its work dir a log folder is of, from 1; 0 if it does not say."""
+    try:
+        return int((folder / RUN).read_text()[:20])
+    except (OSError, ValueError):
+        return 0
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:

@@ -22,8 +22,9 @@ def _destroy_process_group() -> None:
 
 @patch("mmengine.dist.utils", needed=lambda module: True)
 def processes_on_cpu(module: ModuleType) -> None:
-    """Three faults of ``--launcher pytorch`` (slurm, mpi) on a machine without a GPU.
+    """Four faults of ``--launcher pytorch`` (slurm, mpi) on a machine without a GPU.
 
+    ``integer modulo by zero``: that of slurm divides tasks among GPUs.
     ``Found no NVIDIA driver``: the launchers call ``torch.cuda.set_device`` unasked.
     The default backend, nccl, has no CPU side: gloo takes its place, with a warning.
     ``terminate called without an active exception`` at exit, now and then: gloo's threads
@@ -34,9 +35,10 @@ def processes_on_cpu(module: ModuleType) -> None:
     @functools.wraps(original)
     def init_dist(launcher, backend="nccl", *args, **kwargs):
         torch = module.torch
-        no_gpu = contextlib.nullcontext()
+        no_gpu = contextlib.ExitStack()
         if not torch.cuda.is_available():
-            no_gpu = replaced(torch.cuda, "set_device", lambda device: None)
+            no_gpu.enter_context(replaced(torch.cuda, "set_device", lambda device: None))
+            no_gpu.enter_context(replaced(torch.cuda, "device_count", lambda: 1))
             if backend == "nccl":
                 warnings.warn("No CUDA device: the backend is gloo instead of nccl.", stacklevel=2)
                 backend = "gloo"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmengine.hooks import EarlyStoppingHook, Hook
+from mmengine.hooks import EarlyStoppingHook, EMAHook, Hook
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
@@ -98,6 +98,15 @@ def _reasons(runner: Runner, checkpoint: dict[str, Any]) -> list[str]:
                 f"it holds no state of the {what}, which start afresh (the checkpoints named "
                 "epoch_N.pth and iter_N.pth hold it)"
             )
+    averaged = any(isinstance(hook, EMAHook) for hook in runner.hooks)
+    if averaged and "ema_state_dict" not in checkpoint:
+        reasons.append("it holds no averaged weights, which start afresh from the model's own")
+    states = checkpoint.get("param_schedulers")
+    if isinstance(states, list) and len(states) != len(runner.param_schedulers or []):
+        reasons.append(
+            f"it holds the states of {len(states)} schedulers, this training has "
+            f"{len(runner.param_schedulers or [])}"
+        )
     if kept is None:
         reasons.append(
             "it was written without ExactResumeHook, whose random numbers differ from those it was "

@@ -17,6 +17,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
 
 from mmplugins.checkpoint import CheckpointError, read_checkpoint, resolve
+from mmplugins.checkpoint.sources import is_resolvable
 from mmplugins.checkpoint.training_schema import check_training
 from mmplugins.utils import PARTIAL, WriteError, write_whole, written_aside
 
@@ -92,7 +93,7 @@ class WholeCheckpointHook(CheckpointHook):
                 )
                 runner._resume = False  # mmengine would follow the path in last_checkpoint
             runner._load_from = None if chosen is None else str(chosen)
-        elif not Path(str(runner._load_from)).is_dir():  # of DeepSpeed
+        elif is_resolvable(runner._load_from) and not Path(runner._load_from).is_dir():
             once(lambda: check_resumable(resolve(runner._load_from)))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
