@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.checkpoint import CheckpointError
+from mmplugins.deployment.errors import ExportError
 from mmplugins.engine import SettingError
 from mmplugins.engine.config.arguments import OptionsAction
 from mmplugins.inference import InputError, find_inputs, load_model, stream
@@ -121,5 +122,5 @@ def bar() -> Progress:
 if __name__ == "__main__":
     try:
         main()
-    except (CheckpointError, InputError, SettingError, WriteError) as error:
+    except (CheckpointError, ExportError, InputError, SettingError, WriteError) as error:
         raise SystemExit(f"error: {error}") from None

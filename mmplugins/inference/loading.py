@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """From a file to a model that predicts: config and checkpoint, one of them, folder, exported."""
+=======
+"""From a file to a model that predicts: config and checkpoint, checkpoint, folder, exported."""
+>>>>>>> 394f29b (tools/export.py: whole detectors and segmentors to ONNX, OpenVINO and torch.export, verified at export)
 
 from __future__ import annotations
 
@@ -57,6 +61,7 @@ def load_model(
         InputError: If a file does not exist or is of another kind.
         SettingError: If the config cannot be used.
         CheckpointError: If the weights cannot be read, do not fit, or their config is not plain.
+        ExportError: If an exported file is somebody else's, or its runtime is not installed.
     """
     path = os.path.expanduser(os.fspath(model))
     where = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
@@ -77,6 +82,8 @@ def load_model(
         content, cfg = read_folder(path, trust)
         name = path
     elif Path(path).suffix in EXPORTED:
+        if not os.path.isfile(path):
+            raise InputError(f"{path} does not exist (looked for {os.path.abspath(path)})")
         from .exported import load_exported_model
 
         return load_exported_model(path, device=device, trust=trust, **runtime)

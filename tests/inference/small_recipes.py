@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """Detectors and segmentors of a thin PoolFormer, with their config in the checkpoint."""
+=======
+"""Detectors and segmentors of a thin PoolFormer, with configs, as checkpoints hold them."""
+>>>>>>> 394f29b (tools/export.py: whole detectors and segmentors to ONNX, OpenVINO and torch.export, verified at export)
 
 from __future__ import annotations
 
@@ -79,7 +83,53 @@ model = dict(
 )
 """
 
+_CASCADE = f"""
+model = dict(
+    backbone={_BACKBONE}),
+    neck=dict(in_channels=[8, 16, 24, 32], out_channels=16),
+    rpn_head=dict(in_channels=16, feat_channels=16),
+    test_cfg=dict(rpn=dict(nms_pre=100, max_per_img=60), rcnn=dict(score_thr=0.2)),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=16),
+        bbox_head=[
+            dict(type='Shared2FCBBoxHead', in_channels=16, fc_out_channels=32, roi_feat_size=7,
+                 num_classes=3, reg_class_agnostic=True, bbox_coder=dict(
+                     type='DeltaXYWHBBoxCoder', target_means=[0.0] * 4, target_stds=stds))
+            for stds in ([0.1, 0.1, 0.2, 0.2], [0.05, 0.05, 0.1, 0.1], [0.03, 0.03, 0.07, 0.07])],
+        mask_roi_extractor=dict(out_channels=16),
+        mask_head=dict(num_convs=1, in_channels=16, conv_out_channels=16, num_classes=3)))
+"""
+
+_FCOS = f"""
+model = dict(
+    type='FCOS',
+    data_preprocessor=dict(type='DetDataPreprocessor', mean=[100.0] * 3, std=[50.0] * 3,
+                           pad_size_divisor=32),
+    backbone={_BACKBONE}, out_indices=(1, 2, 3)),
+    neck=dict(type='FPN', in_channels=[16, 24, 32], out_channels=16, num_outs=5,
+              add_extra_convs='on_output', relu_before_extra_convs=True),
+    bbox_head=dict(type='FCOSHead', num_classes=3, in_channels=16, feat_channels=16,
+                   stacked_convs=1, norm_cfg=dict(type='GN', num_groups=4)),
+    test_cfg=dict(nms_pre=200, min_bbox_size=0, score_thr=0.05, max_per_img=100,
+                  nms=dict(type='nms', iou_threshold=0.5)),
+)
+"""
+
+_UPERNET = f"""
+model = dict(
+    data_preprocessor=dict(size=(64, 64)),
+    backbone={_BACKBONE}),
+    decode_head=dict(in_channels=[8, 16, 24, 32], channels=8, num_classes=3,
+                     norm_cfg=dict(type='BN')),
+    auxiliary_head=dict(in_channels=24, channels=8, num_classes=3, norm_cfg=dict(type='BN')),
+    test_cfg=dict(mode='slide', crop_size=(48, 48), stride=(32, 32)),
+)
+"""
+
 _RECIPES = {
+    "cascade_mask_rcnn": ("cascade_mask_rcnn", _DETECTION + _CASCADE),
+    "fcos": ("../default_runtime", _DETECTION + _FCOS),
+    "upernet": ("upernet", _SEGMENTATION + _UPERNET),
     "retinanet": ("retinanet", _DETECTION + _RETINANET),
     "mask_rcnn": ("mask_rcnn", _DETECTION + _MASK_RCNN),
     "semantic_fpn": ("semantic_fpn", _SEGMENTATION + _SEMANTIC_FPN),
@@ -100,6 +150,8 @@ def checkpoint_of(config: Path, name: str = "model.pth", seed: int = 0) -> Path:
     torch.manual_seed(seed)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = MODELS.build(cfg.model)
+        if hasattr(model, "decode_head"):  # of fresh ones all pixels have one class
+            torch.nn.init.normal_(model.decode_head.conv_seg.weight)
     meta = dict(cfg=cfg.pretty_text, dataset_meta=dict(classes=CLASSES, palette=PALETTE))
     path = config.with_name(name)
     torch.save(dict(state_dict=model.state_dict(), meta=meta), path)

@@ -1,0 +1,161 @@
+"""Whether an exported file finds what the model finds: object by object, pixel by pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from .errors import ExportError
+
+
+@dataclass(frozen=True)
+class Differences:
+    """The largest differences between what two forms of a model put out.
+
+    Attributes:
+        objects: How many were compared; pixels for maps.
+        unmatched: Objects that only one of them has, whose score is not at its border.
+        boxes: In pixels of the network's input.
+        scores: Of scores in 0..1.
+        labels: Objects of another class; of maps, the share of pixels of another class.
+        masks: Of masks in 0..1.
+        logits: Relative to the largest logit.
+    """
+
+    objects: int = 0
+    unmatched: int = 0
+    boxes: float = 0.0
+    scores: float = 0.0
+    labels: float = 0.0
+    masks: float = 0.0
+    logits: float = 0.0
+
+    def __or__(self, other: Differences) -> Differences:
+        """The larger of each, counts added."""
+        summed = ("objects", "unmatched")
+        values = {
+            f.name: (sum if f.name in summed else max)(
+                (getattr(self, f.name), getattr(other, f.name))
+            )
+            for f in fields(self)
+        }
+        return Differences(**values)
+
+    def __str__(self) -> str:
+        """Only what there is to say."""
+        shown = [f"{self.objects} compared", f"{self.unmatched} unmatched"]
+        names = ("logits", "labels") if self.logits else ("boxes", "scores", "labels", "masks")
+        shown += [f"{name} {getattr(self, name):.2g}" for name in names]
+        return ", ".join(shown)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How large the differences may be. The defaults are for float32.
+
+    Attributes:
+        boxes: Pixels.
+        scores: In 0..1; objects this near the score of the last one may be missing.
+        masks: In 0..1.
+        logits: Relative to the largest.
+        labels: Share of pixels of a map whose class may differ, where two are equally likely.
+    """
+
+    boxes: float = 0.05
+    scores: float = 1e-3
+    masks: float = 5e-3
+    logits: float = 1e-3
+    labels: float = 1e-3
+
+    def check(self, found: Differences, what: str) -> None:
+        """Raise :class:`ExportError` if a difference is larger."""
+        wrong = [
+            f"{f.name} differ by {getattr(found, f.name):.3g} (bound {getattr(self, f.name):.3g})"
+            for f in fields(self)
+            if not getattr(found, f.name) <= getattr(self, f.name)
+        ]
+        if found.unmatched:
+            wrong.append(f"{found.unmatched} of {found.objects} objects have no partner")
+        if not found.objects:
+            wrong.append("nothing was found, so nothing was compared: give --pictures with objects")
+        if wrong:
+            raise ExportError(f"{what} does not compute what the model does: {'; '.join(wrong)}")
+
+
+def compare(
+    found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], margin: float = 1e-3
+) -> Differences:
+    """Compare what two forms of a model put out for the same pictures.
+
+    Objects are matched one to one within a picture, the nearest pair first, so that their order
+    does not matter. One without a partner is passed over where its score is within
+    ``margin`` of the lowest of its picture, where the last place was a matter of rounding.
+    """
+    if "logits" in expected:
+        theirs, ours = found["logits"], expected["logits"]
+        scale = max(float(np.abs(ours).max()), 1e-12)
+        other = float((found["labels"] != expected["labels"]).mean())
+        largest = float(np.abs(theirs - ours).max()) / scale
+        return Differences(ours[:, 0].size, labels=other, logits=_number(largest))
+    total = Differences()
+    for image in np.unique(np.concatenate([found["image"], expected["image"]])):
+        total |= _objects(_of(found, image), _of(expected, image), margin)
+    return total
+
+
+def _of(outputs: Mapping[str, np.ndarray], image: int) -> dict[str, np.ndarray]:
+    keep = outputs["image"] == image
+    return {name: values[keep] for name, values in outputs.items() if name != "image"}
+
+
+def _objects(
+    found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], margin: float
+) -> Differences:
+    a, b = found["boxes"].astype(np.float64), expected["boxes"].astype(np.float64)
+    pairs: list[tuple[int, int]] = []
+    if len(a) and len(b):
+        cost = np.abs(a[:, None] - b[None]).max(2)
+        cost = cost + 1e3 * (found["labels"][:, None] != expected["labels"][None])
+        cost = cost + np.abs(found["scores"][:, None] - expected["scores"][None])
+        pairs = _nearest(cost, 10.0)
+    scores = np.concatenate([found["scores"], expected["scores"]])
+    lowest = float(np.nanmin(scores)) if np.isfinite(scores).any() else 0.0
+    alone = 0
+    for side, taken in ((found, {i for i, _ in pairs}), (expected, {j for _, j in pairs})):
+        rest = [float(s) for k, s in enumerate(side["scores"]) if k not in taken]
+        alone += sum(not score <= lowest + margin for score in rest)
+    if not pairs:
+        return Differences(0, alone)
+    i, j = (np.array(index) for index in zip(*pairs, strict=True))
+    masks = 0.0
+    if "masks" in expected:
+        masks = float(np.abs(found["masks"][i] - expected["masks"][j]).max())
+    return Differences(
+        len(pairs),
+        alone,
+        _number(float(np.abs(a[i] - b[j]).max())),
+        _number(float(np.abs(found["scores"][i] - expected["scores"][j]).max())),
+        float((found["labels"][i] != expected["labels"][j]).sum()),
+        _number(masks),
+    )
+
+
+def _nearest(cost: np.ndarray, far: float) -> list[tuple[int, int]]:
+    """Pairs of rows and columns, each used once, the nearest first, none at ``far`` or beyond."""
+    pairs: list[tuple[int, int]] = []
+    rows, columns = set(range(cost.shape[0])), set(range(cost.shape[1]))
+    for i, j in zip(*np.unravel_index(np.argsort(cost, axis=None), cost.shape), strict=True):
+        if cost[i, j] >= far:
+            break
+        if i in rows and j in columns:
+            rows.remove(i)
+            columns.remove(j)
+            pairs.append((int(i), int(j)))
+    return pairs
+
+
+def _number(value: float) -> float:
+    """NaN is no small difference."""
+    return float("inf") if np.isnan(value) else value

@@ -1,0 +1,121 @@
+"""Exported files as models: the same test pipeline before, the same sizes after."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+
+from mmplugins.deployment.runtime import Exported, load_exported
+
+from .loading import safe_config, trusted_config
+from .model import LoadedModel, Packed, compact
+from .results import Prediction, encode
+
+
+def load_exported_model(
+    path: str | os.PathLike, *, device: str | None = None, trust: bool = False, **runtime: Any
+) -> LoadedModel:
+    """Load a file of ``tools/export.py``, see :func:`mmplugins.load_model`."""
+    exported = load_exported(os.fspath(path), device=device, **runtime)
+    known = exported.description
+    read = trusted_config if trust else safe_config
+    cfg = read(known["config"], os.fspath(path))
+    return LoadedModel(
+        os.fspath(path),
+        cfg,
+        known["task"],
+        tuple(map(str, known["classes"])),
+        tuple(tuple(int(v) for v in colour) for colour in known.get("palette") or ()),
+        ExportedRuntime(exported, cfg),
+    )
+
+
+class ExportedRuntime:
+    """Runs an exported file on pictures after the test pipeline.
+
+    Args:
+        exported: The file.
+        cfg: Its config, for what comes after the graph.
+    """
+
+    def __init__(self, exported: Exported, cfg: Config):
+        self.exported = exported
+        test = (cfg.model.get("test_cfg") or {}).get("rcnn") or {}
+        self.threshold = float(test.get("mask_thr_binary", 0.5))
+        test = cfg.model.get("test_cfg") or {}
+        slides = test.get("mode") == "slide"
+        self.window = (tuple(test["crop_size"]), tuple(test["stride"])) if slides else None
+        self.align_corners = bool((cfg.model.get("decode_head") or {}).get("align_corners", False))
+
+    def __call__(self, batch: Sequence[Packed]) -> list[Prediction]:
+        """Predict on pictures of one size."""
+        images = images_of(batch)
+        found = self._sliding(images) if self.window else self.exported(images)
+        finish = self._map if "logits" in found else self._objects
+        return [finish(found, k, one["data_samples"]) for k, one in enumerate(batch)]
+
+    def _sliding(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Mean logits of overlapping windows, as mmseg's ``mode='slide'`` has them."""
+        (height, width), (down, across) = self.window
+        total = count = None
+        for y in _starts(images.shape[2], height, down):
+            for x in _starts(images.shape[3], width, across):
+                part = self.exported(images[:, :, y : y + height, x : x + width])["logits"]
+                if total is None:
+                    total = np.zeros((*part.shape[:2], *images.shape[2:]), np.float32)
+                    count = np.zeros(images.shape[2:], np.float32)
+                total[:, :, y : y + height, x : x + width] += part
+                count[y : y + height, x : x + width] += 1
+        return dict(logits=total / count)
+
+    def _map(self, found: dict[str, np.ndarray], number: int, sample: Any) -> Prediction:
+        size = tuple(sample.ori_shape[:2])
+        logits = torch.from_numpy(found["logits"][number : number + 1])
+        logits = F.interpolate(logits, size, mode="bilinear", align_corners=self.align_corners)
+        return Prediction("", size, label_map=compact(logits[0].argmax(0).numpy()))
+
+    def _objects(self, found: dict[str, np.ndarray], number: int, sample: Any) -> Prediction:
+        size = tuple(sample.ori_shape[:2])
+        mine = found["image"] == number
+        scale = np.tile(np.asarray(sample.get("scale_factor", (1, 1)), np.float32)[:2], 2)
+        boxes = (found["boxes"][mine] / scale).astype(np.float32)
+        masks = None
+        if "masks" in found:
+            masks = self._pasted(found["masks"][mine], boxes, size)
+        return Prediction(
+            "",
+            size,
+            boxes,
+            found["scores"][mine].astype(np.float32),
+            found["labels"][mine].astype(np.int64),
+            masks,
+        )
+
+    def _pasted(self, masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> list[dict]:
+        """Masks over boxes as masks of the picture, one after the other, as mmdet pastes them."""
+        from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
+
+        rles = []
+        for mask, box in zip(torch.from_numpy(masks), torch.from_numpy(boxes), strict=True):
+            part, place = _do_paste_mask(mask[None, None], box[None], *size, skip_empty=True)
+            whole = np.zeros((1, *size), bool)
+            whole[(slice(0, 1), *place)] = (part >= self.threshold).numpy()
+            rles += encode(whole)
+        return rles
+
+
+def _starts(length: int, window: int, stride: int) -> list[int]:
+    """Where windows begin along one side; the last one ends with the picture."""
+    count = max(length - window + stride - 1, 0) // stride + 1
+    return [max(min(k * stride + window, length) - window, 0) for k in range(count)]
+
+
+def images_of(batch: Sequence[Packed]) -> np.ndarray:
+    """Pictures after the test pipeline as ``float32[N, 3, H, W]``."""
+    return torch.stack([one["inputs"] for one in batch]).float().numpy()

@@ -1,0 +1,157 @@
+"""Export with proof: the file gets its name when it finds what the model finds."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from mmplugins.deployment import reparameterize
+from mmplugins.deployment.errors import ExportError
+from mmplugins.deployment.exporting import FORMATS, describe, export_model
+from mmplugins.deployment.graphs import OUTPUTS, graph_of
+from mmplugins.deployment.runtime import load_exported
+from mmplugins.deployment.verification import Bounds, Differences, compare
+from mmplugins.utils import written_aside
+
+from .exported import images_of
+from .inputs import InputError, find_inputs
+from .model import LoadedModel, TorchRuntime
+
+SHRUNK = 0.7
+"""Factor of the second size at which a file is verified."""
+
+
+def export_verified(
+    model: LoadedModel,
+    path: str | os.PathLike,
+    format: str = "onnx",
+    *,
+    pictures: Sequence[str] = (),
+    bounds: Bounds | None = None,
+    overwrite: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Differences:
+    """Export a model, and compare the file with it before it gets its name.
+
+    The model is re-parameterised for the file; what it is compared with is the model as it was. The
+    pictures run at the size of the test pipeline and smaller, alone and as a batch.
+
+    Args:
+        model: From :func:`load_model`, on the CPU.
+        path: The file.
+        format: ``'onnx'``, ``'openvino'`` or ``'torch-export'``.
+        pictures: Files to compare on; those of the config's test data by default.
+        bounds: How large the differences may be.
+        overwrite: Whether an existing file may be replaced.
+        tell: Takes lines on what is done and found.
+
+    Returns:
+        The largest differences.
+
+    Raises:
+        ExportError: If the model cannot be exported, or the file does not compute the same; then
+            there is no file.
+        InputError: If there are no pictures, or the file exists.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists: give another --out, or --overwrite")
+    if not isinstance(model.runtime, TorchRuntime):
+        raise ExportError(f"{model.name} is exported already: expected a config and checkpoint")
+    batches = _batches(model, pictures or pictures_of(model))
+    trained = model.runtime.model
+    folded = reparameterize(copy.deepcopy(trained).eval())
+    description = describe(
+        model.config.pretty_text,
+        model.task,
+        model.classes,
+        model.palette,
+        trained.data_preprocessor,
+    )
+    aside = path.with_name(f".{path.stem}.unverified{FORMATS.get(format, path.suffix)}")
+    bounds = bounds or Bounds()
+    try:
+        tell(f"Tracing and writing {format}; this takes minutes for large models")
+        export_model(folded, aside, description, format)
+        found = verify(model, aside, batches, bounds, tell)
+        _name(aside, path)
+    finally:
+        for left in (aside, aside.with_suffix(".bin")):
+            left.unlink(missing_ok=True)
+    return found
+
+
+def verify(
+    model: LoadedModel,
+    file: Path,
+    batches: Sequence[np.ndarray],
+    bounds: Bounds,
+    tell: Callable[[str], None],
+) -> Differences:
+    """Compare a file with a model on pictures ``float32[N, 3, H, W]``.
+
+    Raises:
+        ExportError: If they differ by more than the bounds.
+    """
+    graph = graph_of(copy.deepcopy(model.runtime.model))
+    exported = load_exported(file)
+    total = Differences()
+    for images in batches:
+        with torch.no_grad():
+            outputs = graph(torch.from_numpy(images))
+        names = OUTPUTS[graph.kind]
+        expected = {k: v.numpy() for k, v in zip(names, outputs, strict=True)}
+        found = compare(exported(images), expected, bounds.scores)
+        number, _, height, width = images.shape
+        tell(f"{number} of {width}x{height}: {found}")
+        total |= found
+    bounds.check(total, f"the {file.suffix} file")
+    return total
+
+
+def _batches(model: LoadedModel, names: Sequence[str]) -> list[np.ndarray]:
+    """Pictures at two sizes, and a batch of two of the second."""
+    batches = []
+    for source in find_inputs(list(names)):
+        images = images_of([model.prepare(model.read(source.name), source.name)])
+        batches.append(images)
+        size = [max(32, round(side * SHRUNK)) for side in images.shape[2:]]
+        small = F.interpolate(torch.from_numpy(images), size, mode="bilinear", antialias=True)
+        small = small.round().numpy()
+        batches.append(np.concatenate([small, small[..., ::-1]]))
+    return [np.ascontiguousarray(images) for images in batches]
+
+
+def pictures_of(model: LoadedModel, count: int = 4) -> list[str]:
+    """Some pictures of the config's test data, evenly spread.
+
+    Raises:
+        InputError: If their folder is not there.
+    """
+    dataset = model.config.get("test_dataloader", {}).get("dataset", {})
+    while isinstance(dataset.get("dataset"), dict):
+        dataset = dataset["dataset"]
+    prefix = dataset.get("data_prefix") or {}
+    folder = Path(dataset.get("data_root") or "", prefix.get("img") or prefix.get("img_path") or "")
+    try:
+        found = [source.name for source in find_inputs(folder) if not source.is_video]
+    except InputError as error:
+        raise InputError(
+            f"no pictures to verify the export on, {error}: give some with --pictures"
+        ) from error
+    return [found[k] for k in np.linspace(0, len(found) - 1, min(count, len(found))).astype(int)]
+
+
+def _name(aside: Path, path: Path) -> None:
+    """Give a verified file its name; of OpenVINO's pair, the weights first."""
+    weights = aside.with_suffix(".bin")
+    for source, target in ((weights, path.with_suffix(".bin")), (aside, path)):
+        if source.exists():
+            with written_aside(target) as place:
+                os.replace(source, place)
