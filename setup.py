@@ -137,17 +137,12 @@ setup(
         "tensorboard": ["tensorboard>=2.14"],
         # What torch.onnx.export asks for, and what runs its files.
         "export": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.1"],
-<<<<<<< HEAD
+        # tools/export.py --format openvino, and running its files.
+        "openvino": ["openvino>=2024.5"],
         "test": ["pytest>=8", "pytest-xdist>=3.5", "pytest-cov>=5", "setuptools>=70.1"],
         # `make docs`; the tested versions want Python 3.11.
         "docs": ["mkdocs-material>=9.7", "mkdocstrings[python]>=1.0"],
         "dev": ["ruff>=0.9", "pre-commit>=3.5", "mypy>=1.15", "types-PyYAML"],
-=======
-        # tools/export.py --format openvino, and running its files.
-        "openvino": ["openvino>=2024.5"],
-        "test": ["pytest>=8", "pytest-xdist>=3.5", "setuptools>=70.1"],
-        "dev": ["ruff>=0.9", "pre-commit>=3.5"],
->>>>>>> 394f29b (tools/export.py: whole detectors and segmentors to ONNX, OpenVINO and torch.export, verified at export)
     },
     cmdclass={"build_py": BuildPackage, "editable_wheel": EditableWheel},
 )

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """From a file to a model that predicts: config and checkpoint, one of them, folder, exported."""
-=======
-"""From a file to a model that predicts: config and checkpoint, checkpoint, folder, exported."""
->>>>>>> 394f29b (tools/export.py: whole detectors and segmentors to ONNX, OpenVINO and torch.export, verified at export)
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """Predictions as files: drawings, COCO results, label maps, JSON lines; each whole or absent.
-=======
-"""Predictions as files: drawings, COCO results, label maps, JSON lines. Each is whole or absent.
->>>>>>> 394f29b (tools/export.py: whole detectors and segmentors to ONNX, OpenVINO and torch.export, verified at export)
 
 ::
 

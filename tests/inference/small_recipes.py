@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """Detectors and segmentors of a thin PoolFormer, with their config in the checkpoint."""
-=======
-"""Detectors and segmentors of a thin PoolFormer, with configs, as checkpoints hold them."""
->>>>>>> 394f29b (tools/export.py: whole detectors and segmentors to ONNX, OpenVINO and torch.export, verified at export)
 
 from __future__ import annotations
 
