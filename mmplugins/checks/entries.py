@@ -12,16 +12,11 @@ from typing import Any
 
 from mmengine.runner import Runner
 
+from mmplugins.engine.config.settings import ENTRIES
 from mmplugins.utils import did_you_mean, type_name
 
 from .explain import shown, walk
 from .inspection import Inspection, listed
-
-KNOWN = {*inspect.signature(Runner.__init__).parameters} - {"self", "cfg"} | {
-    *("custom_imports", "tta_model", "tta_pipeline", "find_unused_parameters", "runner_type"),
-    *("compile", "model_wrapper_cfg", "sync_bn", "checkpoint"),
-}
-"""Entries that the runner and the tools read."""
 
 _OF_MMCV_1 = dict(
     runner="train_cfg",
@@ -72,8 +67,8 @@ def check_entries(inspection: Inspection) -> str:
     """Entries that the runner does not know, of another form, or without their others."""
     cfg = inspection.cfg
     for key in cfg:
-        near = difflib.get_close_matches(key, KNOWN, 1, 0.8)
-        if key in KNOWN or is_used(cfg, key):
+        near = difflib.get_close_matches(key, ENTRIES, 1, 0.8)
+        if key in ENTRIES or is_used(cfg, key):
             continue
         if key in _OF_MMCV_1 and not (key == "optimizer" and inspection.scope == "mmseg"):
             inspection.warn(
@@ -93,7 +88,7 @@ def check_entries(inspection: Inspection) -> str:
     _check_threes(inspection)
     if not inspection.broken & {"randomness", "env_cfg", "visualizer"}:
         _check_start(inspection)
-    return f"{sum(key in KNOWN for key in cfg)} entries for the runner"
+    return f"{sum(key in ENTRIES for key in cfg)} entries for the runner"
 
 
 def is_used(cfg: Mapping, key: str) -> bool:

@@ -105,6 +105,8 @@ class Inspection:
         except unsure:
             return None
         except Exception as error:  # constructors raise what they like
+            if self.processes > 1 and "process group has not been init" in str(error):
+                raise NotRun(f"{where} needs the other processes to be there") from error
             place, said = explain(error, value, where, self.scope, owner)
             self.fail(said, place)
             return None

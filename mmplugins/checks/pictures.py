@@ -113,8 +113,8 @@ def _check_colours(inspection: Inspection, where: str, model: Mapping, prep: Map
         )
         return
     source = pretrained(model.get("backbone"))
-    if not source or "caffe" in source:  # caffe's weights know BGR and other figures
-        return
+    if not source or source.startswith(("open-mmlab:", "openmmlab:")) or "caffe" in source:
+        return  # caffe's weights know BGR and other figures, as some of OpenMMLab's do
     wanted_mean, wanted_std = _known_colours(source)
     if mean is not None and len(mean) != len(wanted_mean):  # of other cameras
         return

@@ -5,14 +5,22 @@ The flags are those of mmdet's and mmseg's own tools, for configs of both.
 
 from __future__ import annotations
 
+import inspect
 import os
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmengine.runner import Runner
 
-from mmplugins.utils import type_name
+from mmplugins.utils import did_you_mean, type_name
+
+ENTRIES = {*inspect.signature(Runner.__init__).parameters} - {"self", "cfg"} | {
+    *("custom_imports", "tta_model", "tta_pipeline", "find_unused_parameters", "runner_type"),
+    *("compile", "model_wrapper_cfg", "sync_bn"),
+}
+"""Top-level entries of a config that the runner and the tools read."""
 
 OWN_HOOKS = dict(progress="ProgressHook", load_report="LoadReportHook", results="ResultsHook")
 """What the tools add to every config: names in ``default_hooks``, and types."""
@@ -50,8 +58,16 @@ def merge_options(cfg: Config, options: dict[str, Any] | None) -> None:
     """Merge ``--cfg-options``, dotted names to values, into a config.
 
     Raises:
-        SettingError: If they do not fit it.
+        SettingError: If they do not fit it, or begin with a name that is near a known one.
     """
+    for name in options or {}:
+        first = name.partition(".")[0]
+        near = did_you_mean(first, {*cfg, *ENTRIES})
+        if near and first not in cfg and first not in ENTRIES:
+            raise SettingError(
+                f"--cfg-options {name}: the config has no entry {first!r}, and nobody would read "
+                f"it.{near}"
+            )
     try:
         cfg.merge_from_dict(options or {})
     except (AttributeError, IndexError, KeyError, TypeError) as error:

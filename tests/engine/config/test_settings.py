@@ -206,3 +206,16 @@ class Part:
 )
 def test_type_names(part, name):
     assert settings.type_name(part) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["modle.backbone.arch", "optim_wraper", "train_dataloder.batch_size"]
+)
+def test_options_that_nobody_would_read(tmp_path, name):
+    path = tmp_path / "a.py"
+    path.write_text("model = dict(type='RetinaNet')\ntrain_dataloader = dict(batch_size=2)\n")
+    with pytest.raises(
+        SettingError, match=f"--cfg-options {name}: the config has no.*Did you mean"
+    ):
+        settings.load_config(path, {name: 1})
+    settings.load_config(path, {"optim_wrapper.type": "OptimWrapper", "model.type": "FCOS"})
