@@ -82,7 +82,7 @@ RULES = (
     Rule("loss_weight", within(0), "a positive weight", "^model"),
     Rule("alpha", within(-1, 4), "0 to 1, the weight of positives", r"loss_cls$"),
     Rule("gamma beta", FROM_0, "0 or more", r"\.loss_\w+$"),
-    Rule("dropout_ratio drop_path_rate drop_rate attn_drop_rate", within(0, 0.999999),
+    Rule("drop_path_rate drop_rate attn_drop_rate", within(0, 0.999999),
          "a probability, 0 up to 1", "^model"),
     Rule("momentum", within(0, 1), "0 to 1; 0.1 is torch's own", r"norm_cfg$"),
     Rule("eps", within(0, 0.1), "a small number such as 1e-5", r"norm_cfg$"),
@@ -102,6 +102,7 @@ RULES = (
     Rule("std", ABOVE, "numbers above 0; pictures are divided by them", "data_preprocessor$"),
     Rule("prob", SHARE, "a probability, 0 to 1", r"pipeline"),
     Rule("size", within(1), "height and width, such as (512, 512)", "data_preprocessor$", True),
+    Rule("dropout_ratio", within(-1, 0.999999), "a probability, 0 up to 1", "^model"),
     Rule("seed", lambda v: v == int(v) and 0 <= v < 2**32,
          "a whole number from 0 to 2**32 - 1, or None", "^randomness$", True),
 )  # fmt: skip

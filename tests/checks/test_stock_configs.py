@@ -37,20 +37,16 @@ KINDS = {
         "lvis/mask-rcnn_r50_fpn_sample1e-3_ms-1x_lvis-v1.py",
         "dsdl/voc0712.py",  # sampler=None
         "cityscapes/faster-rcnn_r50_fpn_1x_cityscapes.py",
-        "cornernet/cornernet_hourglass104_8xb6-210e-mstest_coco.py",
         "htc/htc_r50_fpn_1x_coco.py",
         "pvt/retinanet_pvtv2-b0_fpn_1x_coco.py",
         "yolo/yolov3_mobilenetv2_8xb24-320-300e_coco.py",
-        "centernet/centernet_tta.py",  # not a whole config
     ),
     "mmseg": (
         "maskformer/maskformer_r50-d32_8xb2-160k_ade20k-512x512.py",  # in_index that is not read
         "mask2former/mask2former_r50_8xb2-160k_ade20k-512x512.py",
-        "convnext/convnext-tiny_upernet_8xb2-amp-160k_ade20k-512x512.py",  # another scope
         "ocrnet/ocrnet_hr18s_4xb2-40k_cityscapes-512x1024.py",  # a cascade
         "pidnet/pidnet-s_2xb6-120k_1024x1024-cityscapes.py",
         "segnext/segnext_mscan-t_1xb16-adamw-160k_ade20k-512x512.py",
-        "setr/setr_vit-l_naive_8xb2-160k_ade20k-512x512.py",
         "stdc/stdc1_4xb12-80k_cityscapes-512x1024.py",
         "icnet/icnet_r18-d8_4xb2-80k_cityscapes-832x832.py",
         "point_rend/pointrend_r50_4xb2-80k_cityscapes-512x1024.py",
