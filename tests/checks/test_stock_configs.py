@@ -82,6 +82,8 @@ def builds(cfg, entry):
         try:
             if entry == "model":
                 MODELS.build(deepcopy(cfg.model))
+            elif entry == "train_cfg":  # as mmengine's runner decides
+                return not {"type", "by_epoch"} <= set(cfg.train_cfg)
             elif entry.endswith("_dataloader"):
                 DATASETS.build(lazy(deepcopy(cfg[entry].dataset)))
             elif entry.endswith("_evaluator"):
