@@ -21,6 +21,8 @@ from torch import Tensor, nn
 
 from mmplugins.utils import did_you_mean
 
+from .few_large_maps import are_few_large_maps, group_norm1
+
 CONTIGUOUS_GROUP_NORM = digit_version(torch.__version__) < digit_version("2.14")
 """On torch 2.4.0 the backward pass of group norm crashes on a channels-last input without gradient
 (CPU); 2.14.1 is known to be free of that, what lies between is not known."""
@@ -50,6 +52,8 @@ class GroupNorm1(nn.GroupNorm):
         """Normalise ``x [N, C, H, W]``; shape is kept."""
         if CONTIGUOUS_GROUP_NORM and torch.is_grad_enabled() and not x.requires_grad:
             x = x.contiguous()
+        if are_few_large_maps(x):
+            return group_norm1(x, self.weight, self.bias, self.eps)
         return super().forward(x)
 
 
