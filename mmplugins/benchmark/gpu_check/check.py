@@ -1,0 +1,243 @@
+"""The check as a whole: its parts in order, the clock, and what it leaves on disk.
+
+Each part yields rows; each row is printed and kept as soon as it is there, so that a check that is
+cut off by the clock, or fails in a part, has all that came before.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmplugins.utils import write_whole
+
+from ..environment import checked_device, describe_environment
+from . import exactness, matrix, speed, whole
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a check runs on.
+
+    Attributes:
+        device: Where.
+        folder: Where results go.
+        configs: Folder of the project's configs.
+        small: Sizes and rounds for a CPU.
+    """
+
+    device: torch.device
+    folder: Path
+    configs: Path
+    small: bool
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        return speed.FAMILIES[:2] if self.small else speed.FAMILIES
+
+    @property
+    def sizes(self) -> tuple[tuple[tuple[int, int], int], ...]:
+        return (
+            (((64, 64), 1),) if self.small else (((512, 512), 1), ((512, 512), 8), ((800, 1280), 2))
+        )
+
+    @property
+    def rounds(self) -> int:
+        return 2 if self.small else 9
+
+
+def versions(s: Settings) -> Iterator[Row]:
+    """Card, driver, versions and date."""
+    yield describe_environment(s.device)
+
+
+def eager_inference(s: Settings) -> Iterator[Row]:
+    """ms of one eager pass, bf16, and the better of ours against the better of timm's."""
+    for size, batch in s.sizes:
+        for name in s.families:
+            times = speed.inference(name, speed.EAGER, size, batch, s.device, s.rounds)
+            yield _against(name, size, batch, times)
+
+
+def eager_training(s: Settings) -> Iterator[Row]:
+    """ms and MiB of a training step, eager."""
+    size, batch = ((64, 64), 2) if s.small else ((512, 512), 8)
+    rows = ("ours", "ours, channels-last", "timm", "timm, channels-last")
+    for name in s.families:
+        yield _step(name, speed.training(name, rows, size, batch, s.device, s.rounds))
+
+
+def works(s: Settings) -> Iterator[Row]:
+    """The matrix of families, forms, layouts, precisions and sizes, eager; then compiled."""
+    for runs in (("eager",),) if s.small else (("eager",), ("compiled",)):
+        passed, worst = 0, Counter()
+        for case in matrix.cases(runs):
+            if runs == ("compiled",) and case.precision != "autocast":
+                continue
+            try:
+                found = matrix.run_case(case, s.device)
+            except Exception as error:  # any failure is a row
+                yield dict(fails=str(case), error=f"{type(error).__name__}: {error}"[:300])
+                continue
+            passed += 1
+            worst[case.precision] = max(worst[case.precision], *found.values()) if (
+                case.form != "trained"
+            ) else worst[case.precision]  # fmt: skip
+        yield dict(run=runs[0], passed=passed, **{f"off, {k}": v for k, v in worst.items()})
+
+
+def compiled(s: Settings) -> Iterator[Row]:
+    """ms of one pass and of a training step, compiled by block, against timm compiled whole."""
+    for name in s.families[2:] + s.families[:2]:
+        size, batch = s.sizes[0] if s.small else ((512, 512), 8)
+        times = speed.inference(name, speed.COMPILED, size, batch, s.device, s.rounds)
+        yield _against(name, size, batch, times)
+        rows = ("ours compiled", "timm compiled")
+        yield _step(name, speed.training(name, rows, size, batch, s.device, s.rounds))
+
+
+def group_norm(s: Settings) -> Iterator[Row]:
+    """ms of group norm by the formula and by a reduction."""
+    yield from speed.group_norms(s.device, s.rounds, 8 if s.small else 1)
+
+
+def exact(s: Settings) -> Iterator[Row]:
+    """Float32 (TF32 off) against float64: maps, gradients, the worst parameter; timm's too."""
+    size = (64, 65) if s.small else (97, 131)
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        for name in ("convformer_s18",) if s.small else ("convformer_s18", *speed.FAMILIES[:2]):
+            yield from exactness.compare(name, s.device, size)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def whole_steps(s: Settings) -> Iterator[Row]:
+    """A detector's training step by part in ms, and how often Python waits for the device."""
+    for recipe in whole.RECIPES:
+        cfg = whole.config_of(recipe, s.configs, s.folder, 10**6, s.small)
+        yield dict(recipe=recipe, **whole.step_by_part(cfg, s.device, 2 if s.small else 10))
+
+
+def learning(s: Settings) -> Iterator[Row]:
+    """Training steps with ``--amp --compile``: the loss must fall."""
+    for recipe in list(whole.RECIPES)[: 1 if s.small else 3]:
+        cfg = whole.config_of(recipe, s.configs, s.folder, 12 if s.small else 50, s.small)
+        yield dict(recipe=recipe, **whole.real_steps(cfg, compiled=not s.small))
+
+
+PARTS: dict[str, Callable[[Settings], Iterator[Row]]] = {
+    part.__name__: part
+    for part in (
+        versions, eager_inference, eager_training, group_norm, whole_steps, works, compiled,
+        learning, exact,
+    )
+}  # fmt: skip
+"""The parts of a check, the most telling first."""
+
+
+def run_check(
+    settings: Settings,
+    minutes: float = 4,
+    parts: tuple[str, ...] = tuple(PARTS),
+    say: Callable[[str], None] = print,
+) -> list[Row]:
+    """Run parts until the time is over, and keep every row.
+
+    Args:
+        settings: What to run on.
+        minutes: After so many no further row is begun; the one that runs ends first.
+        parts: Names in :data:`PARTS`.
+        say: What a line is given to.
+
+    Returns:
+        All rows, each with its ``part``. They are in ``gpu_check.jsonl`` of the folder, and as
+        tables in ``gpu_check.md``.
+    """
+    checked_device(settings.device)
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + 60 * minutes
+    rows: list[Row] = []
+
+    def keep(row: Row) -> None:
+        rows.append(row)
+        say(_line(row))
+        lines = "".join(json.dumps(row, default=str) + "\n" for row in rows)
+        write_whole(settings.folder / "gpu_check.jsonl", lines)
+        write_whole(settings.folder / "gpu_check.md", as_markdown(rows))
+
+    for name in parts:
+        if time.monotonic() > deadline:
+            keep(dict(part=name, left_out="the time was over"))
+            continue
+        say(f"## {name}: {PARTS[name].__doc__}")
+        try:
+            for row in PARTS[name](settings):
+                keep(dict(part=name, **row))
+                if time.monotonic() > deadline:
+                    keep(dict(part=name, cut="the time was over"))
+                    break
+        except Exception as error:  # the parts after it are worth their time still
+            where = traceback.format_exc().strip().splitlines()[-3:]
+            keep(dict(part=name, failed=f"{type(error).__name__}: {error}"[:500], where=where))
+        if settings.device.type == "cuda":
+            torch.cuda.empty_cache()
+    return rows
+
+
+def as_markdown(rows: list[Row]) -> str:
+    """The rows as tables, one for the rows of a part that have the same columns."""
+    tables: dict[tuple, list[Row]] = {}
+    for row in rows:
+        tables.setdefault((row["part"], *row), []).append(row)
+    text = []
+    for (part, _, *columns), group in tables.items():
+        text += [f"## {part}", ""]
+        text += [
+            "| " + " | ".join(columns) + " |",
+            "| " + " | ".join("---" for _ in columns) + " |",
+        ]
+        text += ["| " + " | ".join(_cell(row[c]) for c in columns) + " |" for row in group] + [""]
+    return "\n".join(text) + "\n"
+
+
+def _against(name: str, size: tuple[int, int], batch: int, times: dict[str, float]) -> Row:
+    """Times beside how many times as fast our best is as timm's best."""
+    theirs = min(ms for row, ms in times.items() if row.startswith("timm"))
+    trained = [ms for row, ms in times.items() if row.startswith("ours")]
+    folded = [ms for row, ms in times.items() if row.startswith("folded")]
+    ratios = {"x timm": theirs / min(trained), "folded x timm": theirs / min(folded)}
+    return dict(backbone=name, size="{}x{}".format(*size), batch=batch, **times, **ratios)
+
+
+def _step(name: str, rows: dict[str, dict[str, float]]) -> Row:
+    theirs = [values for row, values in rows.items() if row.startswith("timm")]
+    ours = [values for row, values in rows.items() if row.startswith("ours")]
+    flat = {
+        f"{row} {unit}": value for row, values in rows.items() for unit, value in values.items()
+    }
+    ratios = {"step x timm": min(v["ms"] for v in theirs) / min(v["ms"] for v in ours)}
+    if "MiB" in ours[0]:
+        ratios["MiB / timm"] = min(v["MiB"] for v in ours) / min(v["MiB"] for v in theirs)
+    return dict(backbone=name, **flat, **ratios)
+
+
+def _line(row: Row) -> str:
+    return "  ".join(f"{key}: {_cell(value)}" for key, value in row.items() if key != "part")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.2f}" if 0.01 <= abs(value) < 1e5 else f"{value:.1e}"
+    return str(value).replace("|", "/").replace("\n", " ")

@@ -1,0 +1,85 @@
+"""The check of a card, in its small form on a CPU: its parts, its clock and what it keeps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmplugins.benchmark.gpu_check import PARTS, Settings, run_check, speed, whole
+from mmplugins.benchmark.gpu_check import check as checking
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the shapes data is made here
+    return Settings(torch.device("cpu"), tmp_path / "out", CONFIGS, small=True)
+
+
+def test_quick_parts_leave_rows_and_tables(settings):
+    said = []
+    parts = ("versions", "eager_inference", "group_norm")
+    rows = run_check(settings, minutes=5, parts=parts, say=said.append)
+    assert not [row for row in rows if "failed" in row]
+    inference = [row for row in rows if row["part"] == "eager_inference"]
+    assert [row["backbone"] for row in inference] == list(speed.FAMILIES[:2])
+    for row in inference:
+        best = min(row["ours"], row["ours, channels-last"])
+        assert row["x timm"] == pytest.approx(min(row["timm"], row["timm, channels-last"]) / best)
+    kept = (settings.folder / "gpu_check.jsonl").read_text().splitlines()
+    assert [json.loads(line)["part"] for line in kept] == [row["part"] for row in rows]
+    table = (settings.folder / "gpu_check.md").read_text()
+    assert all(f"## {part}" in table for part in parts)
+    assert len(said) == len(rows) + len(parts)
+
+
+def test_stops_by_the_clock_and_keeps_what_it_has(settings, monkeypatch):
+    now = iter(range(0, 10**6, 50))
+    monkeypatch.setattr(checking.time, "monotonic", lambda: next(now))
+
+    def slow(s):
+        for i in range(9):
+            yield dict(i=i)
+
+    monkeypatch.setattr(checking, "PARTS", dict(slow=slow, later=slow))
+    rows = run_check(settings, minutes=2, parts=("slow", "later"), say=lambda text: None)
+    assert [row["i"] for row in rows if "i" in row] == [0, 1]
+    assert "cut" in rows[-2] and "left_out" in rows[-1]
+
+
+def test_a_part_that_fails_is_a_row(settings, monkeypatch):
+    def broken(s):
+        yield dict(i=0)
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(checking, "PARTS", dict(broken=broken, after=lambda s: iter([dict(i=1)])))
+    rows = run_check(settings, parts=("broken", "after"), say=lambda text: None)
+    assert [row["part"] for row in rows] == ["broken", "broken", "after"]
+    assert rows[1]["failed"] == "RuntimeError: no memory"
+
+
+def test_a_training_step_by_part_and_real_steps(settings):
+    cfg = whole.config_of("RetinaNet", CONFIGS, settings.folder, 10, small=True)
+    cfg.merge_from_dict(
+        {"train_dataloader.dataset.generate": dict(image_size=64, num_train=8, num_val=2, seed=0)}
+    )
+    parts = whole.step_by_part(cfg, settings.device, 1)
+    named = {"data", "backbone", "neck", "head", "loss", "backward", "optimiser"}
+    assert named < parts.keys()
+    assert parts["total"] == pytest.approx(
+        sum(ms for part, ms in parts.items() if part not in ("total", "waits"))
+    )
+    assert parts["waits"] > 0
+    found = whole.real_steps(cfg, amp=True, compiled=False)
+    assert found["steps"] == 10 and found["last"] < found["first"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", set(PARTS) - {"versions", "eager_inference", "group_norm"})
+def test_every_part_runs_on_a_cpu(part, settings):
+    rows = run_check(settings, minutes=10, parts=(part,), say=lambda text: None)
+    assert rows and not [row for row in rows if "failed" in row or "fails" in row]
