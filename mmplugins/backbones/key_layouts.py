@@ -155,9 +155,11 @@ def from_native(
         A new dict. Output norms are left out if the layout has no place for them, and written twice
         if it has two.
     """
-    first, second, classifier = {}, {}, dict(layout.classifier)
-    for ours, theirs in layout.pairs(depths):
-        (second if ours in first else first)[ours] = theirs
+    first: dict[str, str] = {}
+    second: dict[str, str] = {}
+    classifier = dict(layout.classifier)
+    for ours, other in layout.pairs(depths):
+        (second if ours in first else first)[ours] = other
     renamed = {}
     for key, value in state_dict.items():
         if key.startswith("head."):

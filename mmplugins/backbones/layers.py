@@ -232,7 +232,7 @@ def _look_up(
 ) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
     """The layer that a spec names, and the arguments beside the name."""
     settings = {"type": spec} if isinstance(spec, str) else dict(spec)
-    name = settings.pop("type", None)
+    name: Any = settings.pop("type", None)
     layer = table.get(name) or (MODELS.get(name) if isinstance(name, str) else None)
     if layer is None:
         hint = did_you_mean(name, table)

@@ -27,7 +27,7 @@ from .variants import Variant, resolve_variant
 GN1 = dict(type="GN1", eps=1e-6, bias=False)
 LN = dict(type="LN", eps=1e-6, bias=False)
 
-COMMON = dict(
+COMMON: dict[str, Any] = dict(
     mlp_act="StarReLU",
     mlp_bias=False,
     res_scale=[None, None, 1.0, 1.0],

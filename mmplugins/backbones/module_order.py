@@ -70,7 +70,7 @@ def _number(path: str) -> tuple:
 
 
 def _pair(theirs: _Modules, ours: _Modules) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for (path, tensors), (own_path, wanted) in zip(theirs.items(), ours.items(), strict=False):
         if any(_plain(tensors.get(name)) != _plain(shape) for name, shape in wanted.items()):
             break  # the classifier of other classes, or another network

@@ -137,6 +137,6 @@ class PoolFormer(MetaFormer):
 
     def __init__(self, arch: str | dict = "s12", **kwargs: Any):
         variant = resolve_variant(arch, VARIANTS, "PoolFormer")
-        settings = dict(token_mixers="Pooling", layer_scale=1e-5, out_norm="GN1")
+        settings: dict[str, Any] = dict(token_mixers="Pooling", layer_scale=1e-5, out_norm="GN1")
         settings |= dict(variant.settings) | kwargs
         super().__init__(variant.depths, variant.dims, **settings)

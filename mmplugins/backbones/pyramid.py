@@ -304,7 +304,7 @@ def resolve_out_indices(out_indices: Sequence[int] | int, strides: Sequence[int]
 def _one_per_stage(
     out_norm: LayerSpec | Sequence[LayerSpec], strides: Sequence[int]
 ) -> Sequence[LayerSpec]:
-    if not isinstance(out_norm, list | tuple):
+    if isinstance(out_norm, str) or not isinstance(out_norm, Sequence):
         return [out_norm] * len(strides)
     if len(out_norm) != len(strides):
         raise ValueError(
@@ -314,7 +314,7 @@ def _one_per_stage(
     return out_norm
 
 
-def _report_pretrained(init_cfg: dict | list[dict] | None) -> dict | list[dict] | None:
+def _report_pretrained(init_cfg: Any) -> Any:
     """Name mmengine's class for pretrained weights where it is given itself.
 
     Under its name stands the suite's own, which reports how the weights fit.

@@ -139,7 +139,8 @@ class RIFormer(MetaFormer):
 
     def __init__(self, arch: str | dict = "s12", *, deploy: bool = False, **kwargs: Any):
         variant = resolve_variant(arch, VARIANTS, "RIFormer")
-        settings = dict(layer_scale=1e-5, out_norm="GN1") | dict(variant.settings) | kwargs
+        settings: dict[str, Any] = dict(layer_scale=1e-5, out_norm="GN1")
+        settings |= dict(variant.settings) | kwargs
         super().__init__(
             variant.depths, variant.dims, "Identity" if deploy else "Affine", **settings
         )

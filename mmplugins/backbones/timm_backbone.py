@@ -119,7 +119,8 @@ class TimmBackbone(PyramidBackbone):
             )
         if found.plain:
             pyramid = SimpleFeaturePyramid(found.channels[-1], out_indices)
-            dims, modules = pyramid.dims, [f"pyramid.levels.{k}" for k in range(len(out_indices))]
+            dims = list(pyramid.dims)
+            modules = [f"pyramid.levels.{k}" for k in range(len(out_indices))]
         else:
             pyramid, places = None, dict(zip(found.taps, range(len(found.taps)), strict=True))
             dims = [found.channels[places[i]] if i in places else 0 for i in range(len(STRIDES))]
@@ -214,8 +215,8 @@ class TimmBackbone(PyramidBackbone):
         Files of torchvision and of EfficientNet-PyTorch get timm's names first.
         """
         state_dict = super().convert_state_dict(state_dict)
-        needed = [name for name, own in self.found.own_names.items() if own is not None]
-        needed = self.found.shapes.keys() & needed
+        own_names = self.found.own_names.items()
+        needed = self.found.shapes.keys() & {name for name, own in own_names if own is not None}
         by_order = names_by_order(state_dict, self.found.shapes, needed)
         if by_order:
             state_dict = {by_order.get(key, key): value for key, value in state_dict.items()}

@@ -127,7 +127,8 @@ def inspect_timm_model(
 
 def as_pair(size: int | Sequence[int]) -> tuple[int, int]:
     """Height and width from either or both."""
-    return (size, size) if isinstance(size, int) else tuple(size)
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
 
 
 def _check_name(name: str) -> None:
@@ -154,7 +155,7 @@ def _check_name(name: str) -> None:
 
 def _any_size(model: type) -> dict[str, bool]:
     """Arguments that free a timm model from one image size, as far as it has them."""
-    known = inspect.signature(model.__init__).parameters
+    known = inspect.signature(model).parameters
     return {name: True for name in ("dynamic_img_size", "dynamic_img_pad") if name in known}
 
 
@@ -206,13 +207,13 @@ def _trial_run(
         # Another size than its own, and no square, which would say little.
         sizes[divisor] = height, width + divisor * (height == width)
     sizes[None] = own_size
-    for divisor, size in sizes.items():
+    for needed, size in sizes.items():
         try:
             maps = extractor(torch.zeros(1, channels, *size))
         except Exception as error:  # whatever a timm model says to a size that it does not take
             refusal = error
         else:
-            return maps, divisor
+            return maps, needed
     raise ValueError(
         f"timm model {name!r} takes none of the image sizes {list(sizes.values())} (last answer: "
         f"{refusal}). If it has an argument img_size, pass the (H, W) to which your pipeline pads"

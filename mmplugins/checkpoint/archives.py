@@ -127,7 +127,7 @@ def _declared_storages(file: IO[bytes]) -> Iterator[tuple[str, int]]:
     A storage is a tuple ('storage', type, key, device, elements, ...) before BINPERSID. Constants
     may come straight or from the memo.
     """
-    memo: dict[int, Any] = {}
+    memo: dict[Any, Any] = {}
     constants: list[Any] = []
     top: Any = None
     for count, (op, arg, _) in enumerate(pickletools.genops(file)):

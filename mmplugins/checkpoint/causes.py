@@ -90,8 +90,8 @@ def likely_cause(model: PyramidBackbone, tensors: Mapping[str, Tensor], report: 
     same = next((name for name in names if name.startswith(f"{family}_")), None)
     degree = "holds" if held.exact else "resembles"
     if family is None:
-        names = " or ".join(names)
-        return f"the file {degree} {names}, the model is another ({type(model).__name__})"
+        kinds = " or ".join(names)
+        return f"the file {degree} {kinds}, the model is another ({type(model).__name__})"
     if same is None:
         name = own.backbone if own else type(model).__name__
         return f"wrong family: the file {degree} {' or '.join(names)}, the model is {name}"

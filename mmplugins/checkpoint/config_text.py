@@ -95,7 +95,7 @@ def literal_value(node: ast.expr) -> Any:
         case ast.Dict(keys=keys, values=values):
             if None in keys:
                 raise ValueError("a dict unpacked into another")
-            names = [literal_value(key) for key in keys]
+            names = [literal_value(key) for key in keys if key]
             return dict(zip(names, map(literal_value, values), strict=True))
         case ast.List(elts=elements):
             return [literal_value(element) for element in elements]

@@ -194,7 +194,7 @@ def _remark(renamed: Renamed, fitted: Mapping[str, Tensor]) -> list[str]:
     if not any(key.startswith("out_norms.") for key in renamed.tensors):
         return []
     if any(key.startswith("out_norms.") for key in fitted):
-        return [renamed.layout.remark]
+        return [renamed.layout.remark] if renamed.layout else []
     return [
         "the trained norm after the last stage has no place in this model, and dense results hang "
         "on it: out_norm='LN', or (None, None, None, 'LN') for it alone"

@@ -263,7 +263,7 @@ def _refusal(path: Path, error: Exception) -> CheckpointError:
             f"{path} is pickled in a way that weights never are"
             f"{f' ({reason.strip()})' if reason else ''}: not opened. {WAYS_OUT}"
         )
-    what = wanted[0] if wanted else asked[0]
+    what = next(iter(wanted), asked[0] if asked else "")
     return UnsafeCheckpointError(
         f"{path} wants more than tensors: {what}. Opening it could run code, so it stays closed. "
         f"{WAYS_OUT}"

@@ -104,8 +104,8 @@ class MatchReport:
 
     def part(self, name: str) -> dict[str, list[str]]:
         """Keys of one part of a whole model (``'backbone'``, ``'neck'`` ...), by what they are."""
-        kinds = ("matched", "adapted", "missing", "unexpected", "mismatched", "class_layers")
-        kinds += ("afresh", "absent")
+        kinds = ["matched", "adapted", "missing", "unexpected", "mismatched", "class_layers"]
+        kinds += ["afresh", "absent"]
         return {
             kind: [key for key in getattr(self, kind) if key.partition(".")[0] == name]
             for kind in kinds

@@ -54,6 +54,7 @@ def check_instructions(file: IO[bytes], size: int) -> None:
         if any(part[0] > MAX_KEY for part in parts):
             raise StructureError("a key is a tuple of tuples, as the names of weights never are")
 
+    arg: Any
     for op, arg, _ in pickletools.genops(file):
         name = op.name
         if name in ("BINPUT", "LONG_BINPUT", "PUT"):

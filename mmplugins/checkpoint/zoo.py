@@ -169,8 +169,8 @@ def by_last_part(url: str) -> Source:
     """A source with the file name of an address, and its hash if the host's file names tell it."""
     file = re.sub(r"[?#].*", "", url).rstrip("/").rpartition("/")[2]
     digits = re.search(r"-([0-9a-f]{8,64})\.\w+$", file)
-    told = digits and (urlsplit(url).hostname in HASH_IN_NAME)
-    return Source(url, file, digits[1] if told else "")
+    told = urlsplit(url).hostname in HASH_IN_NAME
+    return Source(url, file, digits[1] if digits and told else "")
 
 
 def _timm(model: str, tag: str) -> Source:
@@ -193,8 +193,8 @@ def _poolformer() -> Iterator[PublishedWeights]:
         yield PublishedWeights(name, name, f"{IN1K}, 224", (*sources, *_openmmlab(path)))
     for arch, file in HYBRID_FILES.items():
         name = f"poolformer_{arch}"
-        sources = (by_last_part(f"{SAIL_GITHUB}{file}.pth.tar"),)
-        yield PublishedWeights(name, name, f"{IN1K}, 224", sources)
+        source = by_last_part(f"{SAIL_GITHUB}{file}.pth.tar")
+        yield PublishedWeights(name, name, f"{IN1K}, 224", (source,))
 
 
 def _baselines() -> Iterator[PublishedWeights]:
@@ -237,7 +237,7 @@ def _convnext() -> Iterator[PublishedWeights]:
     for size in sizes:
         backbone = f"convnext_{size}"
         ema = "_ema" if size == "xlarge" else ""
-        rows = [
+        rows: list[tuple[str, str, int, str, str | None]] = [
             ("_in21k", IN21K, 224, "22k_224", "fb_in22k"),
             ("_in21ft1k", IN21FT1K, 224, f"22k_1k_224{ema}", "fb_in22k_ft_in1k"),
             ("_384_in21ft1k", IN21FT1K, 384, f"22k_1k_384{ema}", "fb_in22k_ft_in1k_384"),
