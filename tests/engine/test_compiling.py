@@ -6,9 +6,12 @@ import copy
 import logging
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import tiny_training
 import torch
 from mmengine.registry import MODELS
 from torch import nn
@@ -250,3 +253,35 @@ def test_a_lower_budget_keeps_less(randomise):
         block_compiler(model, budget)
         shares.append(kept(model) / eager)
     assert shares[2] <= shares[1] <= 0.65 and shares[1] < shares[0] < 1
+
+
+@pytest.mark.slow
+def test_two_processes():
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2",
+               "--master_port", "29637", str(Path(__file__).parent / "compiled_in_two_processes.py")]  # fmt: skip
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert ended.stdout.count("the same gradients") == 2
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_resumed_and_averaged_as_without_interruption(tmp_path, monkeypatch):
+    """Half the way, then the rest from the checkpoint: the same bits, raw and averaged."""
+    monkeypatch.chdir(tmp_path)
+    hooks = 'custom_hooks = [dict(type="CompileBackboneHook"), dict(type="EMAHook", momentum=0.5)]'
+    whole = tiny_training.train(tmp_path, "detector", hooks).checkpoint
+    cfg = tiny_training.read_config(tmp_path, "detector", hooks)
+    cfg.work_dir = str(tmp_path / "again")
+    cfg.train_cfg.max_iters = 6
+    cfg.default_hooks.checkpoint.interval = 6
+    tiny_training.build_runner(cfg).train()
+    cfg.train_cfg.max_iters = tiny_training.STEPS
+    cfg.resume = True
+    tiny_training.build_runner(cfg).train()
+    file = tmp_path / "again" / f"iter_{tiny_training.STEPS}.pth"
+    again = torch.load(file, weights_only=False)
+    for part in ("state_dict", "ema_state_dict"):
+        assert again[part].keys() == whole[part].keys()
+        for key, value in whole[part].items():
+            assert torch.equal(again[part][key], value), key

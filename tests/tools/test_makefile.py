@@ -20,9 +20,6 @@ def make(tmp_path):
     shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
     ours = ("LINE", "PYTHON", "TORCH", "VIRTUAL_ENV")
     fresh = {k: v for k, v in os.environ.items() if k not in ours}
-    fresh = {
-        k: v for k, v in os.environ.items() if k not in ("LINE", "PYTHON", "TORCH", "VIRTUAL_ENV")
-    }
     fresh = {k: v for k, v in fresh.items() if not k.startswith("MAKE") and k != "MFLAGS"}
 
     def run(*args: str) -> str:
