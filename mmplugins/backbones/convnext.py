@@ -142,6 +142,13 @@ _hugging_face_dinov3 = Names(
     final_norm=("layer_norm",),
 )
 
+_hugging_face_dinov3_5 = replace(  # since transformers 5, all but the final norm is below `model`
+    _hugging_face_dinov3,
+    stem=("model.stages.0.downsample_layers.0", "model.stages.0.downsample_layers.1"),
+    downsample="model.stages.{i}.downsample_layers",
+    block="model.stages.{i}.layers.{j}",
+)
+
 LINEAR = r".*\.mlp\.fc[12]\.weight"
 """Our keys of the pointwise layers, linear ones in every other code base."""
 
@@ -170,6 +177,11 @@ HUGGING_FACE_DINOV3 = KeyLayout(
     absent=r"classifier\.",
     remark=KEPT,
     license=DINOV3_LICENSE,
+)
+HUGGING_FACE_DINOV3_5 = replace(
+    HUGGING_FACE_DINOV3,
+    marker=r"model\.stages\.0\.layers\.0\.depthwise_conv\.",
+    pairs=_hugging_face_dinov3_5,
 )
 MMPRETRAIN_DENSE = KeyLayout("mmpretrain, dense model", r"norm[012]\.", _mmpretrain)
 MMPRETRAIN = KeyLayout(  # norm3 alone is the norm before the classifier
@@ -223,7 +235,7 @@ class ConvNeXt(PyramidBackbone):
 
     variants = VARIANTS
     layouts = (
-        *(DINOV3, HUGGING_FACE_DINOV3, TIMM_FEATURES),
+        *(DINOV3, HUGGING_FACE_DINOV3, HUGGING_FACE_DINOV3_5, TIMM_FEATURES),
         *(OFFICIAL, MMPRETRAIN_DENSE, MMPRETRAIN, TIMM, TIMM_FLAT, TORCHVISION, HUGGING_FACE),
     )
 

@@ -54,8 +54,8 @@ def how(result: dict) -> str:
     return "any size" if result["size"] == 1 else "multiples"
 
 
-def table(results: list[dict]) -> str:
-    """The page."""
+def table(results: list[dict], every: int = 1) -> str:
+    """The page; ``every`` says that each so many-th model was tried."""
     kinds = ("any size", "multiples", "one size", "refused", "no pyramid")
     by_module = defaultdict(list)
     for result in results:
@@ -66,7 +66,9 @@ def table(results: list[dict]) -> str:
     lines = [
         "# timm's models as backbones",
         "",
-        f"{len(results)} models of timm {timm.__version__}, tried on {date.today()} by",
+        f"{len(results)} models of timm {timm.__version__}"
+        + (f" (one in {every} of its list)" if every > 1 else "")
+        + f", tried on {date.today()} by",
         "`projects/timm_models/survey.py` without memory: strides, image sizes, one forward pass.",
         f"Of {len(pyramids)} that have a map of stride {DEEPEST}, or get a simple feature pyramid,",
         f"{len(working)} work ({100 * len(working) / max(1, len(pyramids)):.1f} %).",
@@ -121,7 +123,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
             print(json.dumps(done[name]), file=file, flush=True)
     results = [done[name] for name in names]
     if args.table:
-        write_whole(args.table, table(results))
+        write_whole(args.table, table(results, args.every))
     return results
 
 

@@ -17,6 +17,9 @@ LAYOUTS = {
     "Hugging Face": lambda **size: written.convnext(
         "hugging face dinov3", final_norm=("layer_norm",), **size
     ),
+    "Hugging Face, transformers 5": lambda **size: written.convnext(
+        "hugging face dinov3, transformers 5", final_norm=("layer_norm",), **size
+    ),
     "timm": lambda **size: written.convnext("timm", final_norm=("head.norm",), **size),
 }
 

@@ -73,6 +73,10 @@ LAYOUTS = {
         dict(type="ConvNeXt", arch=SMALL),
         lambda: written.convnext("hugging face dinov3", final_norm=("layer_norm",)),
     ),
+    "convnext dinov3 transformers 5": (
+        dict(type="ConvNeXt", arch=SMALL),
+        lambda: written.convnext("hugging face dinov3, transformers 5", final_norm=("layer_norm",)),
+    ),
     "convnext dinov3 timm": (
         dict(type="ConvNeXt", arch=SMALL),
         lambda: written.convnext("timm", final_norm=("head.norm",)),

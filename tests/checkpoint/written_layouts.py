@@ -208,6 +208,13 @@ _CONVNEXT = {  # stem, downsampling and block by stage and block, parts of a blo
         "dwconv layernorm pwconv1 pwconv2 layer_scale_parameter",
         lambda i: "hidden_states_norms." + ("stage1", "stage2", "stage3", "stage4")[i],
     ),
+    "hugging face dinov3, transformers 5": (
+        "model.stages.0.downsample_layers.0 model.stages.0.downsample_layers.1",
+        lambda i: f"model.stages.{i}.downsample_layers",
+        lambda i, j: f"model.stages.{i}.layers.{j}",
+        "depthwise_conv layer_norm pointwise_conv1 pointwise_conv2 gamma",
+        None,
+    ),
     "hugging face dinov3": (
         "stages.0.downsample_layers.0 stages.0.downsample_layers.1",
         lambda i: f"stages.{i}.downsample_layers",
