@@ -18,7 +18,11 @@ from .code_in_files import (
     warp_mode_by_name,
 )
 from .complexity import flops_of_given_inputs
-from .distributed import distributed_model_on_cpu, processes_on_cpu
+from .distributed import (
+    distributed_model_on_cpu,
+    positives_of_all_processes,
+    processes_on_cpu,
+)
 from .loading import prepared_before_loading
 from .packages import (
     ext_without_find_loader,
@@ -44,6 +48,7 @@ __all__ = [
     "packages_by_module_name",
     "packages_without_pkg_resources",
     "prepared_before_loading",
+    "positives_of_all_processes",
     "processes_on_cpu",
     "searched_layers_by_name",
     "suppression_by_name",

@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import functools
 import gc
+import importlib
 import warnings
 from types import ModuleType
 
@@ -75,3 +76,33 @@ def distributed_model_on_cpu(module: ModuleType) -> None:
         original(self, module, *args, **kwargs)
 
     wrapper.__init__ = __init__
+
+
+@patch("mmdet.models.dense_heads.anchor_head", needed=lambda module: True)
+def positives_of_all_processes(module: ModuleType) -> None:
+    """Losses of ``AnchorHead`` (RetinaNet, SSD) depend on how pictures are dealt out to processes.
+
+    Each process divides by its own number of positives, where ``FCOS``, ``ATSS`` and others of
+    mmdet divide by the mean over processes. Here that mean is taken, too: two processes are then
+    one with twice the batch.
+    """
+    original = module.AnchorHead.get_targets
+
+    @functools.wraps(original)
+    def get_targets(self, *args, **kwargs):
+        from mmengine.dist import all_reduce, get_world_size
+
+        found = original(self, *args, **kwargs)
+        if found is None or get_world_size() == 1:
+            return found
+        torch = importlib.import_module("torch")
+        device = found[0][0].device
+        mean = torch.tensor(float(found[_AVG_FACTOR]), device=device)
+        all_reduce(mean, "mean")
+        return (*found[:_AVG_FACTOR], max(float(mean), 1.0), *found[_AVG_FACTOR + 1 :])
+
+    module.AnchorHead.get_targets = get_targets
+
+
+_AVG_FACTOR = 4
+"""Place of the number of positives in what ``AnchorHead.get_targets`` returns."""
