@@ -257,8 +257,9 @@ def test_a_lower_budget_keeps_less(randomise):
 
 @pytest.mark.slow
 def test_two_processes():
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2",
-               "--master_port", "29637", str(Path(__file__).parent / "compiled_in_two_processes.py")]  # fmt: skip
+    script = Path(__file__).parent / "compiled_in_two_processes.py"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*launcher, "--nproc_per_node", "2", str(script)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert ended.returncode == 0, ended.stderr[-2000:]
     assert ended.stdout.count("the same gradients") == 2
