@@ -4,8 +4,8 @@ mmdet's and mmseg's own tools import ``mmcv.ops`` before they read a config, and
 DataLoader workers re-run those tools, so ``custom_imports`` alone comes too late. Python runs
 ``install`` at start-up, from ``mmplugins_hook.pth`` up to Python 3.14 and from
 ``mmplugins_hook.start`` (PEP 829) since 3.15. It costs one comparison per import until
-something imports mmengine or mmcv; then ``mmplugins/compat`` is loaded by its place on disk,
-without running ``mmplugins/__init__.py`` (which imports torch and registers everything).
+something imports mmengine, mmcv or openmim; then ``mmplugins/compat`` is loaded by its place on
+disk, without running ``mmplugins/__init__.py`` (which imports torch and registers everything).
 
 Set ``MMPLUGINS_HOOK=off`` to start Python without it.
 """
@@ -15,14 +15,14 @@ import sys
 
 
 class Starter:
-    """A finder that finds nothing: it waits for the first import of mmengine or mmcv."""
+    """A finder that finds nothing: it waits for the first import of mmengine, mmcv or openmim."""
 
     def __init__(self):
         self.waiting = True
 
     def find_spec(self, name, path=None, target=None):
         """Load compat when OpenMMLab is about to be imported; always pass the search on."""
-        if self.waiting and name in ("mmengine", "mmcv"):
+        if self.waiting and name in ("mmengine", "mmcv", "mim"):
             self.waiting = False
             put_compat_in_force()
 

@@ -231,6 +231,31 @@ def distributed_model(folder):
     assert not any(isinstance(one, torch.nn.SyncBatchNorm) for one in wrapped.modules())
 
 
+@check
+def base_config_of_mmplugins(folder):
+    """As a base of another config and by its name; its parts are found in mmdet's registries."""
+    from mmengine.config import Config
+    from mmengine.hub import get_config
+
+    name = "mmplugins::retinanet/retinanet_shapes.py"
+    (folder / "own.py").write_text(f"_base_ = {name!r}\n")
+    for config in (Config.fromfile(folder / "own.py"), get_config(name)):
+        assert config.model.type == "RetinaNet" and "_scope_" not in config.model
+        assert config.default_scope == "mmdet"
+
+
+@check
+def bare_state_dict(folder):
+    """``init_model`` of mmseg reads the ``meta`` of what was loaded."""
+    import torch
+    from mmengine.runner import load_checkpoint
+
+    torch.save({"weight": torch.ones(1, 2), "bias": torch.ones(1)}, folder / "bare.pth")
+    layer = torch.nn.Linear(2, 1)
+    assert load_checkpoint(layer, str(folder / "bare.pth"))["meta"] == {}
+    assert layer.weight.eq(1).all()
+
+
 def main():
     """Run every check, and the one that can only be seen at exit."""
     folder = Path(sys.argv[1])

@@ -27,6 +27,8 @@ SYMPTOMS = {
     "full_mmcv_is_seen": None if FORK else "find_loader",
     "base_config_of_mmdet": None if FORK else "pkg_resources",
     "base_config_of_mmseg": "mmsegmentation is not installed" if FORK else "pkg_resources",
+    "base_config_of_mmplugins": "does not support to load mmplugins",
+    "bare_state_dict": "KeyError: 'meta'",
     "installed_packages": None if FORK else "pkg_resources",
     "resume": None if FORK or OLD_TORCH else "Weights only load failed",
     "checkpoint_cannot_run_code": RAN if FORK or OLD_TORCH else None,
@@ -75,15 +77,25 @@ def test_every_mend_is_checked():
     names = {one.name for patches in TARGETS.values() for one in patches}
     assert names == {
         "amp_on_cpu",
+        "config_of_inferencers_is_data",
+        "config_of_resumed_is_not_run",
+        "configs_without_weights_in_mim",
         "distributed_model_on_cpu",
+        "editable_installs_in_mim",
         "ext_without_find_loader",
         "flops_of_given_inputs",
         "half_precision_on_cpu",
         "history_in_checkpoints",
         "no_fall_back_to_pickle",
+        "own_configs_by_name",
+        "own_configs_without_scope",
         "packages_by_module_name",
         "packages_without_pkg_resources",
+        "prepared_before_loading",
         "processes_on_cpu",
+        "searched_layers_by_name",
+        "suppression_by_name",
+        "warp_mode_by_name",
         "weights_only_before_torch_2_6",
         "weights_only_from_the_net",
     }
@@ -246,3 +258,24 @@ def test_in_force_names_what_was_applied():
     import mmengine.dist.utils  # noqa: F401
 
     assert mmplugins.compat.in_force()["mmengine.dist.utils"] == ("processes_on_cpu",)
+
+
+def test_mim_finds_an_editable_install_and_configs_without_weights(monkeypatch):
+    """openmim itself is not installed here: its functions by name, as it calls them."""
+    utils, search = types.ModuleType("mim.utils.utils"), types.ModuleType("mim.commands.search")
+    utils.get_installed_path = lambda package: f"site-packages/{package}"
+    columns = {"config": "configs/a.py", "epochs": 12}
+
+    def get_model_info(package, shown_fields=None, to_dict=False):
+        return {"a": {name: columns[name] for name in shown_fields}}
+
+    search.get_model_info = get_model_info
+    for module in (utils, search):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        apply_patches(module)
+    assert Path(utils.get_installed_path("mmplugins"), "version.py").is_file()
+    fields = ["weight", "config"]
+    found = search.get_model_info("mmplugins", shown_fields=fields, to_dict=True)
+    assert found == {"a": {"config": "configs/a.py", "weight": ""}}
+    with pytest.raises(KeyError, match="weight"):
+        search.get_model_info("mmdet", shown_fields=fields, to_dict=True)

@@ -25,7 +25,11 @@ from .distributed import (
 )
 from .loading import prepared_before_loading
 from .packages import (
+    configs_without_weights_in_mim,
+    editable_installs_in_mim,
     ext_without_find_loader,
+    own_configs_by_name,
+    own_configs_without_scope,
     packages_by_module_name,
     packages_without_pkg_resources,
 )
@@ -38,13 +42,17 @@ __all__ = [
     "apply_patches",
     "config_of_inferencers_is_data",
     "config_of_resumed_is_not_run",
+    "configs_without_weights_in_mim",
     "distributed_model_on_cpu",
+    "editable_installs_in_mim",
     "ext_without_find_loader",
     "flops_of_given_inputs",
     "half_precision_on_cpu",
     "history_in_checkpoints",
     "in_force",
     "no_fall_back_to_pickle",
+    "own_configs_by_name",
+    "own_configs_without_scope",
     "packages_by_module_name",
     "packages_without_pkg_resources",
     "prepared_before_loading",

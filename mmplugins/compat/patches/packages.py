@@ -5,8 +5,12 @@ import os.path
 import pkgutil
 from importlib.metadata import PackageNotFoundError, distribution
 from types import ModuleType
+from typing import Any
 
 from .patch import patch, rebind
+
+OWN = "mmplugins"
+"""This package, as configs of others name it in ``mmplugins::...``."""
 
 
 def _is_distribution(name: str) -> bool:
@@ -87,6 +91,49 @@ def packages_by_module_name(module: ModuleType) -> None:
     """
     for name in _renamed_packages(module):
         module.MODULE2PACKAGE[name] = name
+
+
+@patch("mmengine.config.utils", needed=lambda module: OWN not in module.MODULE2PACKAGE)
+def own_configs_by_name(module: ModuleType) -> None:
+    """``mmengine does not support to load mmplugins config`` from ``mmplugins::...``."""
+    module.MODULE2PACKAGE[OWN] = OWN
+
+
+@patch("mmengine.config.config", needed=lambda module: True)
+def own_configs_without_scope(module: ModuleType) -> None:
+    """``RetinaNet is not in the mmengine::model registry`` from ``_base_='mmplugins::...'``.
+
+    Every part of a base config gets its package for a scope, and this one has no registries: its
+    configs say by ``default_scope`` whether they are mmdet's or mmseg's.
+    """
+    find = module.Config._get_cfg_path
+
+    def found(cfg_path: str, filename: str) -> tuple[str, str | None]:
+        path, scope = find(cfg_path, filename)
+        return path, None if scope == OWN else scope
+
+    module.Config._get_cfg_path = staticmethod(found)
+
+
+@patch("mim.utils.utils", needed=lambda module: True)
+def editable_installs_in_mim(module: ModuleType) -> None:
+    """``mim train mmplugins`` looks for an editable install's files in site-packages."""
+    rebind(module, "get_installed_path", get_installed_path)
+
+
+@patch("mim.commands.search", needed=lambda module: True)
+def configs_without_weights_in_mim(module: ModuleType) -> None:
+    """``mim download mmplugins`` wants trained weights beside every config, and there are none."""
+    ask = module.get_model_info
+
+    def asked(package: str, *args: Any, shown_fields: Any = None, **kwargs: Any) -> Any:
+        if package != OWN or "weight" not in (shown_fields or ()):
+            return ask(package, *args, shown_fields=shown_fields, **kwargs)
+        rest = [name for name in shown_fields if name != "weight"]
+        found = ask(package, *args, shown_fields=rest, **kwargs)
+        return {name: dict(fields, weight="") for name, fields in found.items()}
+
+    rebind(module, "get_model_info", asked)
 
 
 def _ext_is_importable() -> bool:

@@ -32,7 +32,9 @@ class OptionsAction(DictAction):
 
 def add_config(parser: ArgumentParser, backbone_required: bool = False) -> None:
     """Add ``config``, ``--backbone`` and ``--cfg-options``, what :func:`.load_composed` takes."""
-    parser.add_argument("config", help="config file, of this project, mmdet or mmseg")
+    parser.add_argument(
+        "config", help="config file, or one of a package by its name, such as mmdet::retinanet/..."
+    )
     parser.add_argument(
         "--backbone",
         metavar="NAME_OR_DICT",

@@ -13,6 +13,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
+from mmengine.utils import get_installed_path
 
 from mmplugins.utils import did_you_mean, type_name
 
@@ -35,16 +36,22 @@ class SettingError(ValueError):
 def load_config(path: str | os.PathLike, options: dict[str, Any] | None = None) -> Config:
     """Read a config file and merge ``options`` (dotted names to values) into it.
 
+    Args:
+        path: A file, or ``package::name`` for one that a package brings, as in ``_base_``:
+            ``mmdet::retinanet/retinanet_r50_fpn_1x_coco.py``.
+        options: Dotted names to values.
+
     Raises:
         SettingError: If there is no such file, or it cannot be read as a config.
     """
-    if not Path(path).is_file():
+    file = config_file(path)
+    if not file.is_file():
         raise SettingError(
-            f"config {str(path)!r} does not exist (looked for {Path(path).resolve()}): give the "
-            "path of a .py file, for example one below configs/"
+            f"config {str(path)!r} does not exist (looked for {file.resolve()}): give the "
+            "path of a .py file, for example one below configs/, or package::name"
         )
     try:
-        cfg = Config.fromfile(path)
+        cfg = Config.fromfile(file)
     except Exception as error:  # a config is a program, and may fail like one
         raise SettingError(
             f"config {str(path)!r} cannot be read, {type(error).__name__}: {error}: correct it, "
@@ -52,6 +59,33 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | None = None) 
         ) from error
     merge_options(cfg, options)
     return cfg
+
+
+def config_file(path: str | os.PathLike) -> Path:
+    """The file that a config's path or ``package::name`` stands for, whether it is there or not.
+
+    Raises:
+        SettingError: If there is no such package, or it has no such config.
+    """
+    package, colons, name = str(path).partition("::")
+    if not colons:
+        return Path(path)
+    try:
+        folder = Path(get_installed_path(package)) / ".mim" / "configs"
+    except Exception as error:  # of several kinds, by mmengine's version
+        raise SettingError(
+            f"config {str(path)!r}: there is no package {package!r}: expected mmdet, mmseg, "
+            "mmplugins or another one that is installed"
+        ) from error
+    names = [name, f"{name}.py"]
+    found = [folder / one for one in names if (folder / one).is_file()]
+    if not found:
+        known = (file.relative_to(folder).as_posix() for file in folder.rglob("*.py"))
+        raise SettingError(
+            f"config {str(path)!r}: {package} has no {name} in {folder}."
+            f"{did_you_mean(name, known, count=3)}"
+        )
+    return found[0]
 
 
 def merge_options(cfg: Config, options: dict[str, Any] | None) -> None:

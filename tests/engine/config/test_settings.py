@@ -219,3 +219,30 @@ def test_options_that_nobody_would_read(tmp_path, name):
     ):
         settings.load_config(path, {name: 1})
     settings.load_config(path, {"optim_wrapper.type": "OptimWrapper", "model.type": "FCOS"})
+
+
+    ("name", "task"),
+    [
+        ("mmdet::retinanet/retinanet_r50_fpn_1x_coco.py", "detection"),
+        ("mmseg::fcn/fcn_r50-d8_4xb4-20k_voc12aug-512x512", "segmentation"),
+        ("mmplugins::retinanet/retinanet_shapes.py", "detection"),
+    ],
+)
+def test_configs_of_packages_by_name(name, task):
+    cfg = settings.load_config(name, {"randomness.seed": 3})
+    assert settings.task_of(cfg) == task and cfg.randomness.seed == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mmdte::a/b.py", "there is no package 'mmdte': expected mmdet, mmseg"),
+        (
+            "mmdet::retinanet/retinanet_r50_fpn_1x_coc",
+            "Did you mean 'retinanet/retinanet_r50_fpn_1x",
+        ),
+    ],
+)
+def test_a_wrong_name_is_named(name, message):
+    with pytest.raises(SettingError, match=message):
+        settings.load_config(name)
