@@ -71,11 +71,20 @@ class PatchConv(nn.Module):
         self.norm = build_norm(pre_norm or post_norm, in_dim if self.norm_first else out_dim)
         self.conv = nn.Conv2d(in_dim, out_dim, kernel_size, stride, padding, bias=bias)
         self.stride, self.pad_end = stride, pad_end
+        self.pad_around: tuple[int, ...] = ()
+
+    def keep_resolution(self, dilation: int) -> None:
+        """Take every position from now on, with the same weights, their taps ``dilation`` apart."""
+        self.stride, self.conv.stride = 1, (1, 1)
+        self.conv.dilation, self.conv.padding = (dilation, dilation), (0, 0)
+        spread = dilation * (self.conv.kernel_size[0] - 1)
+        self.pad_around = (spread // 2, spread - spread // 2) * 2
 
     def switch_to_deploy(self) -> None:
         """Fold the norm into the convolution, as far as it is affine."""
         if self.norm_first:
-            self.norm = absorb_norm(self.norm, self.conv, padded=bool(self.pad_end))
+            padded = bool(self.pad_end or self.pad_around)
+            self.norm = absorb_norm(self.norm, self.conv, padded=padded)
         elif has_batch_norm_factors(self.norm):
             absorb_scale(self.conv, *batch_norm_factors(self.norm))
             self.norm = nn.Identity()
@@ -84,7 +93,9 @@ class PatchConv(nn.Module):
         """Shrink ``x [N, in_dim, H, W]`` by the stride."""
         if self.norm_first:
             x = self.norm(x)
-        if self.pad_end and (x.shape[-2] % self.stride or x.shape[-1] % self.stride):
+        if self.pad_around:
+            x = nn.functional.pad(x, self.pad_around)
+        elif self.pad_end and (x.shape[-2] % self.stride or x.shape[-1] % self.stride):
             x = nn.functional.pad(x, (0, self.pad_end, 0, self.pad_end))
         x = self.conv(x)
         return x if self.norm_first else self.norm(x)

@@ -45,6 +45,10 @@ class PyramidBackbone(BaseModule):
         frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the first k stages.
             Frozen parts also stay in eval mode. Defaults to -1.
         with_cp: Recompute blocks in the backward pass to save memory. Defaults to False.
+        output_stride: Largest stride, 8, 16 or 32, for heads that want finer maps. Above it the
+            downsampling takes every position, and the convolutions in the blocks are dilated in
+            turn, with the weights as they are. Pooling, attention and size-tied mixing see the
+            finer map as it is. Defaults to 32.
         init_cfg: OpenMMLab initialisation, for example
             ``dict(type='Pretrained', checkpoint='...')``. Defaults to None.
 
@@ -55,7 +59,7 @@ class PyramidBackbone(BaseModule):
 
     Raises:
         ValueError: For ``out_indices`` that are empty, out of range, repeated or not ascending,
-            and for ``frozen_stages`` outside -1..4.
+            for ``frozen_stages`` outside -1..4, and for another ``output_stride``.
     """
 
     variants: Mapping[str, Variant] = {}
@@ -76,6 +80,7 @@ class PyramidBackbone(BaseModule):
         out_norm: LayerSpec | Sequence[LayerSpec] = None,
         frozen_stages: int = -1,
         with_cp: bool = False,
+        output_stride: int = 32,
         init_cfg: dict | list[dict] | None = None,
     ):
         super().__init__(_report_pretrained(init_cfg))
@@ -85,6 +90,10 @@ class PyramidBackbone(BaseModule):
                 f"frozen_stages={frozen_stages}: expected -1 (nothing), 0 (the stem) or up to "
                 f"{len(strides)} (the stem and that many stages)"
             )
+        if output_stride not in (8, 16, 32):
+            raise ValueError(f"output_stride={output_stride!r}: expected 8, 16 or 32")
+        dilations = [max(stride // output_stride, 1) for stride in strides]
+        strides = [min(stride, output_stride) for stride in strides]
         self.depths = tuple(depths)
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
@@ -97,6 +106,9 @@ class PyramidBackbone(BaseModule):
 
         self.stem = stem
         self.stages = nn.ModuleList(build() for build in stages[: self.out_indices[-1] + 1])
+        for stage, dilation in zip(self.stages, dilations, strict=False):
+            if dilation > 1:
+                _keep_resolution(stage, dilation)
         # Not asked of out_indices in forward: compiled by torch 2.4 for changing sizes, `i in ...`
         # is wrong, as integers become symbols.
         self._put_out = tuple(i in self.out_indices for i in range(len(self.stages)))
@@ -324,6 +336,15 @@ def _report_pretrained(init_cfg: Any) -> Any:
     if init_cfg and init_cfg.get("type") is PretrainedInit:
         return dict(init_cfg, type="Pretrained")
     return init_cfg
+
+
+def _keep_resolution(stage: nn.Module, dilation: int) -> None:
+    """Let a stage keep the size of its map, and its convolutions reach as far as before."""
+    stage.downsample.keep_resolution(max(dilation // 2, 1))
+    for layer in stage.blocks.modules():
+        if isinstance(layer, nn.Conv2d) and max(layer.kernel_size) > 1:
+            layer.dilation = (dilation, dilation)
+            layer.padding = tuple(dilation * side for side in layer.padding)
 
 
 @contextmanager

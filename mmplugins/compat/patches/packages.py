@@ -95,8 +95,17 @@ def packages_by_module_name(module: ModuleType) -> None:
 
 @patch("mmengine.config.utils", needed=lambda module: OWN not in module.MODULE2PACKAGE)
 def own_configs_by_name(module: ModuleType) -> None:
-    """``mmengine does not support to load mmplugins config`` from ``mmplugins::...``."""
-    module.MODULE2PACKAGE[OWN] = OWN
+    """``mmengine does not support to load mmplugins config`` from ``mmplugins::...``.
+
+    mmengine's table of packages is left alone: registries of a scope in it want more of its module.
+    """
+    split = module._get_package_and_cfg_path
+
+    def splits(cfg_path: str) -> tuple[str, str]:
+        package, _, path = cfg_path.partition("::")
+        return (OWN, path) if package == OWN and path else split(cfg_path)
+
+    rebind(module, "_get_package_and_cfg_path", splits)
 
 
 @patch("mmengine.config.config", needed=lambda module: True)

@@ -15,6 +15,7 @@ from mmengine.logging import print_log
 from mmengine.registry import MODELS
 from torch import nn
 
+from mmplugins.backbones.catalog import families
 from mmplugins.backbones.pyramid import resolve_out_indices
 from mmplugins.utils import type_name, write_whole
 
@@ -111,6 +112,8 @@ def compose(cfg: Config | str | os.PathLike, backbone: str | Mapping[str, Any]) 
     if "pretrained" in part:
         part["pretrained"] = None
     _connect(part, neck, maps, wanted)
+    if neck is None and "out_indices" not in given and type_name(config).lower() in families():
+        _ask_for_what_heads_take(part, maps)
     if pyramid:
         unused = len(maps.strides) - len(used.strides)
         if unused or "start_level" in neck:
@@ -196,9 +199,14 @@ def _fit_levels(
     candidates: list[dict[str, Any]] = [{}]
     if "out_indices" not in given and strides == sorted(set(strides) & set(STRIDES)):
         candidates.insert(0, dict(out_indices=tuple(STRIDES.index(s) for s in strides)))
+    finer = {stride: tuple(min(s, stride) for s in STRIDES) for stride in (8, 16)}
+    if "output_stride" not in given:  # mmseg's dilated ResNets: strides 4, 8, 8, 8
+        for stride, own_strides in finer.items():
+            if tuple(strides) == own_strides:
+                candidates.insert(0, dict(output_stride=stride))
     tried = []
     for levels in candidates:
-        if levels and not _takes(given, "out_indices", scope):
+        if not all(_takes(given, name, scope) for name in levels):
             continue
         config, outline = _carry_over(given, old, levels, scope)
         maps = backbone_maps(config, scope, outline)
@@ -290,6 +298,27 @@ def _connect(part: ConfigDict, neck: ConfigDict | None, maps: Maps, own: Maps) -
             f"{neck['in_channels']}, and the backbone puts out {maps}: write the backbone into the "
             "config by hand"
         )
+
+
+def _ask_for_what_heads_take(part: ConfigDict, maps: Maps) -> None:
+    """Leave out maps that no head looks at: their norms would get no gradient."""
+    heads, count = [head for _, head in heads_by_index(part)], len(maps.strides)
+    taken: set[int] = set()
+    for head in heads:
+        index = index_of(head)
+        taken |= {i % count for i in (index if isinstance(index, list | tuple) else [index])}
+        if "c1_in_channels" in head:  # DeepLabV3+ also looks at the first
+            taken.add(0)
+            head["c1_in_channels"] = maps.channels[0]
+    stages = resolve_out_indices(part["backbone"].get("out_indices", (0, 1, 2, 3)), STRIDES)
+    if len(taken) == count or count != len(stages):
+        return
+    new = {old: k for k, old in enumerate(sorted(taken))}
+    part["backbone"]["out_indices"] = tuple(stages[old] for old in new)
+    for head in heads:
+        index = index_of(head)
+        many = isinstance(index, list | tuple)
+        head["in_index"] = [new[i % count] for i in index] if many else new[index % count]
 
 
 def _use_own_layer_decay(cfg: Config) -> None:

@@ -216,7 +216,7 @@ def test_a_recipe_that_leaves_the_backbone_open():
         (DET / "faster_rcnn/faster-rcnn_r50-caffe_c4-1x_coco.py", "caformer_s18", "by hand"),
         (
             SEG / "pspnet/pspnet_r50-d8_4xb4-80k_ade20k-512x512.py",
-            "caformer_s18",
+            dict(type="ResNet", depth=18),
             r"\[4, 8, 8, 8\]",
         ),
     ],

@@ -221,6 +221,7 @@ def test_options_that_nobody_would_read(tmp_path, name):
     settings.load_config(path, {"optim_wrapper.type": "OptimWrapper", "model.type": "FCOS"})
 
 
+@pytest.mark.parametrize(
     ("name", "task"),
     [
         ("mmdet::retinanet/retinanet_r50_fpn_1x_coco.py", "detection"),

@@ -1,0 +1,36 @@
+"""mmseg's recipes for maps of stride 8 take any backbone: composed, built, trained for a step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+
+from mmplugins.engine import compose
+
+RECIPES = (
+    "mmseg::fcn/fcn_r50-d8_4xb4-20k_voc12aug-512x512.py",
+    "mmseg::pspnet/pspnet_r50-d8_4xb4-20k_voc12aug-512x512.py",
+    "mmseg::deeplabv3plus/deeplabv3plus_r50-d8_4xb4-20k_voc12aug-512x512.py",
+    "mmseg::ocrnet/ocrnet_r101-d8_4xb2-40k_cityscapes-512x1024.py",
+    "mmseg::isanet/isanet_r50-d8_4xb4-20k_voc12aug-512x512.py",
+)
+THIN = "dict(type='PoolFormer', arch=dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32)))"
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda name: name.split("/")[0][7:])
+def test_strides_4_8_8_8(recipe):
+    cfg = compose(recipe, THIN)
+    assert cfg.model.backbone.output_stride == 8
+    init_default_scope("mmseg")
+    cfg.model.data_preprocessor = None
+    model = MODELS.build(cfg.model)
+    finest = (4,) if "deeplabv3plus" in recipe else ()
+    assert model.backbone.out_strides == (*finest, 8, 8), "of what heads take"
+    sample = SegDataSample(gt_sem_seg=PixelData(data=torch.zeros(1, 64, 64, dtype=torch.long)))
+    losses = model(torch.randn(2, 3, 64, 64), [sample, sample], mode="loss")
+    sum(value for name, value in losses.items() if "loss" in name).backward()
+    unused = [name for name, value in model.named_parameters() if value.grad is None]
+    assert not unused, unused
