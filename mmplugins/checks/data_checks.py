@@ -67,8 +67,11 @@ def check_data(
                 findings += _check_dataset(
                     where, dataset, pipeline, scope, split == "train", full, read
                 )
-                classes = _classes(where, dataset, _registered("DATASETS", dataset, scope, where))
-                _check_heads(cfg.get("model"), "model", classes, where, scope)
+                cls, model = _registered("DATASETS", dataset, scope, where), cfg.get("model") or {}
+                # Heads that read texts have as many outputs as a text may have words.
+                if _is_known(cls) and "language_model" not in model:
+                    classes = _classes(where, dataset, cls)
+                    _check_heads(model, "model", classes, where, scope)
         findings += _check_evaluator(cfg.get(f"{split}_evaluator"), split, ann_files)
     if "train" in splits:
         check_alike(cfg, [split for split in splits if split != "train"])
@@ -79,7 +82,6 @@ def _check_dataset(
     where: str, dataset: Any, pipeline: list, scope: str, train: bool, full: bool, read: dict
 ) -> list[Finding]:
     cls = _registered("DATASETS", dataset, scope, where)
-    classes = _classes(where, dataset, cls)
     findings = _check_scales(where, pipeline)
     root = dataset.get("data_root")
     if "generate" in dataset:
@@ -100,11 +102,12 @@ def _check_dataset(
             "folder that holds the pictures and annotations, or start from the folder it is "
             "relative to",
         )
+    if not _is_known(cls):
+        return [*findings, Finding(where, f"the annotations of a {cls.__name__} were not checked")]
+    classes = _classes(where, dataset, cls)
     if is_coco(cls):
         return findings + check_coco(where, dataset, classes, pipeline, train, full, read)
-    if is_segmentation(cls):
-        return findings + check_segmentation(where, dataset, cls, classes, pipeline, full, read)
-    return [*findings, Finding(where, f"the annotations of a {cls.__name__} were not checked")]
+    return findings + check_segmentation(where, dataset, cls, classes, pipeline, full, read)
 
 
 def check_kinds(where: str, dataset: Mapping) -> None:
@@ -146,6 +149,11 @@ def _registered(registry: str, cfg: Any, scope: str, where: str) -> Any:
     return found
 
 
+def _is_known(cls: Any) -> bool:
+    """Whether a type of data set reads its annotations in a way that is known here."""
+    return is_coco(cls) or is_segmentation(cls)
+
+
 def _classes(where: str, dataset: Any, cls: Any) -> tuple[str, ...]:
     """Names of the classes: the config's own, else those of the data set's type."""
     # `_load_metainfo` also reads classes from a file, as the data set itself will do.
@@ -184,8 +192,10 @@ def check_alike(cfg: Mapping[str, Any], splits: Sequence[str] = ("val", "test"))
     if not loaders["train"]:
         return
     (where, dataset, cls), *others = entries
-    own = _classes(where, dataset, cls)
+    own = _classes(where, dataset, cls) if _is_known(cls) else ()
     for place, other, kind in others:
+        if not (_is_known(cls) and _is_known(kind)):
+            continue
         its = _classes(place, other, kind)
         if its != own:
             raise DataError(

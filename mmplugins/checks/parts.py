@@ -224,7 +224,7 @@ def _check_swallowed(inspection: Inspection, where: str, hook: Any) -> None:
 
 def check_datasets(inspection: Inspection) -> str:
     """Build data sets and their pipelines, before anything of theirs is read."""
-    count = 0
+    count = built = 0
     for split in ("train", "val", "test"):
         loader = inspection.cfg.get(f"{split}_dataloader")
         where = f"{split}_dataloader.dataset"
@@ -239,8 +239,9 @@ def check_datasets(inspection: Inspection) -> str:
             continue
         lazy = unread(loader.dataset)
         # What a data set reads to be built at all, the check of the data tells.
-        inspection.attempt(lambda d=lazy: DATASETS.build(d), where, loader.dataset, (OSError,))
-    return f"{count} data sets"
+        build = partial(DATASETS.build, lazy)
+        built += inspection.attempt(build, where, loader.dataset, (OSError,)) is not None
+    return f"{built} of {count} data sets built"
 
 
 def _check_forms(inspection: Inspection, where: str, dataset: Mapping) -> bool:
@@ -344,7 +345,8 @@ def check_metrics(inspection: Inspection) -> str:
             cfg = inspection.harmless(metric)
             built = inspection.attempt(lambda c=cfg: METRICS.build(c), where, metric, (OSError,))
             inspection.metrics[where] = built
-    return f"{len(inspection.metrics)} metrics"
+    built = sum(metric is not None for metric in inspection.metrics.values())
+    return f"{built} of {len(inspection.metrics)} metrics built"
 
 
 def heads_with(model: Any, name: str) -> list[str]:

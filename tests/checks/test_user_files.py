@@ -309,3 +309,13 @@ def test_nothing_is_claimed_that_was_not_read(own):
     _, config = own
     said = {r.name: r.message for r in preflight(config("retinanet", {}))}
     assert "train_dataloader.dataset: 12 of 12 pictures read" in said["data"]
+
+
+def test_a_validation_without_annotations(own):
+    root, config = own
+    path = root / "annotations/instances_val.json"
+    data = json.loads(path.read_text())
+    del data["annotations"]
+    path.write_text(json.dumps(data))
+    found = faults(config("retinanet", {}))
+    assert any("has no annotations: predictions only, no figures" in r.message for r in found)
