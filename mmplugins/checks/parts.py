@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from functools import partial
@@ -22,7 +23,7 @@ from mmplugins.engine.config.fitting import PROBE_SIDE, check_fit
 from mmplugins.utils import did_you_mean, type_name
 
 from .data_checks import check_kinds
-from .explain import accepted_arguments, no_dict, shown, walk
+from .explain import accepted_arguments, in_words, no_dict, shown, walk
 from .inspection import Inspection, listed, metrics_of
 from .pictures import leaves
 
@@ -239,9 +240,18 @@ def check_datasets(inspection: Inspection) -> str:
             continue
         lazy = unread(loader.dataset)
         # What a data set reads to be built at all, the check of the data tells.
-        build = partial(DATASETS.build, lazy)
+        build = partial(_build_dataset, lazy)
         built += inspection.attempt(build, where, loader.dataset, (OSError,)) is not None
     return f"{built} of {count} data sets built"
+
+
+def _build_dataset(cfg: Mapping) -> Any:
+    try:
+        return DATASETS.build(cfg)
+    except AssertionError as error:  # of mmseg's data sets, that their files exist
+        if re.search(r"exists|isfile|isdir", in_words(error)):
+            raise FileNotFoundError from error
+        raise
 
 
 def _check_forms(inspection: Inspection, where: str, dataset: Mapping) -> bool:
@@ -339,8 +349,8 @@ def check_metrics(inspection: Inspection) -> str:
         if "type" in (given or ()) and any(place.startswith(f"{where}.") for place, _ in metrics):
             # What a wrapper makes of its metrics, the validation tells.
             alone = dict(given, metrics=[])
-            build = partial(EVALUATOR.build, alone)
-            inspection.attempt(build, where, given, (AssertionError, IndexError))
+            unsure = (AssertionError, IndexError)
+            inspection.attempt(lambda a=alone: EVALUATOR.build(a), where, given, unsure)
         for where, metric in metrics:
             cfg = inspection.harmless(metric)
             built = inspection.attempt(lambda c=cfg: METRICS.build(c), where, metric, (OSError,))

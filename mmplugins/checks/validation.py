@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,12 +39,11 @@ def check_validation(inspection: Inspection) -> str:
             outputs = model.val_step(batch)
     except Exception as error:  # anything in the model, on a picture the data set made
         said, where = in_words(error), "val_dataloader.dataset.pipeline"
-        if isinstance(error, NameError):  # an operator of mmcv by its name
-            where = place_of(cfg.model, "model", error.name)
+        if unknown := re.search(r"'(\w+)' (is not defined|names nothing in mmcv)", str(error)):
             inspection.fail(
-                f"{error.name!r} is not there: expected 'nms', 'soft_nms' or another operator of "
-                f"mmcv.ops.{did_you_mean(error.name, dir(mmcv.ops))}",
-                where,
+                f"{unknown[1]!r} is not there: expected 'nms', 'soft_nms' or another operator of "
+                f"mmcv.ops.{did_you_mean(unknown[1], dir(mmcv.ops))}",
+                place_of(cfg.model, "model", unknown[1]),
             )
             return ""
         absent = [key for key in META_KEYS if key in said and not _packs(trial, key)]
