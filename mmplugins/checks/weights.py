@@ -54,7 +54,10 @@ def check_weights_of(inspection: Inspection) -> str:
         else:
             said.append(f"{source} is here")
     if not said:
-        raise NotRun("the config names no weights: training starts from random ones")
+        raise NotRun(
+            "the config names no weights: training starts from random ones, and short trainings "
+            "then score far less (docs/training.md, From random weights)"
+        )
     return "; ".join(said)
 
 
