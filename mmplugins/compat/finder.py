@@ -26,7 +26,7 @@ class StandInFinder:
         )
 
 
-class MendFinder:
+class PatchFinder:
     """Lets the other finders find a module and patches it as soon as it ran. Stands first."""
 
     def find_spec(self, name: str, path=None, target=None) -> ModuleSpec | None:
@@ -37,11 +37,11 @@ class MendFinder:
             find = None if finder is self else getattr(finder, "find_spec", None)
             spec = find and find(name, path, target)
             if spec is not None:
-                return _mended_on_load(spec)
+                return _patched_on_load(spec)
         return None
 
 
-def _mended_on_load(spec: ModuleSpec) -> ModuleSpec:
+def _patched_on_load(spec: ModuleSpec) -> ModuleSpec:
     # A copy, because some loaders (zipimport) serve many modules with one object.
     loader = copy.copy(spec.loader)
     execute = loader.exec_module
@@ -58,11 +58,11 @@ def _mended_on_load(spec: ModuleSpec) -> ModuleSpec:
 def install() -> None:
     """Put the stand-in and the patches in force, now and for every later import.
 
-    Safe to call again, and safe late: modules that are loaded already are mended in place,
+    Safe to call again, and safe late: modules that are loaded already are patched in place,
     names imported from them elsewhere included.
     """
-    if not any(isinstance(finder, MendFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, MendFinder())
+    if not any(isinstance(finder, PatchFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, PatchFinder())
     if not any(isinstance(finder, StandInFinder) for finder in sys.meta_path):
         sys.meta_path.append(StandInFinder())
         if "mmdet.models" in sys.modules and "mmcv.ops" not in sys.modules:

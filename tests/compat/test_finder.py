@@ -69,8 +69,8 @@ def test_installing_again_changes_nothing(fake_mmcv):
         "print(*[type(f).__name__ for f in sys.meta_path])"
     )
     names = run_python(fake_mmcv, "-c", code, hook=True).split()
-    assert names[0] == "MendFinder" and names[-1] == "StandInFinder"
-    for name in ("Starter", "MendFinder", "StandInFinder"):
+    assert names[0] == "PatchFinder" and names[-1] == "StandInFinder"
+    for name in ("Starter", "PatchFinder", "StandInFinder"):
         assert names.count(name) == 1
 
 
@@ -106,7 +106,7 @@ def test_openmmlab_works_before_and_shares_compat_after_mmplugins(tmp_path):
 
 def test_importing_mmplugins_puts_it_in_force():
     names = [type(one).__name__ for one in sys.meta_path]
-    assert names.count("MendFinder") == names.count("StandInFinder") == 1
+    assert names.count("PatchFinder") == names.count("StandInFinder") == 1
     mmplugins.compat.install()
     assert [type(one).__name__ for one in sys.meta_path] == names
 

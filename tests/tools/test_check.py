@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -33,12 +35,14 @@ def test_a_broken_config(detection, tmp_path):
     assert "1 failure" in done.stdout.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_another_backbone(detection, tmp_path):
     done = check(tmp_path, detection, "--backbone", "timm/resnet18")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "TimmBackbone puts out channels [128, 256, 512] at strides [8, 16, 32]" in done.stdout
 
 
+@pytest.mark.slow
 def test_an_absent_config(tmp_path):
     done = check(tmp_path, "none.py")
     said = done.stderr.splitlines()[-1]  # below what libraries warn of

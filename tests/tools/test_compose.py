@@ -33,6 +33,7 @@ def test_the_printed_config_is_one(segmentation, call, tmp_path, capsys):
     assert printed.model.decode_head.in_channels == 512
 
 
+@pytest.mark.slow
 def test_train_and_test_with_another_backbone(segmentation, call, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     call("train", segmentation, "--backbone", TINY)

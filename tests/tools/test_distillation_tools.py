@@ -60,6 +60,7 @@ def test_rows_build_on_each_other(study, args):
             assert cfg.randomness == dict(seed=1)
 
 
+@pytest.mark.slow
 def test_teacher_and_last_row(study, args):
     rows = (study.TEACHER, study.ROWS[-1])
     said = [study.do_run("semantic-fpn", row, 0, args)[0] for row in rows]

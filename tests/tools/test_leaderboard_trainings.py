@@ -129,6 +129,7 @@ def board_in(folder: Path | str) -> dict:
 @pytest.mark.parametrize(
     ("make", "task", "metric"), [(coco, "detection", "bbox_mAP"), (ade20k, "semantic", "mIoU")]
 )
+@pytest.mark.slow
 def test_own_data(make, task, metric, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     config = make(tmp_path / "data")
@@ -147,6 +148,7 @@ def test_own_data(make, task, metric, tmp_path, monkeypatch, capsys):
     assert "image_size=32 is for the shapes data" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_mixed_precision_and_costs_of_a_file(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     tool = load("leaderboard")
@@ -201,6 +203,7 @@ def test_trainings_of_train_py_and_of_mmdet(tmp_path, monkeypatch, call, detecti
     assert "nowhere" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_there_and_the_same_command_goes_on(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     command = [POOL, *COMMON, "--seeds", "2", "--steps", "60", "--out", "board"]

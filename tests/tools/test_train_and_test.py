@@ -120,6 +120,7 @@ def test_without_checks_a_bad_model_stops_all_the_same(detection, call, folder):
     assert not (folder / "never").exists()
 
 
+@pytest.mark.slow
 def test_checks_change_no_bit_of_training(detection, folder):
     """In processes of their own; the config has no seed, so mmengine draws it from numpy."""
     states = []
@@ -173,6 +174,7 @@ def test_segmentation(segmentation, call, folder, tmp_path, capsys):
     assert len(list(drawn.iterdir())) == 4
 
 
+@pytest.mark.slow
 def test_mmdets_own_tool_trains_the_same_config(detection, folder):
     tool = Path(mmdet.__file__).parent / ".mim/tools/train.py"
     done = run(tool, detection, "--work-dir", folder / "theirs", cwd=folder)

@@ -130,6 +130,7 @@ def test_broken_and_hostile_files(run, s12):
     assert run("show", "clean.safetensors")[0] == 0
 
 
+@pytest.mark.slow
 def test_as_a_program(tmp_path):
     """Once for real, in a process of its own: errors go to stderr, the status tells."""
     (tmp_path / "w.pth").write_bytes(b"<html>")

@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Mend:
+class Patch:
     """One repair: ``apply(module)`` where ``needed(module)``, once the module has run."""
 
     name: str
@@ -18,8 +18,8 @@ class Mend:
     apply: Callable[[ModuleType], None]
 
 
-#: Mends by the name of the module that they repair.
-TARGETS: dict[str, list[Mend]] = {}
+#: Patches by the name of the module that they repair.
+TARGETS: dict[str, list[Patch]] = {}
 
 
 def patch(*targets: str, needed: Callable[[ModuleType], bool]) -> Callable:
@@ -33,7 +33,7 @@ def patch(*targets: str, needed: Callable[[ModuleType], bool]) -> Callable:
 
     def register(apply: Callable[[ModuleType], None]) -> Callable[[ModuleType], None]:
         for target in targets:
-            TARGETS.setdefault(target, []).append(Mend(apply.__name__, needed, apply))
+            TARGETS.setdefault(target, []).append(Patch(apply.__name__, needed, apply))
         return apply
 
     return register

@@ -36,12 +36,20 @@ BEST = {"default_hooks.checkpoint": dict(type="CheckpointHook", interval=1, max_
     ("task", "last", "changes", "kills"),
     [
         ("detection", "epoch_2", BEST | BY_ASPECT, (7,)),
-        ("detection", "iter_10", MID_EPOCH | WORKERS | EMA, (3, 7)),
+        pytest.param(
+            "detection", "iter_10", MID_EPOCH | WORKERS | EMA, (3, 7), marks=pytest.mark.slow
+        ),
         ("detection", "iter_10", MID_EPOCH | ACCUMULATE, (5,)),
-        ("segmentation", "iter_12", WORKERS, (4, 11)),
+        pytest.param("segmentation", "iter_12", WORKERS, (4, 11), marks=pytest.mark.slow),
         ("segmentation", "iter_12", EMA | AMP, (5,)),
-        ("segmentation", "iter_12", ACCUMULATE, (7,)),
-        ("segmentation", "iter_12", {"train_dataloader.sampler.type": "DefaultSampler"}, (8,)),
+        pytest.param("segmentation", "iter_12", ACCUMULATE, (7,), marks=pytest.mark.slow),
+        pytest.param(
+            "segmentation",
+            "iter_12",
+            {"train_dataloader.sampler.type": "DefaultSampler"},
+            (8,),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_killed_and_resumed_is_as_if_left_alone(folder, tmp_path, task, last, changes, kills):
@@ -64,6 +72,7 @@ def test_the_comparison_sees_a_difference(folder, tmp_path):
     assert len(compare_states(first / "iter_12.pth", second / "iter_12.pth")) > 50
 
 
+@pytest.mark.slow
 def test_without_a_seed_in_the_config(folder, tmp_path):
     cfg = tiny("segmentation", folder, tmp_path / "first")
     cfg.randomness = dict(seed=None)
