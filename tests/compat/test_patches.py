@@ -67,13 +67,13 @@ def test_symptom_without_patches(outcomes, name):
 
 
 @pytest.mark.parametrize("mode", ["hook", "late"])
-def test_mended(outcomes, mode):
+def test_patched(outcomes, mode):
     found = outcomes(mode)
     assert set(found) == set(SYMPTOMS)
     assert {name: found[name] for name in PATCHED} == dict.fromkeys(PATCHED, "ok")
 
 
-def test_every_mend_is_checked():
+def test_every_patch_is_checked():
     names = {one.name for patches in TARGETS.values() for one in patches}
     assert names == {
         "amp_on_cpu",
