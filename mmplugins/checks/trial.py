@@ -13,16 +13,16 @@ import torch
 from mmcv.transforms import BaseTransform
 from mmengine.device import get_device
 from mmengine.optim import build_optim_wrapper
-from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mmplugins.utils import did_you_mean, few, type_name
 
-from .batches import Trial, has_objects, is_packed, smaller, tensors
+from .batches import Trial, smaller, tensors
 from .explain import in_words, quoted_numbers
 from .inspection import Inspection, listed
 from .learning import check_saving, length, schedulers
 from .parts import heads_with
+from .samples import annotated, check_samples
 
 BATCH = 2
 """Pictures of the trial batch; batch norm over a single position needs two."""
@@ -31,7 +31,7 @@ BATCH = 2
 def check_step(inspection: Inspection) -> str:
     """Losses are finite, every trainable parameter gets a gradient, one step of the optimiser."""
     trial = load_trial(inspection, "train")
-    if trial is None or not _check_samples(inspection, trial):
+    if trial is None or not check_samples(inspection, trial):
         return ""
     model, cfg = inspection.model, inspection.cfg
     steps = _check_lengths(inspection, round(len(trial.dataset) / inspection.share))
@@ -148,25 +148,13 @@ def without_cfg(inspection: Inspection, name: str) -> str:
 def _why(inspection: Inspection, samples: Sequence) -> str:
     """What samples lack that models learn from; asked when a loss has failed."""
     step = "to LoadAnnotations of the train pipeline"
-    found = _annotated(samples)
+    found = annotated(samples)
     if inspection.scope == "mmdet" and "bboxes" not in found:
         return f"; no sample has boxes: add with_bbox=True {step}"
     heads = heads_with(inspection.cfg.model, "mask_head")
     if inspection.scope == "mmdet" and "masks" not in found and heads:
         return f"; no sample has masks, which {heads[0]} learns: add with_mask=True {step}"
     return "; the model and what the train pipeline packs do not fit each other"
-
-
-def _annotated(samples: Sequence) -> set[str]:
-    """Names of the annotations that samples hold, those of instances one by one."""
-    found: set[str] = set()
-    for sample in samples:
-        data = sample["data_samples"]
-        if isinstance(data, BaseDataElement):
-            names = set(data.keys()) - {"gt_instances"}
-            found |= {name for name in names if name.startswith("gt_")}
-            found |= set(data.gt_instances.keys()) if "gt_instances" in data else set()
-    return found
 
 
 def _prepared(inspection: Inspection, batch: Any, sample: Mapping) -> Any:
@@ -203,84 +191,6 @@ def _prepared(inspection: Inspection, batch: Any, sample: Mapping) -> Any:
         )
         return None
     return data
-
-
-def _check_samples(inspection: Inspection, trial: Trial) -> bool:
-    where = "train_dataloader.dataset.pipeline"
-    bare = next((s for s in trial.samples if not is_packed(s)), None)
-    if bare is not None:
-        found = few(list(bare)) if isinstance(bare, Mapping) else type(bare).__name__
-        pack = "PackSegInputs" if inspection.scope == "mmseg" else "PackDetInputs"
-        inspection.fail(
-            f"puts out {found}: expected inputs and data_samples, end it with dict(type={pack!r})",
-            where,
-        )
-        return False
-    if not all(isinstance(s["data_samples"], BaseDataElement) for s in trial.samples):
-        return True  # several branches or frames: the loss tells
-    if inspection.scope in ("mmdet", "mmseg") and not _annotated(trial.samples):
-        extra = ", with_bbox=True" if inspection.scope == "mmdet" else ""
-        inspection.fail(
-            "packs no annotations, so there is nothing to learn: add "
-            f"dict(type='LoadAnnotations'{extra}) after LoadImageFromFile",
-            where,
-        )
-        return False
-    if not any(map(has_objects, trial.samples)):
-        inspection.warn(
-            f"none of {len(trial.samples)} pictures has an object after the pipeline: check crops, "
-            "filters and sizes",
-            where,
-        )
-    return _check_sizes(inspection, trial) and _check_labels(inspection, trial)
-
-
-def _check_sizes(inspection: Inspection, trial: Trial) -> bool:
-    """A preprocessor with one size pads smaller pictures, and cuts larger ones off."""
-    size = getattr(inspection.model.data_preprocessor, "size", None)
-    sides = [tuple(t.shape[-2:]) for s in trial.samples for t in tensors(s["inputs"])]
-    if size is None or len(tuple(size)) != 2 or not sides:
-        return True
-    largest = tuple(max(side[k] for side in sides) for k in (0, 1))
-    where = f"{inspection.trained[0]}.data_preprocessor.size"
-    if largest[0] > size[0] or largest[1] > size[1]:
-        inspection.fail(
-            f"is {tuple(size)}, smaller than the pictures of {largest} that the train pipeline "
-            f"makes: give size={largest}",
-            where,
-        )
-        return False
-    if 2 * math.prod(largest) <= math.prod(size):
-        inspection.warn(
-            f"is {tuple(size)}, but the train pipeline makes pictures of at most {largest}, so "
-            f"that most of a batch is padding: give size={largest}",
-            where,
-        )
-    return True
-
-
-def _check_labels(inspection: Inspection, trial: Trial) -> bool:
-    head = getattr(inspection.model, "decode_head", None)
-    if not hasattr(head, "ignore_index"):
-        return True
-    maps = [s["data_samples"].gt_sem_seg.data for s in trial.samples]
-    values = sorted({v for m in maps for v in m.unique().tolist()})
-    known = set(range(head.num_classes))
-    wrong = [v for v in values if v not in known and v != head.ignore_index]
-    if wrong:
-        inspection.fail(
-            f"label maps hold {few(wrong)} after the pipeline, but the head knows 0.."
-            f"{head.num_classes - 1} and ignore_index={head.ignore_index}: give the head and the "
-            "data set the same ignore_index (255), and reduce_zero_label as the maps need it",
-            "model.decode_head.ignore_index",
-        )
-        return False
-    if not known.intersection(values):
-        inspection.warn(
-            f"no labelled pixel in {len(maps)} maps, only {few(values)}: check reduce_zero_label",
-            "train_dataloader.dataset",
-        )
-    return True
 
 
 def _check_last_batch(inspection: Inspection, data: Mapping, pictures: int) -> None:
