@@ -76,6 +76,8 @@ def load_model(
         from mmplugins.deployment.model_folder import read_folder
 
         content, cfg = read_folder(path, trust)
+        if not trust:
+            check_config(cfg, path)
         name = path
     elif Path(path).suffix in EXPORTED:
         if not os.path.isfile(path):
@@ -136,6 +138,12 @@ def trusted_config(text: str, source: str) -> Config:
 def safe_config(text: str, source: str) -> Config:
     """A config of unknown origin: literals only, and of those only registered names are built."""
     cfg = config_from_text(text, source)
+    check_config(cfg, source)
+    return cfg
+
+
+def check_config(cfg: Config, source: str) -> None:
+    """Make sure that what is built of a config is registered."""
     if task_of(cfg) == "segmentation":
         from mmseg.utils import register_all_modules
     else:
@@ -143,7 +151,6 @@ def safe_config(text: str, source: str) -> Config:
     register_all_modules(init_default_scope=False)
     check_harmless(dict(model=cfg.get("model"), custom_imports=cfg.get("custom_imports")), source)
     check_harmless(dict(pipeline=pipeline_of(cfg)), source)
-    return cfg
 
 
 def build_model(
