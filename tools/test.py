@@ -2,16 +2,23 @@
 
 import argparse
 import os
+from pathlib import Path
 
+from mmengine.config import Config
 from mmengine.dist import is_main_process
+from mmengine.runner import Runner
 from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.checkpoint import CheckpointError
 from mmplugins.checks import DataError, check_data
+from mmplugins.deployment.errors import ExportError
 from mmplugins.engine import SettingError, load_composed, start_processes, test
 from mmplugins.engine.config import arguments, settings
 from mmplugins.visualization import metrics_table
+
+BACKENDS = {"onnxruntime": ".onnx", "openvino": ".xml", "torch-export": ".pt2"}
+"""Suffixes of the exported files that a runtime runs."""
 
 console = Console(soft_wrap=True, markup=False, highlight=False)
 
@@ -19,7 +26,10 @@ console = Console(soft_wrap=True, markup=False, highlight=False)
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     arguments.add_config(parser)
-    parser.add_argument("checkpoint", help="checkpoint file or address")
+    parser.add_argument("checkpoint", help="checkpoint file or address, or an exported file")
+    parser.add_argument(
+        "--backend", choices=list(BACKENDS), help="runtime of an exported file (by its suffix)"
+    )
     parser.add_argument("--work-dir", help="where metrics go (work_dirs/<config name>)")
     parser.add_argument("--out", help="keep predictions: a .pkl file (mmdet) or a folder (mmseg)")
     parser.add_argument("--show", action="store_true", help="show predictions in a window")
@@ -55,14 +65,31 @@ def main() -> None:
     if is_main_process():
         for finding in check_data(cfg, splits=("test",)):
             console.print(f"data: {finding}")
-    runner, metrics = test(cfg)
+    runner, metrics = run(cfg, args)
     if is_main_process():
         console.print(metrics_table(metrics, title=os.path.basename(args.checkpoint)))
         console.print(f"Metrics and log are in {runner.log_dir}")
 
 
+def run(cfg: Config, args: argparse.Namespace) -> tuple[Runner, dict[str, float]]:
+    """Test a checkpoint, or an exported file in its runtime."""
+    suffix = Path(args.checkpoint).suffix
+    if args.backend and BACKENDS[args.backend] != suffix:
+        raise SettingError(
+            f"--backend {args.backend} runs {BACKENDS[args.backend]} files, got {args.checkpoint}: "
+            "export it first (tools/export.py)"
+        )
+    if suffix not in BACKENDS.values():
+        return test(cfg)
+    if args.deploy or args.compile or args.tta:
+        raise SettingError("--deploy, --compile and --tta are for checkpoints, not exported files")
+    from mmplugins.inference.evaluating import test_exported
+
+    return test_exported(cfg, args.checkpoint)
+
+
 if __name__ == "__main__":
     try:
         main()
-    except (CheckpointError, DataError, SettingError) as error:
+    except (CheckpointError, DataError, ExportError, SettingError) as error:
         raise SystemExit(f"error: {error}") from None
