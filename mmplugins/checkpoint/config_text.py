@@ -77,6 +77,20 @@ def harmless_config(text: str, source: str) -> Config:
     return cfg
 
 
+def literal(text: str) -> Any:
+    """The value of the text of a literal, see :func:`literal_value`.
+
+    Args:
+        text: For example ``"[dict(type='EMAHook', momentum=0.0002)]"``.
+
+    Raises:
+        SyntaxError: If it is no Python.
+        ValueError: If it holds names or calls other than ``dict``.
+        TypeError: If a key cannot be one.
+    """
+    return literal_value(ast.parse(text.strip(), mode="eval").body)
+
+
 def literal_value(node: ast.expr) -> Any:
     """The value of a parsed literal; ``dict(name=value)`` and ``dict({...})`` are literals too.
 

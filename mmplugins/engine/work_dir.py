@@ -12,7 +12,6 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmplugins.utils import write_whole
-from mmplugins.visualization.training_curves import RUN, run_number
 
 from .config.settings import SettingError
 from .resume.occupation import refuse_in_use
@@ -97,6 +96,8 @@ def move_aside(work_dir: str | os.PathLike) -> Path | None:
 def number_run(log_dir: str | os.PathLike) -> None:
     """Number the folder of a run's logs within its work dir; clocks do not tell their order."""
     folder = Path(log_dir)
+    from mmplugins.visualization.training_curves import RUN, run_number  # brings matplotlib
+
     if folder.is_dir() and not (folder / RUN).exists():
         before = [run_number(other) for other in folder.parent.iterdir() if other.is_dir()]
         write_whole(folder / RUN, str(1 + max(before, default=0)))

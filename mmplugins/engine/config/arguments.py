@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import DictAction
 
-from .literals import literal
+from mmplugins.checkpoint.config_text import literal
 
 
 class OptionsAction(DictAction):

@@ -12,11 +12,11 @@ import yaml
 from mmengine.logging import print_log
 
 from mmplugins.backbones.catalog import backbone_config, families
+from mmplugins.checkpoint.config_text import literal
 from mmplugins.checkpoint.sources import timm_sources
 from mmplugins.checkpoint.zoo import published
 from mmplugins.utils import type_name
 
-from .literals import literal
 from .settings import SettingError
 
 OPENMMLAB_WEIGHTS = {

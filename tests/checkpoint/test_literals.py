@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mmplugins.engine.config.literals import literal
+from mmplugins.checkpoint.config_text import literal
 
 
 @pytest.mark.parametrize(
