@@ -19,5 +19,5 @@ model = dict(
     neck=dict(in_channels=[256, 512, 1024, 2048]),
 )
 optim_wrapper = dict(
-    optimizer=dict(_delete_=True, type="SGD", lr=0.02, momentum=0.9, weight_decay=1e-4)
+    optimizer=dict(_delete_=True, type="SGD", lr=0.02, momentum=0.9, weight_decay=1e-4, fused=True)
 )

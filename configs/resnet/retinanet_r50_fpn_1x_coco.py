@@ -18,5 +18,5 @@ model = dict(
     neck=dict(in_channels=[512, 1024, 2048]),
 )
 optim_wrapper = dict(
-    optimizer=dict(_delete_=True, type="SGD", lr=0.01, momentum=0.9, weight_decay=1e-4)
+    optimizer=dict(_delete_=True, type="SGD", lr=0.01, momentum=0.9, weight_decay=1e-4, fused=True)
 )

@@ -17,7 +17,7 @@ from mmplugins.utils import did_you_mean
 OPTIONS = {
     "deploy": "folded by switch_to_deploy(); inference only",
     "channels_last": "weights and images channels-last in memory",
-    "compile": "the backbone through torch.compile",
+    "compile": "the backbone compiled: ours by block, those of timm and mmpretrain whole",
     "bf16": "bfloat16: weights and images of a backbone at inference, autocast elsewhere",
     "fp16": "float16, likewise; in training without loss scaling",
     "with_cp": "activation checkpointing in training",

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmplugins.engine.compiling import Compiler, block_compiler
 from mmplugins.engine.hooks.channels_last import to_channels_last
 
 from .models import build_model, fold
-from .rows import Row
+from .rows import MMPRETRAIN, TIMM, Row
 from .whole_models import run_network, training_loss
 
 
@@ -45,6 +46,7 @@ class Subject:
         self.row = row
         self.device = torch.device(device)
         self.compiled = False
+        self._compiler: Compiler | None = None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = build_model(row, overrides)
@@ -77,19 +79,39 @@ class Subject:
     def infer(self, images: Tensor) -> object:
         """One inference pass."""
         with torch.no_grad(), self._autocast(not self.pure):
-            return run_network(self.model, images) if self.row.whole else self.model(images)
+            found = run_network(self.model, images) if self.row.whole else self.model(images)
+        self._require_compiled()
+        return found
 
     def loss(self, images: Tensor) -> Tensor:
         """Forward pass of training: a detector's losses, or the mean of a backbone's maps."""
         with self._autocast(True):
             if self.row.whole:
-                return training_loss(self.model, images)
-            return sum(x.float().mean() for x in self.model(images))
+                loss = training_loss(self.model, images)
+            else:
+                loss = sum(x.float().mean() for x in self.model(images))
+        self._require_compiled()
+        return loss
 
     def compile(self) -> None:
-        """Send the backbone's forward through torch.compile, from the next call on."""
-        self.backbone.forward = torch.compile(_own_code(self.backbone.forward), dynamic=False)
+        """Have the backbone compiled for each size, from the next call on.
+
+        Ours by block, as ``--compile`` of the tools does it; those of other code bases whole.
+        """
+        if self.row.name.startswith((TIMM, MMPRETRAIN)):
+            self.backbone.forward = torch.compile(_own_code(self.backbone.forward), dynamic=False)
+        else:
+            self._compiler = block_compiler(self.backbone, dynamic=False)
         self.compiled = True
+
+    def _require_compiled(self) -> None:
+        """Refuse a pass whose blocks went on eager, which would be timed under a wrong name.
+
+        Raises:
+            RuntimeError: If they did; the log has the reason.
+        """
+        if self._compiler is not None and self._compiler.failed:
+            raise RuntimeError(f"{self.row.label}: the compiler failed; the log says why")
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:

@@ -9,6 +9,8 @@ What the compiler made is kept in a folder, :func:`cache_folder`, which the next
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
 import shutil
 import time
@@ -21,6 +23,7 @@ from mmengine.logging import print_log
 from mmengine.utils import digit_version
 from torch import Tensor, nn
 
+from ..backbones.deploy_state import is_deployed
 from ..backbones.pyramid import PyramidBackbone
 from .cuda_graphs import replay_by_size
 
@@ -29,6 +32,8 @@ GRAPHS_KEPT = 64
 
 Graph = Callable[..., Any]
 
+_numbers = itertools.count()
+
 
 def compile_blocks(
     model: nn.Module,
@@ -36,6 +41,7 @@ def compile_blocks(
     *,
     dynamic: bool | None = None,
     mode: str | None = None,
+    freeze: bool = False,
     backend: str = "inductor",
 ) -> nn.Module:
     """Have the blocks of a model's backbone compiled, in place, when they are first called.
@@ -54,16 +60,20 @@ def compile_blocks(
             however training is interrupted; False for each size anew. Defaults to None.
         mode: ``'reduce-overhead'`` replays each pass without gradient as one CUDA graph, for few
             sizes; the other modes are those of ``torch.compile``. Defaults to None.
+        freeze: Whether passes without gradient take the weights as constants, laid out for the
+            processor once. Each block has a graph of its own for each size of pictures, so that
+            compiling takes many times longer: for one size. Weights that change afterwards are not
+            seen: for the deployed form, with its weights loaded. Defaults to False.
         backend: Backend of ``torch.compile``. Defaults to ``'inductor'``.
 
     Returns:
         ``model``.
 
     Raises:
-        ValueError: If there is no backbone, the budget is not between 0 and 1, or the mode is
-            unknown.
+        ValueError: If there is no backbone, the budget is not between 0 and 1, the mode is
+            unknown, or weights are to be frozen that may still change or for all sizes at once.
     """
-    block_compiler(model, memory_budget, dynamic=dynamic, mode=mode, backend=backend)
+    block_compiler(model, memory_budget, dynamic=dynamic, mode=mode, freeze=freeze, backend=backend)
     return model
 
 
@@ -73,6 +83,7 @@ def block_compiler(
     *,
     dynamic: bool | None = None,
     mode: str | None = None,
+    freeze: bool = False,
     backend: str = "inductor",
 ) -> Compiler:
     """:func:`compile_blocks`, which returns what compiles."""
@@ -87,15 +98,27 @@ def block_compiler(
     modes = torch._inductor.list_mode_options()
     if mode is not None and mode not in modes:
         raise ValueError(f"mode={mode!r}: expected None or one of {', '.join(modes)}")
+    if freeze and not (is_deployed(model) or is_deployed(backbone)):
+        raise ValueError(
+            "freeze=True is for inference with weights that stay as they are: deploy the model "
+            "first (mmplugins.deployment.reparameterize(model.eval())), or leave freeze out"
+        )
+    if freeze and dynamic:
+        raise ValueError(
+            "freeze=True and dynamic=True: PyTorch lays out constants for one size; choose one"
+        )
     _prepare_compiler()
     graphs = mode == "reduce-overhead"
-    compiler = Compiler(backend, memory_budget, {} if mode is None or graphs else modes[mode])
+    options = {} if mode is None or graphs else modes[mode]
+    compiler = Compiler(backend, memory_budget, options, freeze)
     functions: dict[tuple, Graph] = {}
     for block in blocks_of(backbone):
-        structure = structure_of(block)
+        structure = structure_of(block) if not freeze else (id(block),)
         if structure not in functions:
-            own = _own_code(len(functions))
-            functions[structure] = torch.compile(own, backend=compiler, dynamic=dynamic)
+            own = _own_code(next(_numbers))
+            functions[structure] = torch.compile(
+                own, backend=compiler, dynamic=False if freeze else dynamic
+            )
         function = functions[structure]
         # What `nn.Module.compile` sets, and leaves out of copies and pickles; shared here.
         block._compiled_call_impl = partial(compiler.run, function, block)
@@ -152,6 +175,7 @@ class Compiler:
         backend: The backend that compiles.
         memory_budget: As in :func:`compile_blocks`.
         options: Settings of the backend.
+        freeze: As in :func:`compile_blocks`.
 
     Attributes:
         graphs: Number of graphs compiled.
@@ -159,8 +183,11 @@ class Compiler:
         failed: Whether a graph could not be compiled; from then on all run eager.
     """
 
-    def __init__(self, backend: str, memory_budget: float, options: dict[str, Any]):
+    def __init__(
+        self, backend: str, memory_budget: float, options: dict[str, Any], freeze: bool = False
+    ):
         self.backend, self.memory_budget, self.options = backend, memory_budget, options
+        self.freeze = freeze
         self.graphs, self.seconds, self.failed = 0, 0.0, False
 
     def __call__(self, graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Graph:
@@ -170,7 +197,7 @@ class Compiler:
         start = time.perf_counter()
         settings = dict(config_patches=self.options) if self.options else {}
         try:
-            with _budget(self.memory_budget):
+            with _training_settings(self.memory_budget):
                 compiled = torch._dynamo.lookup_backend(self.backend)(graph, inputs, **settings)
         except Exception as error:  # a compiler may fail in any way
             self._give_up(error)
@@ -183,7 +210,8 @@ class Compiler:
         """Call a block by its compiled function, or eager where that cannot be made."""
         if not self.failed:
             try:
-                return function(block, *args, **kwargs)
+                with _freezing() if self.freeze else contextlib.nullcontext():
+                    return function(block, *args, **kwargs)
             except torch._dynamo.exc.TorchDynamoException as error:
                 self._give_up(error)
         return block._call_impl(*args, **kwargs)
@@ -221,17 +249,28 @@ def _prepare_compiler() -> None:
         dynamo.inline_inbuilt_nn_modules = True  # else each block is a graph of its own
 
 
-def _budget(memory_budget: float):
+def _training_settings(memory_budget: float) -> contextlib.AbstractContextManager:
+    """The budget, and backward passes compiled at once: an error in ``backward()`` ends a run."""
     import torch._functorch.config as functorch
 
-    return functorch.patch(activation_memory_budget=memory_budget)
+    settings: dict[str, Any] = dict(activation_memory_budget=memory_budget)
+    if hasattr(functorch, "force_non_lazy_backward_lowering"):
+        settings["force_non_lazy_backward_lowering"] = True
+    return functorch.patch(settings)
+
+
+def _freezing() -> contextlib.AbstractContextManager:
+    """The setting that must hold when a pass is traced, not only when its graph is compiled."""
+    import torch._inductor.config as inductor
+
+    return inductor.patch(freezing=True)
 
 
 def _own_code(number: int) -> Graph:
     """A function that calls a block, with a code object of its own.
 
-    PyTorch keeps graphs, and learns which sizes change, by code object. That of ``nn.Module`` is
-    one for all structures, whose different widths would look like changing sizes.
+    PyTorch keeps graphs, and learns which sizes change, by code object and name. That of
+    ``nn.Module`` is one for all structures, whose different widths would look like changing sizes.
     """
 
     def call(block: nn.Module, *args: Any, **kwargs: Any) -> Any:

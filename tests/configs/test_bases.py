@@ -64,7 +64,8 @@ def test_upernet_is_mmsegs(leaf, theirs):
     for part in ("type", "data_preprocessor", "decode_head", "auxiliary_head", "test_cfg"):
         assert cfg.model[part] == official.model[part], part
     assert cfg.param_scheduler == official.param_scheduler
-    assert cfg.optim_wrapper.optimizer == official.optim_wrapper.optimizer
+    # One kernel for all parameters computes the same: tests/engine/test_layer_decay.py.
+    assert cfg.optim_wrapper.optimizer == dict(official.optim_wrapper.optimizer, fused=True)
     kind = {k: official.optim_wrapper.paramwise_cfg[k] for k in ("decay_rate", "decay_type")}
     assert cfg.optim_wrapper.paramwise_cfg == kind
     assert cfg.train_dataloader.batch_size == official.train_dataloader.batch_size == 2
@@ -97,10 +98,10 @@ def test_1x(name):
     assert (steps.milestones, steps.gamma, cfg.train_cfg.max_epochs) == ([8, 11], 0.1, 12)
     assert cfg.auto_scale_lr.base_batch_size == 8 * cfg.train_dataloader.batch_size == 16
     assert cfg.model.data_preprocessor.pad_size_divisor == 32
-    optimizer = dict(type="AdamW", lr=2e-4 if two_stages else 1e-4, weight_decay=1e-4)
+    optimizer = dict(type="AdamW", lr=2e-4 if two_stages else 1e-4, weight_decay=1e-4, fused=True)
     if name.startswith("resnet/"):
         lr = 0.02 if two_stages else 0.01
-        optimizer = dict(type="SGD", lr=lr, momentum=0.9, weight_decay=1e-4)
+        optimizer = dict(type="SGD", lr=lr, momentum=0.9, weight_decay=1e-4, fused=True)
     assert cfg.optim_wrapper == dict(type="OptimWrapper", optimizer=optimizer)
     # The authors' PVT is the exception.
     drop_path = 0.1 if name.startswith("pvt/") else 0
@@ -114,9 +115,9 @@ def test_40k(name):
     assert (poly.type, poly.power, poly.end, poly.eta_min) == ("PolyLR", 0.9, 40000, 0.0)
     assert cfg.train_cfg.max_iters == 40000
     assert cfg.auto_scale_lr.base_batch_size == 8 * cfg.train_dataloader.batch_size == 32
-    optimizer = dict(type="AdamW", lr=2e-4, weight_decay=1e-4)
+    optimizer = dict(type="AdamW", lr=2e-4, weight_decay=1e-4, fused=True)
     if name.startswith("resnet/"):
-        optimizer = dict(type="SGD", lr=0.02, momentum=0.9, weight_decay=5e-4)
+        optimizer = dict(type="SGD", lr=0.02, momentum=0.9, weight_decay=5e-4, fused=True)
     assert cfg.optim_wrapper == dict(type="OptimWrapper", optimizer=optimizer)
     assert cfg.model.data_preprocessor.size == (512, 512)
     assert cfg.model.test_cfg.mode == "whole"
@@ -127,7 +128,8 @@ def test_40k(name):
 
 def test_80k():
     cfg = read("semantic_fpn/semantic-fpn_80k_ade20k.py")
-    assert cfg.optim_wrapper.optimizer == dict(type="AdamW", lr=1e-4, weight_decay=1e-4)
+    adamw = dict(type="AdamW", lr=1e-4, weight_decay=1e-4, fused=True)
+    assert cfg.optim_wrapper.optimizer == adamw
     assert cfg.param_scheduler[0].end == cfg.train_cfg.max_iters == 80000
     assert cfg.auto_scale_lr.base_batch_size == 8 * cfg.train_dataloader.batch_size == 16
 
@@ -154,7 +156,7 @@ def test_convnext(name):
     cfg = read(f"convnext/{name}.py")
     drop_path, lr, rate = CONVNEXT[name]
     assert cfg.model.backbone.drop_path_rate == drop_path
-    adamw = dict(type="AdamW", lr=lr, betas=(0.9, 0.999), weight_decay=0.05)
+    adamw = dict(type="AdamW", lr=lr, betas=(0.9, 0.999), weight_decay=0.05, fused=True)
     assert cfg.optim_wrapper.optimizer == adamw
     assert cfg.optim_wrapper.constructor == "LayerDecayOptimWrapperConstructor"
     kind = "stage_wise" if name.startswith("upernet") else "layer_wise"

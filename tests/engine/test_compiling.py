@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 import tiny_training
 import torch
+import torch._functorch.config as functorch
+from functorch.compile import nop
 from mmengine.registry import MODELS
 from torch import nn
+from torch._dynamo.backends.common import aot_autograd
 
 import mmplugins
 from mmplugins.backbones import CAFormer, ConvFormer, ConvNeXt, MetaFormer, PoolFormer, PoolFormerV2
@@ -193,6 +196,54 @@ def test_no_compiler_is_one_warning_with_the_remedy(monkeypatch, log):
     assert len(warnings) == 1 and "install g++" in warnings[0]
 
 
+@pytest.mark.skipif(
+    not hasattr(functorch, "force_non_lazy_backward_lowering"), reason="of a newer PyTorch"
+)
+def test_a_backward_pass_that_cannot_be_compiled_runs_eager(log):
+    def fail(graph, inputs):
+        raise RuntimeError("no such loop")
+
+    model = PoolFormer(TINY).train()
+    x = torch.randn(2, 3, 64, 64)
+    expected = gradients(model, x)
+    compiler = block_compiler(model, backend=aot_autograd(fw_compiler=nop, bw_compiler=fail))
+    for _ in range(2):
+        assert_same_gradients(gradients(model, x), expected)
+    assert compiler.failed
+    warnings = [text for level, text in log if level == logging.WARNING]
+    assert len(warnings) == 1 and "no such loop" in warnings[0], warnings
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_frozen_weights_give_the_same_maps(randomise, log):
+    model = randomise(CAFormer(ATTENTIVE)).eval().switch_to_deploy()
+    sizes = [torch.randn(1, 3, 64, 96), torch.randn(1, 3, 96, 64)]
+    with torch.no_grad():
+        expected = [model(x) for x in sizes]
+        compiler = block_compiler(model, freeze=True)
+        for x, maps in zip(sizes, expected, strict=True):
+            for out, e in zip(model(x), maps, strict=True):
+                torch.testing.assert_close(out, e, rtol=1e-4, atol=1e-5 * e.abs().max().item())
+    assert compiler.graphs == len(sizes) * len(blocks_of(model)) and not log
+
+
+def test_models_in_one_process_do_not_meet():
+    """Widths of another model must not look like widths that change."""
+    x = torch.randn(1, 3, 64, 64)
+    for dims in ((8, 16, 24, 32), (16, 24, 32, 40)):
+        seen = []
+
+        def note(graph, inputs, seen=seen):
+            seen.extend(value for value in inputs if not isinstance(value, torch.Tensor))
+            return graph.forward
+
+        model = PoolFormer(dict(TINY, dims=dims))
+        block_compiler(model, backend=note)
+        model(x)
+        assert not seen  # no size is an argument of a graph
+
+
 def test_what_the_compiler_cannot_take_runs_eager(log):
     class Odd(nn.Module):
         def __init__(self):
@@ -218,6 +269,12 @@ def test_what_the_compiler_cannot_take_runs_eager(log):
         (nn.Linear(1, 1), {}, "Linear has no part called backbone"),
         (PoolFormer(TINY), dict(memory_budget=2), "memory_budget=2: expected a share from 0 to 1"),
         (PoolFormer(TINY), dict(mode="fast"), "mode='fast': expected None or one of default"),
+        (PoolFormer(TINY), dict(freeze=True), "freeze=True .* deploy the model first"),
+        (
+            PoolFormer(TINY).eval().switch_to_deploy(),
+            dict(freeze=True, dynamic=True),
+            "freeze=True and dynamic=True",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(model, settings, message):

@@ -8,7 +8,9 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=500),
     dict(type="MultiStepLR", begin=0, end=12, by_epoch=True, milestones=[8, 11], gamma=0.1),
 ]
-optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=1e-4, weight_decay=1e-4))
+optim_wrapper = dict(
+    type="OptimWrapper", optimizer=dict(type="AdamW", lr=1e-4, weight_decay=1e-4, fused=True)
+)
 
 # The rate above belongs to 16 pictures per step; `--auto-scale-lr` fits it to another number.
 auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -13,7 +13,7 @@ param_scheduler = [
 ]
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05, fused=True),
     constructor="LayerDecayOptimWrapperConstructor",
     paramwise_cfg=dict(decay_rate=0.95, decay_type="layer_wise"),
 )

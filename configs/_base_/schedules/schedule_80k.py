@@ -5,7 +5,9 @@ val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 
 param_scheduler = [dict(type="PolyLR", power=0.9, begin=0, end=80000, eta_min=0.0, by_epoch=False)]
-optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=1e-4, weight_decay=1e-4))
+optim_wrapper = dict(
+    type="OptimWrapper", optimizer=dict(type="AdamW", lr=1e-4, weight_decay=1e-4, fused=True)
+)
 
 # The rate above belongs to 16 pictures per step; `--auto-scale-lr` fits it to another number.
 auto_scale_lr = dict(enable=False, base_batch_size=16)

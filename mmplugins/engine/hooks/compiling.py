@@ -24,7 +24,7 @@ class CompileBackboneHook(Hook):
 
     Args:
         memory_budget: See :func:`~mmplugins.engine.compiling.compile_blocks`. Defaults to 0.5.
-        **settings: Its other arguments.
+        **settings: Its other arguments; ``freeze`` holds in tests only, beside ``DeployHook``.
     """
 
     def __init__(self, memory_budget: float = 0.5, **settings: Any):
@@ -38,12 +38,15 @@ class CompileBackboneHook(Hook):
         Raises:
             ValueError: If the model has no part ``backbone``.
         """
-        self._compiler = block_compiler(bare_model(runner.model), **self.settings)
-        self._told = 0
+        self._compile(runner, {**self.settings, "freeze": False})
 
     def before_test(self, runner: Runner) -> None:
-        """Compile again: ``DeployHook`` may have folded the blocks by now."""
-        self.before_run(runner)
+        """Compile again: ``DeployHook`` may have folded the blocks by now.
+
+        Raises:
+            ValueError: If weights are to be frozen, and the model is not deployed.
+        """
+        self._compile(runner, self.settings)
 
     def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Say that the first step compiles, so that it does not look like a standstill."""
@@ -68,6 +71,10 @@ class CompileBackboneHook(Hook):
     def after_test_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Say what was compiled since the last batch."""
         self._count(runner)
+
+    def _compile(self, runner: Runner, settings: dict[str, Any]) -> None:
+        self._compiler = block_compiler(bare_model(runner.model), **settings)
+        self._told = 0
 
     def _announce(self, runner: Runner) -> None:
         if not self._announced:

@@ -8,6 +8,7 @@ import pytest
 from mmengine.model import BaseTTAModel
 from torch import nn
 
+from mmplugins.deployment import reparameterize
 from mmplugins.engine import CompileBackboneHook
 
 
@@ -31,6 +32,18 @@ def test_the_backbone_alone_is_compiled(wrap):
     CompileBackboneHook().before_run(SimpleNamespace(model=wrap(model)))
     compiled = [name for name, part in model.named_modules() if part._compiled_call_impl]
     assert compiled == ["backbone"]
+
+
+def test_weights_are_frozen_in_tests_of_the_deployed_form_only():
+    model = Model().eval()
+    runner, hook = SimpleNamespace(model=model), CompileBackboneHook(freeze=True)
+    hook.before_run(runner)
+    assert not hook._compiler.freeze
+    with pytest.raises(ValueError, match="deploy the model first"):
+        hook.before_test(runner)
+    reparameterize(model)
+    hook.before_test(runner)
+    assert hook._compiler.freeze
 
 
 def test_what_cannot_be_compiled():
