@@ -1,4 +1,4 @@
-"""What every room needs and none owns: hints in messages, and files that are never half.
+"""What every room needs and none owns: hints in messages, whole files, ends of programs.
 
 Only the standard library is imported, so any room may import this one.
 """
@@ -9,6 +9,7 @@ import difflib
 import errno
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -115,6 +116,37 @@ def write_whole(path: str | os.PathLike, data: bytes | str) -> Path:
     with written_aside(path) as aside:
         aside.write_bytes(data.encode() if isinstance(data, str) else data)
     return Path(path)
+
+
+@contextmanager
+def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
+    """End a program in one line where it fails by the user's doing.
+
+    Status 1 and ``error: ...`` on stderr; and, without a word, 141 if nobody reads its output any
+    more, as by ``| head``. That is what shells give a program that SIGPIPE ended.
+
+    Args:
+        kinds: Errors whose text is meant for the user.
+
+    Raises:
+        SystemExit: In the place of these errors.
+    """
+    try:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except kinds as error:
+            raise SystemExit(f"error: {error}") from None
+        except SystemExit as stopped:
+            if isinstance(stopped.__context__, BrokenPipeError):  # rich makes status 1 of it
+                raise stopped.__context__ from None
+            raise
+        finally:
+            sys.stdout.flush()  # else the pipe breaks at Python's own end, with a traceback
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -39,7 +39,7 @@ from mmplugins.benchmark import (
     write_report,
 )
 from mmplugins.benchmark.rows import Row
-from mmplugins.utils import write_whole
+from mmplugins.utils import one_line_errors, write_whole
 
 GROWTH_SIZES = ((256, 256), (384, 384), (512, 512), (768, 768))
 
@@ -167,4 +167,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with one_line_errors():
+        raise SystemExit(main())

@@ -7,6 +7,7 @@ from rich.console import Console
 from mmplugins.checks import failures, preflight, summary, table_of
 from mmplugins.engine import SettingError, load_composed
 from mmplugins.engine.config import arguments, settings
+from mmplugins.utils import one_line_errors
 
 console = Console(soft_wrap=False, markup=False, highlight=False)
 
@@ -32,7 +33,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors(SettingError):
         raise SystemExit(main())
-    except SettingError as error:
-        raise SystemExit(f"error: {error}") from None

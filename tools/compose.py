@@ -7,7 +7,7 @@ from rich.console import Console
 from mmplugins.engine import SettingError, load_composed
 from mmplugins.engine.config import arguments
 from mmplugins.engine.config.composing import write_config
-from mmplugins.utils import WriteError
+from mmplugins.utils import WriteError, one_line_errors
 
 console = Console(soft_wrap=True, markup=False, highlight=False)
 
@@ -29,7 +29,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors(SettingError, WriteError):
         main()
-    except (SettingError, WriteError) as error:
-        raise SystemExit(f"error: {error}") from None

@@ -15,6 +15,7 @@ import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMML
 from mmplugins.checks import DataError, check_data
 from mmplugins.engine import SettingError, test, train, work_dir
 from mmplugins.engine.config import arguments, settings
+from mmplugins.utils import one_line_errors
 from mmplugins.visualization import (
     detection_examples,
     metrics_table,
@@ -69,7 +70,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors(DataError, SettingError):
         main()
-    except (DataError, SettingError) as error:
-        raise SystemExit(f"error: {error}") from None

@@ -14,6 +14,7 @@ from mmplugins.checkpoint.fitting import match_model
 from mmplugins.checkpoint.writing import check_target
 from mmplugins.deployment import largest_difference, raw_outputs, reparameterize
 from mmplugins.engine import SettingError, load_composed
+from mmplugins.utils import one_line_errors
 
 LIMIT = 1e-4
 """Largest relative difference between the forms; float32 gives about 1e-6."""
@@ -89,7 +90,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors(CheckpointError, OSError, RuntimeError, SettingError, ValueError):
         main()
-    except (CheckpointError, OSError, RuntimeError, SettingError, ValueError) as error:
-        raise SystemExit(f"error: {error}") from None

@@ -6,6 +6,7 @@ from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.distillation import export_student
+from mmplugins.utils import one_line_errors
 
 console = Console(soft_wrap=True, markup=False, highlight=False)
 
@@ -34,7 +35,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors(ValueError, OSError):
         main()
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from None

@@ -27,7 +27,7 @@ from mmplugins.benchmark.trials import score_of
 from mmplugins.checkpoint import save_weights
 from mmplugins.engine import build_runner
 from mmplugins.engine.config import settings
-from mmplugins.utils import write_whole
+from mmplugins.utils import one_line_errors, write_whole
 from mmplugins.visualization.figures import save_figure
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -261,7 +261,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors(ValueError):
         main()
-    except ValueError as error:
-        raise SystemExit(f"error: {error}") from None

@@ -14,7 +14,7 @@ from mmplugins.engine import SettingError
 from mmplugins.engine.config.arguments import OptionsAction
 from mmplugins.inference import InputError, load_model
 from mmplugins.inference.exporting import export_verified
-from mmplugins.utils import WriteError
+from mmplugins.utils import WriteError, one_line_errors
 
 console = Console(soft_wrap=True, markup=False, highlight=False)
 
@@ -66,7 +66,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors(CheckpointError, ExportError, InputError, SettingError, WriteError):
         main()
-    except (CheckpointError, ExportError, InputError, SettingError, WriteError) as error:
-        raise SystemExit(f"error: {error}") from None

@@ -45,6 +45,7 @@ from mmplugins.benchmark.plots import save_plots
 from mmplugins.benchmark.trials import Trial, plan, run_trial
 from mmplugins.benchmark.work_dirs import read_work_dir
 from mmplugins.engine import Terminated
+from mmplugins.utils import one_line_errors
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SHAPES = {
@@ -212,4 +213,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with one_line_errors():
+        raise SystemExit(main())

@@ -3,6 +3,7 @@
 import argparse
 
 from mmplugins.datasets import ShapesSpec, make_shapes
+from mmplugins.utils import one_line_errors
 
 
 def main() -> None:
@@ -18,7 +19,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors(OSError, ValueError):
         main()
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"error: {error}") from None

@@ -19,7 +19,7 @@ from mmplugins.engine import SettingError
 from mmplugins.engine.config.arguments import OptionsAction
 from mmplugins.inference import InputError, find_inputs, load_model, stream
 from mmplugins.inference.writing import Writer
-from mmplugins.utils import WriteError, written_aside
+from mmplugins.utils import WriteError, one_line_errors, written_aside
 
 console = Console(soft_wrap=True, markup=False, highlight=False, stderr=True)
 
@@ -120,7 +120,5 @@ def bar() -> Progress:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors(CheckpointError, ExportError, InputError, SettingError, WriteError):
         main()
-    except (CheckpointError, ExportError, InputError, SettingError, WriteError) as error:
-        raise SystemExit(f"error: {error}") from None

@@ -6,7 +6,6 @@ report.py benchmark_results.jsonl leaderboard/leaderboard.json --out report.html
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -16,6 +15,7 @@ from mmplugins.benchmark import make_report, read_results
 from mmplugins.benchmark.html_report import Section, benchmark_section, write_html
 from mmplugins.benchmark.leaderboard import board_plots, board_section, read_board
 from mmplugins.benchmark.plots import plots_of, save_plots
+from mmplugins.utils import one_line_errors
 
 CONSOLE = Console(soft_wrap=True, markup=False, highlight=False)
 
@@ -73,4 +73,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with one_line_errors():
+        raise SystemExit(main())

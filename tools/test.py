@@ -15,6 +15,7 @@ from mmplugins.checks import DataError, check_data
 from mmplugins.deployment.errors import ExportError
 from mmplugins.engine import SettingError, load_composed, start_processes, test
 from mmplugins.engine.config import arguments, settings
+from mmplugins.utils import one_line_errors
 from mmplugins.visualization import metrics_table
 
 BACKENDS = {"onnxruntime": ".onnx", "openvino": ".xml", "torch-export": ".pt2"}
@@ -89,7 +90,5 @@ def run(cfg: Config, args: argparse.Namespace) -> tuple[Runner, dict[str, float]
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors(CheckpointError, DataError, ExportError, SettingError):
         main()
-    except (CheckpointError, DataError, ExportError, SettingError) as error:
-        raise SystemExit(f"error: {error}") from None

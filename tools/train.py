@@ -26,7 +26,7 @@ from mmplugins.engine import (
 from mmplugins.engine.config import arguments, settings
 from mmplugins.engine.resume.interruption import signals_interrupt
 from mmplugins.engine.resume.training_folder import resumable_files
-from mmplugins.utils import WriteError
+from mmplugins.utils import WriteError, one_line_errors
 
 console = Console(soft_wrap=True, markup=False, highlight=False)
 
@@ -124,10 +124,5 @@ def run(cfg: Config, args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors(CheckpointError, DataError, DivergedError, SettingError, WriteError):
         main()
-    except (CheckpointError, DataError, DivergedError, SettingError, WriteError) as error:
-        raise SystemExit(f"error: {error}") from None
-    except BrokenPipeError:  # as by `| head`: nobody reads on
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        raise SystemExit(141) from None

@@ -30,6 +30,7 @@ from mmplugins.checkpoint.converting import TARGETS
 from mmplugins.checkpoint.identity import skeleton
 from mmplugins.checkpoint.sources import kept_file
 from mmplugins.checkpoint.writing import check_target
+from mmplugins.utils import one_line_errors
 
 CONSOLE = Console(width=None if sys.stdout.isatty() else 110, markup=False)
 
@@ -167,10 +168,13 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         return args.run(args)
+    except BrokenPipeError:  # nobody reads on: not the file's doing
+        raise
     except (CheckpointError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with one_line_errors():
+        raise SystemExit(main())
