@@ -101,7 +101,8 @@ def _optimizer(value: Any) -> str:
             return "numbers of parameters under 'params'"
         for key, one in group.items():
             rate = key in ("lr", "initial_lr", "weight_decay", "momentum", "eps")
-            if rate and not isinstance(one, Tensor) and _finite(one):
+            pair = key == "eps" and isinstance(one, list | tuple)  # of Adafactor
+            if rate and not pair and not isinstance(one, Tensor) and _finite(one):
                 return f"a number for {key}"
     return ""
 

@@ -8,6 +8,7 @@ import os
 import warnings
 from copy import deepcopy
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -18,7 +19,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmplugins.checkpoint import CheckpointError
-from mmplugins.utils import type_name
+from mmplugins.utils import WriteError, type_name
 
 from .config.settings import SettingError
 from .hooks.progress import ProgressHook, console_handlers
@@ -162,6 +163,7 @@ def train(cfg: Config) -> Runner:
         KeyboardInterrupt: If Ctrl-C or SIGTERM stops it; the checkpoints so far are whole.
         DivergedError: If losses or weights are no longer finite.
         SettingError: If another training is at work in the folder, or it cannot be written.
+        WriteError: If a file cannot be written, or the folder was removed meanwhile.
     """
     start_processes(cfg)
     with contextlib.ExitStack() as held:
@@ -174,6 +176,13 @@ def train(cfg: Config) -> Runner:
         try:
             with signals_interrupt():
                 runner.train()
+        except FileNotFoundError as error:
+            if Path(runner.log_dir).is_dir():
+                raise
+            raise WriteError(
+                f"{runner.log_dir} was removed while the training wrote to it: start it again, or "
+                "go on from a copy by --resume"
+            ) from error
         finally:
             _leave_console(runner)
     return runner

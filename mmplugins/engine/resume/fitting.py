@@ -16,7 +16,7 @@ from mmplugins.checkpoint.training_schema import check_states
 
 from ..unwrapping import bare_model
 
-_DIFFERENT = ("LBFGS", "Muon", "SparseAdam", "ZeroRedundancyOptimizer")
+_DIFFERENT = ("Adafactor", "LBFGS", "Muon", "SparseAdam", "ZeroRedundancyOptimizer")
 """Optimisers whose parameters have states of different parts."""
 
 

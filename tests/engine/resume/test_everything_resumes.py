@@ -22,7 +22,7 @@ SCHEDULERS = dict(
     OneCycleLR=dict(eta_max=0.02, total_steps=12),
     PolyLR=dict(power=0.9, end=12),
     StepLR=dict(step_size=3),
-    ReduceOnPlateauLR=dict(monitor="score", patience=1, rule="greater"),
+    ReduceOnPlateauLR=dict(monitor="score", patience=0, rule="less", by_epoch=True),
     ConstantMomentum=dict(factor=0.9, end=6),
     CosineAnnealingMomentum=dict(T_max=10),
     LinearMomentum=dict(end=8),
@@ -60,7 +60,7 @@ def same_after_a_kill(tmp_path: Path, **changes) -> None:
 def test_schedulers(tmp_path, name):
     if name not in PARAM_SCHEDULERS:
         pytest.skip(f"this mmengine has no {name}")
-    scheduler = dict(type=name, by_epoch=False, **SCHEDULERS[name])
+    scheduler = dict(type=name, by_epoch=False) | SCHEDULERS[name]
     momentum = dict(type="SGD", lr=0.01, momentum=0.9)
     wrapper = dict(type="OptimWrapper", optimizer=momentum)
     same_after_a_kill(tmp_path, param_scheduler=[scheduler], optim_wrapper=wrapper)
