@@ -13,6 +13,7 @@ from typing import Any
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
+from mmengine.optim import ZeroRedundancyOptimizer
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
 
@@ -104,6 +105,7 @@ class WholeCheckpointHook(CheckpointHook):
 
     def before_train(self, runner: Runner) -> None:
         """Find the folder to write to, and clear it of what a killed run left."""
+        _refuse_sharded(runner.optim_wrapper, self.save_optimizer)
         folder = self._folder(runner)
         local = "://" not in folder
         if self.backend_args is None and self.file_client_args is None and local:
@@ -236,6 +238,19 @@ class _LateRemoval:
             remove, path = self._retired.pop(0)
             if self._backend.exists(path):
                 remove(path)
+
+
+def _refuse_sharded(wrapper: Any, saved: bool) -> None:
+    """Refuse an optimiser whose state lies in several processes.
+
+    mmengine gathers it in the main process alone, which then waits for the others for ever.
+    """
+    if saved and isinstance(getattr(wrapper, "optimizer", None), ZeroRedundancyOptimizer):
+        raise SettingError(
+            "optim_wrapper.optimizer.type='ZeroRedundancyOptimizer': mmengine hangs as it writes "
+            "its state into a checkpoint. Take its optimizer_type as type, or go without the state "
+            "and without --resume: default_hooks.checkpoint.save_optimizer=False"
+        )
 
 
 def _continues(runner: Runner, folder: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from random_training import compare_states, run
 from toy_training import toy
 
 import mmplugins  # noqa: F401
+from mmplugins.engine import SettingError
+from mmplugins.engine.resume import whole_checkpoints
 
 SCHEDULERS = dict(
     ConstantLR=dict(factor=0.5, end=6),
@@ -88,3 +91,14 @@ def test_optimisers(tmp_path, name):
 )
 def test_hooks(tmp_path, hook):
     same_after_a_kill(tmp_path, custom_hooks=[hook])
+
+
+def test_a_sharded_optimiser_is_refused_before_it_hangs(monkeypatch):
+    class Sharded:
+        pass
+
+    monkeypatch.setattr(whole_checkpoints, "ZeroRedundancyOptimizer", Sharded)
+    wrapper = SimpleNamespace(optimizer=Sharded())
+    with pytest.raises(SettingError, match=r"ZeroRedundancyOptimizer.*save_optimizer=False"):
+        whole_checkpoints._refuse_sharded(wrapper, saved=True)
+    whole_checkpoints._refuse_sharded(wrapper, saved=False)
