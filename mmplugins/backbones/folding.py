@@ -237,7 +237,8 @@ def _is_batch_norm(module: nn.Module) -> bool:
 
 
 def _has_act(norm: nn.Module) -> bool:
-    return _is_of(norm, "timm.") and hasattr(norm, "act")
+    # timm's own, and what mmengine puts in its place and back.
+    return isinstance(getattr(norm, "act", None), nn.Module)
 
 
 def _is_of(module: nn.Module, package: str) -> bool:
@@ -247,7 +248,7 @@ def _is_of(module: nn.Module, package: str) -> bool:
 def _remains(norm: nn.Module) -> nn.Module:
     """What a batch norm does beside normalising: timm's drops and activates."""
     if _has_act(norm):
-        return nn.Sequential(norm.drop, norm.act).eval()
+        return nn.Sequential(getattr(norm, "drop", nn.Identity()), norm.act).eval()
     return nn.Identity()
 
 

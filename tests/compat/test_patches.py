@@ -76,6 +76,7 @@ def test_patched(outcomes, mode):
 def test_every_patch_is_checked():
     names = {one.name for patches in TARGETS.values() for one in patches}
     assert names == {
+        "activations_of_norms",
         "amp_on_cpu",
         "config_of_inferencers_is_data",
         "config_of_resumed_is_not_run",
@@ -91,6 +92,7 @@ def test_every_patch_is_checked():
         "own_configs_without_scope",
         "packages_by_module_name",
         "packages_without_pkg_resources",
+        "positives_of_all_processes",
         "prepared_before_loading",
         "processes_on_cpu",
         "searched_layers_by_name",

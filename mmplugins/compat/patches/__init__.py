@@ -19,6 +19,7 @@ from .code_in_files import (
 )
 from .complexity import flops_of_given_inputs
 from .distributed import (
+    activations_of_norms,
     distributed_model_on_cpu,
     positives_of_all_processes,
     processes_on_cpu,
@@ -38,6 +39,7 @@ from .precision import amp_on_cpu, half_precision_on_cpu
 
 __all__ = [
     "TARGETS",
+    "activations_of_norms",
     "amp_on_cpu",
     "apply_patches",
     "config_of_inferencers_is_data",

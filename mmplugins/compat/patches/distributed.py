@@ -6,6 +6,7 @@ import functools
 import gc
 import importlib
 import warnings
+from collections.abc import Callable
 from types import ModuleType
 
 from .patch import patch, rebind, replaced
@@ -106,3 +107,44 @@ def positives_of_all_processes(module: ModuleType) -> None:
 
 _AVG_FACTOR = 4
 """Place of the number of positives in what ``AnchorHead.get_targets`` returns."""
+
+
+@patch("mmengine.model.utils", needed=lambda module: True)
+def activations_of_norms(module: ModuleType) -> None:
+    """``sync_bn``, and its way back, lose the activation of timm's ``BatchNormAct2d``.
+
+    A norm class of timm may apply a dropout and an activation, its children. mmengine puts a plain
+    norm in its place: the children stay, and nothing calls them. Here the new norm calls them.
+    """
+    for name in ("convert_sync_batchnorm", "revert_sync_batchnorm"):
+        rebind(module, name, _with_activation(getattr(module, name)))
+
+
+def _with_activation(original: Callable) -> Callable:
+    @functools.wraps(original)
+    def exchange(module, *args, **kwargs):
+        new = original(module, *args, **kwargs)
+        # Only a norm is exchanged for another module; containers come back themselves.
+        if new is not module and hasattr(module, "act"):
+            new.__class__ = _activating(type(new))
+        return new
+
+    return exchange
+
+
+@functools.cache
+def _activating(norm: type) -> type:
+    """A norm class that goes on with the children ``drop`` and ``act``, those that it has."""
+
+    def forward(self, x):
+        x = norm.forward(self, x)
+        for name in ("drop", "act"):
+            x = getattr(self, name, _same)(x)
+        return x
+
+    # The same name: what looks for SyncBatchNorm by name finds it.
+    return type(norm.__name__, (norm,), {"forward": forward, "__module__": norm.__module__})
+
+
+def _same(x):
+    return x
