@@ -33,6 +33,14 @@ from .fitting import (
     learning_parts,
     used_levels,
 )
+from .joints import (
+    NECKS_THAT_LEAVE_MAPS,
+    connect_ssd,
+    connect_without_neck,
+    refuse_what_cannot_serve,
+    takes_last_map,
+    takes_without_neck,
+)
 from .settings import SettingError, import_this_package, load_config, merge_options
 
 STRIDES = (4, 8, 16, 32)
@@ -90,7 +98,9 @@ def compose(cfg: Config | str | os.PathLike, backbone: str | Mapping[str, Any]) 
     scope = new.get("default_scope")
     part = _the_part(new)
     old, neck = part["backbone"], first_neck(part)
-    if neck is None and not any(heads_by_index(part)):
+    refuse_what_cannot_serve(part)
+    without = neck is None and takes_without_neck(part)
+    if neck is None and not without and not any(heads_by_index(part)):
         raise SettingError(
             f"model {part.get('type')!r} has neither a neck nor heads with in_channels and "
             "in_index, so nothing tells where the channels of another backbone belong: write the "
@@ -102,6 +112,8 @@ def compose(cfg: Config | str | os.PathLike, backbone: str | Mapping[str, Any]) 
     if pyramid:
         levels = used_levels(neck, len(wanted.strides))
         used = Maps(wanted.channels[levels], wanted.strides[levels])
+    elif takes_last_map(part):
+        used = wanted = Maps(wanted.channels[-1:], wanted.strides[-1:])
 
     config, maps = _fit_levels(given, old, used, scope, pyramid)
     if "init_cfg" not in given:
@@ -111,14 +123,22 @@ def compose(cfg: Config | str | os.PathLike, backbone: str | Mapping[str, Any]) 
     part["backbone"] = ConfigDict(config)
     if "pretrained" in part:
         part["pretrained"] = None
-    _connect(part, neck, maps, wanted)
-    if neck is None and "out_indices" not in given and type_name(config).lower() in families():
+    if without:
+        connect_without_neck(part, maps)
+    elif neck is not None and type_name(neck) == "SSDNeck":
+        connect_ssd(part, neck, maps)
+    else:
+        _connect(part, neck, maps, wanted)
+    own_stages = "out_indices" not in given and type_name(config).lower() in families()
+    if neck is None and not without and own_stages:
         _ask_for_what_heads_take(part, maps)
     if pyramid:
         unused = len(maps.strides) - len(used.strides)
         if unused or "start_level" in neck:
             neck["start_level"] = unused
         neck.pop("end_level", None)
+    if neck is not None and type_name(neck) in NECKS_THAT_LEAVE_MAPS:
+        new["find_unused_parameters"] = True
     _use_own_layer_decay(new)
     import_this_package(new)
     check_fit(new)
@@ -199,11 +219,15 @@ def _fit_levels(
     candidates: list[dict[str, Any]] = [{}]
     if "out_indices" not in given and strides == sorted(set(strides) & set(STRIDES)):
         candidates.insert(0, dict(out_indices=tuple(STRIDES.index(s) for s in strides)))
-    finer = {stride: tuple(min(s, stride) for s in STRIDES) for stride in (8, 16)}
-    if "output_stride" not in given:  # mmseg's dilated ResNets: strides 4, 8, 8, 8
-        for stride, own_strides in finer.items():
-            if tuple(strides) == own_strides:
-                candidates.insert(0, dict(output_stride=stride))
+    stages = old.get("out_indices", range(len(STRIDES)))
+    stages = (stages,) if isinstance(stages, int) else tuple(stages)
+    counted = all(i in range(len(STRIDES)) for i in stages)  # others count layers
+    if counted and not {"output_stride", "out_indices"} & given.keys():  # dilated: 4, 8, 8, 8
+        for stride in (8, 16):
+            own_strides = [min(STRIDES[i], stride) for i in stages]
+            if strides == own_strides != [STRIDES[i] for i in stages]:
+                some = dict(out_indices=stages) if len(stages) < len(STRIDES) else {}
+                candidates.insert(0, dict(output_stride=stride, **some))
     tried = []
     for levels in candidates:
         if not all(_takes(given, name, scope) for name in levels):

@@ -18,7 +18,7 @@ from .settings import SettingError
 PROBE_SIDE = 128
 """Side of the image, in pixels, that shows what a backbone without ``out_strides`` puts out."""
 
-PYRAMID_NECKS = ("FPN", "PAFPN")
+PYRAMID_NECKS = ("FPN", "PAFPN", "FPN_CARAFE", "NASFPN")
 """Necks of mmdet and mmseg with ``start_level``, ``end_level`` and ``num_outs``."""
 
 

@@ -213,7 +213,7 @@ def test_a_recipe_that_leaves_the_backbone_open():
             dict(type="ResNet", depth=18, strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4)),
             r"channels \[64, 128, 256, 512\] at strides \[4, 8, 8, 8\]",
         ),
-        (DET / "faster_rcnn/faster-rcnn_r50-caffe_c4-1x_coco.py", "caformer_s18", "by hand"),
+        (DET / "faster_rcnn/faster-rcnn_r50-caffe_c4-1x_coco.py", "caformer_s18", "shared_head"),
         (
             SEG / "pspnet/pspnet_r50-d8_4xb4-80k_ade20k-512x512.py",
             dict(type="ResNet", depth=18),
