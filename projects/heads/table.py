@@ -131,8 +131,8 @@ def page(rows: dict[str, tuple[str, str]], machine: str) -> str:
         "One stock config for each kind of head was composed with a thin PoolFormer "
         "(`--backbone`), built from random weights, and given a batch of random pictures: losses, "
         f"gradients for every parameter of backbone and neck, predictions. {count} of {len(rows)} "
-        "run. The others are refused while the config is composed, or fail as they do with their "
-        "own backbone. Configs that are not listed were not run.",
+        "run. Others are refused while the config is composed, fail with their own backbone as "
+        "well, or **fail** here. Configs that are not listed were not run.",
         "",
         f"Made by `python projects/heads/table.py` on {machine}, {datetime.date.today()}.",
         "",
