@@ -98,7 +98,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["mmplugins", "mmplugins.*"]),
-    package_data={"mmplugins": ["py.typed"]},
+    package_data={"mmplugins": ["py.typed"], "mmplugins.benchmark": ["protocols/*.yml"]},
     python_requires=">=3.10",
     # OpenCV comes with mmengine and mmcv, whose lines want different distributions of it.
     install_requires=[
@@ -115,6 +115,9 @@ setup(
         "pyyaml>=6.0",
         "pycocotools>=2.0.8",
         "faster-coco-eval>=1.6.5",
+        "pandas[output-formatting]>=2.2",
+        "scipy>=1.11",
+        "adjusttext>=1.3",
     ],
     extras_require={
         # The two lines share their module names: install one of them, never both.
@@ -133,6 +136,8 @@ setup(
             "onedl-mmdetection>=3.5.1,<3.6",
             "onedl-mmsegmentation>=1.4.2,<1.5",
         ],
+        # leaderboard.py --submit slurm; energy of NVIDIA's GPUs.
+        "benchmark": ["submitit>=1.5", "nvidia-ml-py>=12"],
         # vis_backends=[..., dict(type="TensorboardVisBackend")]
         "tensorboard": ["tensorboard>=2.14"],
         # What torch.onnx.export asks for, and what runs its files.

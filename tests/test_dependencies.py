@@ -17,7 +17,9 @@ DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml"}
 """Names of distributions that differ from what is imported."""
 FROM_THE_LINES = {"mmengine", "mmcv", "mmdet", "mmseg", "cv2"}
 """From an extra, under names that differ by line; OpenCV comes with them."""
-WHERE_INSTALLED = {"mmpretrain", "onnxruntime", "onnxscript", "openvino", "triton"}
+WHERE_INSTALLED = {
+    "mmpretrain", "onnxruntime", "onnxscript", "openvino", "pynvml", "submitit", "triton",
+}  # fmt: skip
 """Imported behind a look at whether they are there."""
 
 
@@ -69,7 +71,7 @@ def test_what_is_imported_is_asked_for():
 @pytest.mark.parametrize("line", LINES)
 def test_a_lock_pins_what_is_asked_for_within_its_bounds(line):
     pins, extras = locked(line), asked()
-    for extra in ("", line, "tensorboard", "export", "openvino", "test", "docs"):
+    for extra in ("", line, "benchmark", "tensorboard", "export", "openvino", "test", "docs"):
         for requirement in extras[extra]:
             name = canonicalize_name(requirement.name)
             if name == "setuptools":

@@ -2,6 +2,7 @@
 
 from .catalog import backbone_config, build_backbone, list_backbones
 from .convnext import ConvNeXt
+from .frozen import FrozenBackbone
 from .metaformer import MetaFormer
 from .metaformer_baselines import CAFormer, ConvFormer, IdentityFormer, PoolFormerV2, RandFormer
 from .poolformer import PoolFormer
@@ -17,6 +18,7 @@ __all__ = [
     "CAFormer",
     "ConvFormer",
     "ConvNeXt",
+    "FrozenBackbone",
     "IdentityFormer",
     "MetaFormer",
     "PoolFormer",

@@ -23,7 +23,7 @@ any time, and gradients reach them under both policies. Under ``torch.compile``,
 traces quickly with dynamic sizes; ``'window'`` is for static ones (with dynamic sizes the number of
 windows is symbolic, and tracing takes minutes).
 
-The default is ``'resample'``, after ``tools/size_policy_study.py`` (small networks that segment
+The default is ``'resample'``, after ``projects/size_policy/study.py`` (small networks that segment
 drawn shapes, 3 seeds; mean gain over ``'window'`` and its deviation). On the same scene drawn at 2
 and 4 times the training size, without further training, sMLPNet gains 0.8 ± 0.4 and 1.3 ± 0.3
 points of mean IoU and random mixing 0.4 ± 0.0 and 0.7 ± 0.5, and features stay closer to those at

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
-
-from mmplugins.engine.config.settings import SettingError
-from mmplugins.utils import write_whole
-
-from .environment import differences
 
 SHAPES_SIDE = 128
 """Pixels of the pictures that the anchors of the shapes recipes are made for."""
@@ -23,45 +18,48 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Budget:
-    """What all trials have in common.
+    """What all trainings have in common.
 
     Attributes:
         steps: Optimiser steps, see :func:`schedule`.
+        epochs: In place of ``steps``: passes over the training pictures, which then have as many
+            steps as they take.
         batch: Pictures per step.
         image_size: Side of the shapes pictures in pixels. Defaults to the recipe's own; other data
             have their size in the recipe.
-        lr: Learning rate. Defaults to the recipe's own.
         amp: Whether in mixed precision.
+        threads: Threads of a training on a CPU. The number changes sums in the last digits, hence
+            it is fixed. Defaults to 1; further cores serve further trainings.
         options: Further changes of the configs, dotted names to values.
     """
 
     steps: int = 500
+    epochs: int | None = None
     batch: int = 8
     image_size: int | None = None
-    lr: float | None = None
     amp: bool = False
+    threads: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
-        if self.steps < 1 or self.batch < 1:
-            raise ValueError(f"steps={self.steps}, batch={self.batch}: expected 1 or more")
+        for name in ("steps", "batch", "threads", "epochs"):
+            value = getattr(self, name)
+            if not (name == "epochs" and value is None) and (
+                not isinstance(value, int) or isinstance(value, bool) or value < 1
+            ):
+                raise ValueError(f"{name}={value!r}: expected a whole number of 1 or more")
 
+    def steps_for(self, pictures: int | None) -> int:
+        """Optimiser steps over so many training pictures.
 
-def settle_budget(budget: Budget, folder: Path) -> None:
-    """Note the budget in a folder of trials, or see that it is the one noted there.
-
-    Raises:
-        SettingError: If it is another: scores of two budgets must not stand in one table.
-    """
-    path, plain = Path(folder) / "budget.json", json.loads(json.dumps(asdict(budget), default=str))
-    if path.is_file():
-        noted = json.loads(path.read_text(encoding="utf-8"))
-        if other := differences(noted, plain):
-            raise SettingError(
-                f"{folder} has trials of another budget, and such scores must not stand in one "
-                f"table ({'; '.join(other)}): give another --out"
-            )
-    write_whole(path, json.dumps(plain, indent=1) + "\n")
+        Raises:
+            ValueError: If the budget is in epochs and the number of pictures is not known.
+        """
+        if self.epochs is None:
+            return self.steps
+        if pictures is None:
+            raise ValueError("epochs: the number of pictures of this set is not known; give steps")
+        return math.ceil(self.epochs * pictures / self.batch)
 
 
 def warm_up_steps(steps: int) -> int:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
@@ -21,7 +23,7 @@ from mmplugins.utils import write_whole
 
 from .plots import plots_of
 from .tables import notes_of, sections
-from .text_tables import WORDS
+from .text_tables import WORDS, Titled
 
 GENERATOR = '<meta name="generator" content="mmplugins">'
 """How a report is known again."""
@@ -61,7 +63,9 @@ figure img { display: block; width: 100%; height: auto; }
 @media print { body { background: white; } th { cursor: auto; } }
 """
 
-SCRIPT = """
+SCRIPT = (
+    f"const WORDS = {json.dumps(WORDS)};"
+    + """
 const number = text => {
   const found = text.replace(/,/g, "").match(/^[=~<]*\\s*(-?\\d+(\\.\\d+)?)/);
   return found ? parseFloat(found[1]) : NaN;
@@ -82,10 +86,15 @@ function sort(heading) {
   [...body.rows].sort(compare).forEach(row => body.append(row));
 }
 for (const heading of document.querySelectorAll("th")) {
+  heading.scope = "col";
+  heading.tabIndex = 0;
+  const rows = WORDS.includes(heading.textContent) ? heading.closest("table").rows : [];
+  for (const row of rows) row.cells[heading.cellIndex].className = "name";
   heading.addEventListener("click", () => sort(heading));
   heading.addEventListener("keydown", e => { if (e.key === "Enter") sort(heading); });
 }
 """
+)
 
 
 @dataclass
@@ -94,14 +103,14 @@ class Section:
 
     Attributes:
         title: Heading.
-        tables: Titles and lines of text, the first of which is the heading.
+        tables: Titles and frames of text.
         plots: Figures with what is written for those who cannot see them.
         notes: Sentences below the tables.
         environment: Settings, machine and versions.
     """
 
     title: str
-    tables: Sequence[tuple[str, Sequence[Sequence[str]]]] = ()
+    tables: Sequence[Titled] = ()
     plots: Sequence[tuple[str, Figure]] = ()
     notes: Sequence[str] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -147,27 +156,16 @@ def _section(part: Section, number: int) -> str:
     if part.plots:
         images = "\n".join(_image(figure, text) for text, figure in part.plots)
         pieces.append(f'<div class="plots">\n{images}\n</div>')
-    for title, lines in part.tables:
-        pieces.append(f'<h3>{escape(title)}</h3>\n<div class="card">{_table(lines)}</div>')
+    for title, data in part.tables:
+        pieces.append(f'<h3>{escape(title)}</h3>\n<div class="card">{_table(data)}</div>')
     pieces += [f"<p>{escape(note)}</p>" for note in part.notes]
     if part.environment:
         pieces.append(f"<h3>Machine, versions, settings</h3>\n{_stamp(part.environment)}")
     return "\n".join([*pieces, "</section>"])
 
 
-def _table(lines: Sequence[Sequence[str]]) -> str:
-    heading, *rows = lines
-    left = [' class="name"' if name in WORDS else "" for name in heading]
-
-    def cells(tag: str, line: Sequence[str], more: str = "") -> str:
-        return "".join(
-            f"<{tag}{kind}{more}>{escape(str(cell))}</{tag}>"
-            for kind, cell in zip(left, line, strict=True)
-        )
-
-    head = cells("th", heading, ' scope="col" tabindex="0"')
-    body = "\n".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+def _table(data: pd.DataFrame) -> str:
+    return data.to_html(index=False, border=0, justify="unset")
 
 
 def _image(figure: Figure, text: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
-from matplotlib.transforms import Bbox
 
 from mmplugins.backbones.catalog import families
 from mmplugins.visualization.figures import save_figure
 
 from .environment import summary
-from .labelling import around, label_points, spread_out
+from .labelling import label_points, spread_out
 from .palette import family_style, part_color
 from .report import rows_in_order
 
@@ -44,12 +42,14 @@ class Point:
         family: Gives colour and marker; points of a family are joined in the order of latency.
         latency: Seconds, as (10th percentile, median, 90th percentile).
         score: As (lowest, mean, highest) of the seeds; three times the same for one value.
+        front: Whether no other point is better in both; such points are joined by steps.
     """
 
     label: str
     family: str
     latency: tuple[float, float, float]
     score: tuple[float, float, float]
+    front: bool = False
 
 
 def short_label(row: Mapping[str, Any]) -> str:
@@ -89,10 +89,12 @@ def accuracy_against_latency(
             xs, ys, **bars, fmt=marker, color=color, markersize=6.5, markeredgecolor="white",
             markeredgewidth=0.7, elinewidth=1, capsize=2.5, zorder=3, label=family,
         )  # fmt: skip
+    if front := sorted((1e3 * p.latency[1], p.score[1]) for p in points if p.front):
+        axes.step(*zip(*front, strict=True), where="post", color=FAINT, linewidth=1, zorder=1)
     axes.set(xlabel="latency, ms (log scale)", ylabel=score)
-    _log_axis(axes.xaxis, [1e3 * v for p in points for v in p.latency], 0.12)
+    _log_axis(axes.xaxis, [1e3 * v for p in points for v in p.latency], 0.25)
     low, high = (pick(v for p in points for v in p.score) for pick in (min, max))
-    margin = 0.12 * (high - low) or max(abs(high), 1) * 0.05
+    margin = 0.12 * (high - low) or max(abs(high), 1) * 0.05  # room for labels
     axes.set_ylim(low - margin, high + margin)
     _legend(axes, list(groups))
     figure.draw_without_rendering()
@@ -103,29 +105,18 @@ def accuracy_against_latency(
         [1e3 * p.latency[1] for p in points],
         [p.score[1] for p in points],
         [family_style(p.family)[0] for p in points],
-        _drawn(axes, groups),
+        [spot for p in points for spot in _along_bars(p)],
     )
     return figure
 
 
-def _drawn(axes: Axes, groups: Mapping[str, list[Point]]) -> list[tuple[Bbox, float]]:
-    """Where error bars and joining lines are, for labels to avoid; covering a line is less bad."""
-
-    def pixels(seconds: float, score: float) -> Sequence[float]:
-        return axes.transData.transform((1e3 * seconds, score))
-
-    found = []
-    for group in groups.values():
-        for p in group:
-            low, high = pixels(p.latency[0], p.score[0]), pixels(p.latency[2], p.score[2])
-            x, y = pixels(p.latency[1], p.score[1])
-            found.append((Bbox.from_extents(low[0] - 2, y - 5, high[0] + 2, y + 5), 1.0))
-            found.append((Bbox.from_extents(x - 5, low[1] - 2, x + 5, high[1] + 2), 1.0))
-        for a, b in pairwise(pixels(p.latency[1], p.score[1]) for p in group):
-            steps = max(round(math.dist(a, b) / 6), 1)
-            dots = [a + (b - a) * k / steps for k in range(steps)]
-            found += [(around(x, y, 3), 0.2) for x, y in dots]
-    return found
+def _along_bars(point: Point, count: int = 9) -> list[tuple[float, float]]:
+    """Spots of a point's two bars, in milliseconds and score."""
+    low, x, high = (1e3 * v for v in point.latency)
+    bottom, y, top = point.score
+    shares = [k / (count - 1) for k in range(count)]
+    across = [(low + (high - low) * share, y) for share in shares] if high > low else []
+    return across + [(x, bottom + (top - bottom) * share) for share in shares if top > bottom]
 
 
 def published_accuracy(report: Mapping[str, Any], size: list[int], batch: int) -> Figure | None:

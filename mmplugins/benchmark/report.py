@@ -19,6 +19,7 @@
         above_lower_bound  {ratio, low, high, rounds, verdict}: inference / lower_bound, or null
         images_per_second  batch / median time of inference, or null
         memory           {'inference': {peak, saved, method}, 'training': ...}, those that there are
+        energy           {joules, watts, source, passes} of a pass over the whole batch, or null
         rank             {'inference': {'rank': 1, 'tied': false}, 'training': ...}
         failures         {what: reason}
     pairs   [{what, size, batch, row, other, ratio, low, high, rounds, verdict}] for every two rows,
@@ -101,6 +102,7 @@ def _case(results: Results, label: str, size: tuple, batch: int, ranks: Mapping)
         above_lower_bound=_plain(compare(inference, bound)),
         images_per_second=batch / median(inference.values()) if inference else None,
         memory={what: results.memory[key(what)] for what in RANKED if key(what) in results.memory},
+        energy=results.energy.get(key("energy")),
         rank={what: rank._asdict() for what, rank in found.items() if rank},
         failures={
             k.what: reason

@@ -8,6 +8,7 @@ and all but ``kind='row'`` its ``what``, ``size`` (height, width) and ``batch``:
 ``row``     ``name``, ``backbone``, ``family``, ``options``, ``dtype``, ``whole``, ``parameters``
 ``macs``    ``total``, ``by_part``, ``pooling``, as :class:`.complexity.Macs`
 ``memory``  ``peak``, ``saved``, ``method``, as :class:`.memory.Memory`
+``energy``  ``joules`` of a pass, ``watts``, ``source``, ``passes``
 ``sample``  ``round`` and ``seconds`` by part, as :class:`.speed.Sample`
 ``failure`` ``reason``; void if a later line has what failed
 =========== ====================================================================================
@@ -49,6 +50,7 @@ class Results:
         rows: Data of each row by its label, in the order of the file.
         macs: By row, size and batch.
         memory: By key, ``what`` being ``'inference'`` or ``'training'``.
+        energy: Likewise, ``what`` being ``'energy'``.
         times: Samples by key and round.
         failures: Reasons by key.
     """
@@ -58,6 +60,7 @@ class Results:
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     macs: dict[Key, dict[str, Any]] = field(default_factory=dict)
     memory: dict[Key, dict[str, Any]] = field(default_factory=dict)
+    energy: dict[Key, dict[str, Any]] = field(default_factory=dict)
     times: dict[Key, dict[int, Sample]] = field(default_factory=lambda: defaultdict(dict))
     failures: dict[Key, str] = field(default_factory=dict)
 
@@ -81,6 +84,8 @@ class Results:
         elif kind == "memory":
             self.memory[key] = rest
             key = replace(key, what=f"memory of {key.what}")  # the time may have failed as well
+        elif kind == "energy":
+            self.energy[key] = rest
         elif kind == "sample":
             self.times[key][rest["round"]] = Sample(key, rest["round"], rest["seconds"])
         self.failures.pop(key, None)

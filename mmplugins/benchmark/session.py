@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from .complexity import count_macs, count_parameters
+from .energy import find_meter, measure_energy
 from .lower_bound import LowerBound, operations_of
 from .memory import inference_memory, release, training_memory
 from .operations import by_operation
@@ -22,10 +24,10 @@ from .stages import run_marked, stage_ends
 from .stopwatch import Stopwatch
 from .subjects import Subject
 
-MEASURES = ("inference", "training", "memory", "lower_bound", "stages", "operations")
+MEASURES = ("inference", "training", "memory", "lower_bound", "stages", "operations", "energy")
 """What can be measured; parameters and MACs always are."""
 
-USUAL = MEASURES[:-1]
+USUAL = MEASURES[:-2]
 """What is measured unless told otherwise."""
 
 
@@ -128,6 +130,7 @@ class Session:
             # Training last, as its gradients and optimiser states take memory.
             for training in (False, True):
                 self._time([t for t in self.tasks if ("training" in t.key.what) == training])
+            self._measure_energy()
 
     def _time(self, tasks: list[Task]) -> None:
         settings, ready = self.settings, []
@@ -149,6 +152,26 @@ class Session:
             self._add(found)
             if isinstance(found, Sample):
                 self.listener.sampled(found, estimates[found.key])
+
+    def _measure_energy(self) -> None:
+        """Joules of a pass of each row, one after the other, as counters are too slow for turns."""
+        if "energy" not in self.settings.measures:
+            return
+        meter = find_meter(self.watch.device)
+        for task in self.tasks:
+            key = replace(task.key, what="energy")
+            if task.key.what != "inference" or key in self.file.results.energy:
+                continue
+            if meter is None:
+                reason = f"no counter of energy that this program may read ({self.watch.device})"
+                self._add(Failure(key, reason))
+                continue
+            self.watch.start()
+            try:
+                run = partial(task.run, self.watch)
+                self.file.add_about("energy", key, **measure_energy(run, meter, self.watch.device))
+            except Exception as error:
+                self._failed(key, error)
 
     def _add(self, found: Sample | Failure) -> None:
         for key in self.shared.get(found.key, [found.key]):
@@ -221,7 +244,7 @@ class Session:
             subject.infer(images)
             watch.lap("inference")
 
-        if "inference" in wanted:
+        if "inference" in wanted or "energy" in wanted:
             plan.append(Task(replace(key, what="inference"), infer))
         if "stages" in wanted and not row.compile:
             own = replace(key, what="stages")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable
 from typing import Any
 
+import pandas as pd
 from rich.table import Table
 
 from .environment import summary
 from .ranks import written
 from .report import rows_in_order
-from .text_tables import markdown_text, terminal_tables
+from .text_tables import NONE, Titled, frame, markdown_text, terminal_tables
 
 MIB = 2**20
 
@@ -26,7 +25,7 @@ NOTES = (
 
 
 def _scaled(value: float | None, unit: float, digits: int = 1) -> str:
-    return "-" if value is None else f"{value / unit:,.{digits}f}"
+    return NONE if value is None else f"{value / unit:,.{digits}f}"
 
 
 def _time(case: dict[str, Any], what: str) -> str:
@@ -71,6 +70,7 @@ COLUMNS: dict[str, Cell] = {
     "images/s": lambda row, case: _scaled(case["images_per_second"], 1, 1),
     "x bound": lambda row, case: _scaled((case["above_lower_bound"] or {}).get("ratio"), 1, 2),
     "MiB": lambda row, case: _memory(case, "inference"),
+    "J": lambda row, case: _scaled((case["energy"] or {}).get("joules"), 1, 2),
     "train ms": lambda row, case: _time(case, "training"),
     "train MiB": lambda row, case: _memory(case, "training"),
 }
@@ -84,20 +84,20 @@ PARTS = {
 """What is measured part by part, and the titles of its tables."""
 
 
-def table_of(report: dict[str, Any], size: list[int], batch: int) -> list[list[str]]:
-    """The table of one size and batch as text, heading first, then rows by :mod:`.ranks`."""
-    cells = [
-        [cell(row, case) for cell in COLUMNS.values()]
-        for row, case in rows_in_order(report, size, batch)
-    ]
-    keep = [i for i in range(len(COLUMNS)) if any(line[i] != "-" for line in cells)]
-    return [[line[i] for i in keep] for line in [list(COLUMNS), *cells]]
+def table_of(report: dict[str, Any], size: list[int], batch: int) -> pd.DataFrame:
+    """The table of one size and batch as text, rows by :mod:`.ranks`."""
+    return frame(
+        [
+            {name: cell(row, case) for name, cell in COLUMNS.items()}
+            for row, case in rows_in_order(report, size, batch)
+        ]
+    )
 
 
 def parts_table(
     report: dict[str, Any], size: list[int], batch: int, what: str = "stages"
-) -> list[list[str]]:
-    """Milliseconds by part of one size and batch as text, or no lines if none were taken.
+) -> pd.DataFrame:
+    """Milliseconds by part of one size and batch as text, empty if none were taken.
 
     Args:
         report: As :func:`.report.make_report` returns it.
@@ -105,25 +105,27 @@ def parts_table(
         batch: Number of images.
         what: A key of :data:`PARTS`. Defaults to ``'stages'``.
     """
-    found = [
-        (row["row"], case[what]["parts"])
-        for row, case in rows_in_order(report, size, batch)
-        if case[what]
-    ]
-    names = list(dict.fromkeys(name for _, parts in found for name in parts))
-    lines = [
-        [label, *(_scaled(parts.get(name), 1e-3, 1) for name in names)] for label, parts in found
-    ]
-    return [["row", *names], *lines] if lines else []
+    return frame(
+        [
+            {"row": row["row"]}
+            | {name: _scaled(value, 1e-3, 1) for name, value in case[what]["parts"].items()}
+            for row, case in rows_in_order(report, size, batch)
+            if case[what]
+        ]
+    )
 
 
-def growth_table(report: dict[str, Any]) -> list[list[str]]:
-    """Exponents of latency against pixels as text, or no lines if no row has three sizes."""
-    lines = [
-        [fit["row"], str(fit["batch"]), f"{fit['exponent']:.2f}", _bounds(fit)]
-        for fit in sorted(report["growth"], key=lambda fit: fit["exponent"])
-    ]
-    return [["row", "batch", "exponent", "98 %"], *lines] if lines else []
+def growth_table(report: dict[str, Any]) -> pd.DataFrame:
+    """Exponents of latency against pixels as text, empty if no row has three sizes."""
+    return frame(
+        [
+            {
+                "row": fit["row"], "batch": str(fit["batch"]),
+                "exponent": f"{fit['exponent']:.2f}", "98 %": _bounds(fit),
+            }
+            for fit in sorted(report["growth"], key=lambda fit: fit["exponent"])
+        ]
+    )  # fmt: skip
 
 
 def _bounds(fit: dict[str, Any]) -> str:
@@ -145,7 +147,7 @@ def failures_of(report: dict[str, Any]) -> list[str]:
     return lines
 
 
-def sections(report: dict[str, Any]) -> list[tuple[str, list[list[str]]]]:
+def sections(report: dict[str, Any]) -> list[Titled]:
     """All tables of a report with their titles."""
     found = []
     for size, batch in report["cases"]:
@@ -154,7 +156,7 @@ def sections(report: dict[str, Any]) -> list[tuple[str, list[list[str]]]]:
         for what, name in PARTS.items():
             found.append((f"{name}, {title}", parts_table(report, size, batch, what)))
     found.append(("Latency ~ pixels ** exponent", growth_table(report)))
-    return [(title, lines) for title, lines in found if len(lines) > 1]
+    return [(title, data) for title, data in found if len(data)]
 
 
 def notes_of(report: dict[str, Any]) -> list[str]:
@@ -185,13 +187,9 @@ def csv_text(report: dict[str, Any]) -> str:
         for size, batch in report["cases"]
         for row, case in rows_in_order(report, size, batch)
     ]
-    if not lines:
-        return ""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
+    return (
+        pd.DataFrame(lines, dtype=object).to_csv(index=False, lineterminator="\n") if lines else ""
+    )
 
 
 def _csv_line(row: dict[str, Any], case: dict[str, Any]) -> dict[str, Any]:
@@ -215,8 +213,9 @@ def _csv_line(row: dict[str, Any], case: dict[str, Any]) -> dict[str, Any]:
     line["above_lower_bound"] = (case["above_lower_bound"] or {}).get("ratio")
     for what in ("inference", "training"):
         line[f"{what}_peak_bytes"] = case["memory"].get(what, {}).get("peak")
-        line[f"{what}_place"] = case["rank"].get(what, {}).get("rank")
+        line[f"{what}_rank"] = case["rank"].get(what, {}).get("rank")
         line[f"{what}_tied"] = case["rank"].get(what, {}).get("tied")
+    line["joules"] = (case["energy"] or {}).get("joules")
     line["saved_bytes"] = case["memory"].get("training", {}).get("saved")
     reasons = [f"{what}: {reason}" for what, reason in case["failures"].items()]
     line["failure"] = "; ".join([row["failure"]] if row["failure"] else reasons)

@@ -1,43 +1,53 @@
-"""Tables of text as Markdown and for the terminal: a title each, and lines, the first a heading."""
+"""Frames of text as Markdown, for the terminal and as HTML."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-Titled = tuple[str, Sequence[Sequence[str]]]
-"""Title, and lines of which the first is the heading."""
+Titled = tuple[str, pd.DataFrame]
+"""Title, and a frame of text."""
 
-WORDS = ("row", "backbone", "task", "note", "source")
+WORDS = ("row", "other", "backbone", "task", "note", "source", "order", "verdict")
 """Columns of words, which stand left and sort by letter; all others are of numbers."""
 
 LONG = ("row", "note")
 """Columns that may break in a narrow terminal."""
 
+NONE = "-"
+"""What stands where nothing is known."""
+
+
+def frame(lines: Sequence[dict[str, str]], columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """A frame of text without the columns that no line fills."""
+    found = pd.DataFrame(list(lines), columns=columns, dtype=str).fillna(NONE)
+    return found.loc[:, (found != NONE).any()] if len(found) else found
+
 
 def markdown_text(tables: Iterable[Titled], notes: Iterable[str]) -> str:
     """All tables, and the notes below them."""
     parts = []
-    for title, (heading, *lines) in tables:
-        rule = ["---" if name in WORDS else "---:" for name in heading]
-        cells = [[cell.replace("|", "\\|") for cell in line] for line in [heading, rule, *lines]]
-        rows = "\n".join(f"| {' | '.join(line)} |" for line in cells)
-        parts.append(f"**{title}**\n\n{rows}")
+    for title, data in tables:
+        escaped = data.map(lambda cell: cell.replace("|", "\\|"))
+        sides = ["left" if name in WORDS else "right" for name in data.columns]
+        text = escaped.to_markdown(index=False, colalign=sides, disable_numparse=True)
+        parts.append(f"**{title}**\n\n{text}")
     return "\n\n".join([*parts, *notes]) + "\n"
 
 
 def terminal_tables(tables: Iterable[Titled]) -> list[Table]:
     """All tables, to be printed on a rich console."""
     found = []
-    for title, (heading, *lines) in tables:
+    for title, data in tables:
         table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
-        for name in heading:
+        for name in data.columns:
             justify = "left" if name in WORDS else "right"
             table.add_column(name, justify=justify, no_wrap=name not in LONG)
-        for line in lines:
+        for line in data.itertuples(index=False):
             table.add_row(*map(escape, line))
         found.append(table)
     return found

@@ -14,7 +14,8 @@ from mmplugins.engine.config.settings import SettingError
 from mmplugins.utils import type_name
 from mmplugins.visualization.training_curves import read_curves
 
-from .trials import TASKS, family_of_backbone, score_of
+from .experiment import TASKS, score_of
+from .runs import family_of_backbone
 
 
 def read_work_dir(path: str | Path) -> dict[str, Any]:
@@ -55,8 +56,9 @@ def read_work_dir(path: str | Path) -> dict[str, Any]:
     seed = (cfg.get("randomness") or {}).get("seed")
     recipe = configs[-1].stem if configs[-1].parent == path else path.name
     return dict(
-        task=task, config=recipe, backbone=_name(backbone), label=_name(backbone),
-        family=family_of_backbone(backbone), seed=seed, steps=steps, budget=None, source=str(path),
+        task=task, set=recipe, config=recipe, start="as read", lr=None,
+        backbone=_name(backbone), label=_name(backbone),
+        family=family_of_backbone(backbone), seed=seed, steps=steps, source=str(path),
         metrics=metrics, score=score_of(metrics, task), seconds=None, failure=None,
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ SMALL = [
     for option in ("num_workers=0", "persistent_workers=False", "dataset.generate.num_train=6",
                    "dataset.generate.num_val=2")
 ]  # fmt: skip
-COMMON = ["--tasks", "semantic", "--steps", "3", "--batch", "2", "--image-size", "64", "--rounds",
+COMMON = ["--sets", "semantic", "--steps", "3", "--batch", "2", "--image-size", "64", "--rounds",
           "1", "--cost-size", "64", "64", "--seeds", "1", "--cfg-options", *SMALL]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""One budget to a folder, and what it makes of a recipe of the shapes data."""
+"""A budget, and what it makes of a recipe of the shapes data."""
 
 from __future__ import annotations
 
@@ -10,24 +10,22 @@ from mmengine.config import Config
 from mmplugins.benchmark.budget import (
     Budget,
     schedule,
-    settle_budget,
     shapes_loaders,
     use_shapes,
     warm_up_steps,
 )
-from mmplugins.engine import SettingError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
-def test_one_budget_to_a_folder(tmp_path):
-    budget = Budget(3, 2, 64, 1e-3, options={"train_dataloader.num_workers": 0})
-    settle_budget(budget, tmp_path)
-    settle_budget(budget, tmp_path)
-    with pytest.raises(SettingError, match="steps: 3, now 4"):
-        settle_budget(Budget(4, 2, 64, 1e-3, options=budget.options), tmp_path)
-    with pytest.raises(ValueError, match="expected 1 or more"):
-        Budget(steps=0)
+def test_steps_or_epochs():
+    assert Budget(steps=7).steps_for(None) == 7
+    assert Budget(epochs=3, batch=4).steps_for(10) == 8
+    with pytest.raises(ValueError, match="number of pictures of this set is not known"):
+        Budget(epochs=3).steps_for(None)
+    for wrong in (dict(steps=0), dict(batch=1.5), dict(threads=True), dict(epochs=0)):
+        with pytest.raises(ValueError, match="expected a whole number of 1 or more"):
+            Budget(**wrong)
 
 
 @pytest.mark.parametrize(("steps", "warm_up"), [(1, 1), (9, 1), (20, 2), (500, 50)])

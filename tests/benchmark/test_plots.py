@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -108,11 +109,25 @@ def test_labels_cover_neither_each_other_nor_a_point():
     assert set(boxes) == {p.label for p in points}
     for a, b in combinations(boxes, 2):
         assert not boxes[a].overlaps(boxes[b]), (a, b)
-    frame = axes.get_window_extent(renderer)
     for point in points:
         x, y = axes.transData.transform((1e3 * point.latency[1], point.score[1]))
         assert not any(box.contains(x, y) for box in boxes.values()), point.label
-    assert all(frame.contains(*corner) for box in boxes.values() for corner in box.corners())
+
+
+def test_the_front_is_a_line_of_steps():
+    points = [replace(p, front=k in (0, 5)) for k, p in enumerate(crowd())]
+    axes = accuracy_against_latency(points, "AP", "A title").axes[0]
+    (line,) = [line for line in axes.lines if line.get_drawstyle() == "steps-post"]
+    assert line.get_xdata() == pytest.approx([30, 61]) and len(line.get_ydata()) == 2
+
+
+def test_labels_stay_inside():
+    figure = accuracy_against_latency(crowd(), "AP", "A title")
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    axes = figure.axes[0]
+    frame = axes.get_window_extent(renderer)
+    boxes = [Bbox(text.get_window_extent(renderer).get_points()) for text in axes.texts]
+    assert all(frame.contains(*corner) for box in boxes for corner in box.corners())
 
 
 def test_bars_show_the_spread():
@@ -128,6 +143,7 @@ def test_places_are_moved_apart_in_order():
     assert spread_out([5.0, 5.0], 2) == [4.0, 6.0]
     moved = spread_out([3.0, 1.0, 1.1, 1.2, 9.0], 1)
     assert sorted(range(5), key=moved.__getitem__) == [1, 2, 3, 0, 4]
+    assert moved == pytest.approx([3.075, 0.075, 1.075, 2.075, 9])
     steps = sorted(moved)
     assert all(b - a >= 1 - 1e-9 for a, b in zip(steps, steps[1:], strict=False))
 

@@ -22,6 +22,11 @@ from mmplugins.benchmark.tables import (
 SIZES = [(256, 256), (512, 512), (1024, 1024)]
 
 
+def as_lines(data):
+    """Heading and lines of a frame."""
+    return [list(data.columns), *data.values.tolist()]
+
+
 def about(row, what, size=(512, 512)):
     return dict(row=row, what=what, size=list(size), batch=2)
 
@@ -73,7 +78,7 @@ def test_spread_of_samples():
 
 
 def test_fastest_first_and_empty_columns_left_out(report):
-    heading, *lines = table_of(report, [512, 512], 2)
+    heading, *lines = as_lines(table_of(report, [512, 512], 2))
     assert heading == [
         "#", "row", "params M", "MACs G", "ms", "p10 - p90", "best", "images/s", "x bound", "MiB",
         "train ms",
@@ -96,8 +101,9 @@ def test_growth_and_pairs(report):
 
 def test_markdown_says_how_where_and_what_is_missing(report):
     text = markdown(report)
-    assert "**512x512, batch 2**" in text and "| 1 | fast |" in text
-    assert "**Milliseconds by stage, 512x512, batch 2**" in text and "| fast | 2.6 | 7.8 |" in text
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    assert "**512x512, batch 2**" in text and ["1", "fast"] in [line[:2] for line in cells]
+    assert "**Milliseconds by stage, 512x512, batch 2**" in text and ["fast", "2.6", "7.8"] in cells
     assert "Latency ~ pixels" in text
     assert "A Processor, 2 threads, torch 9.9, 2026-01-02" in text
     assert "lost: gone" in text and "fast, training at 512x512, batch 2: out of memory" in text
@@ -110,7 +116,7 @@ def test_csv_has_plain_numbers(report):
     assert len(lines) == 9
     fast = next(line for line in lines if (line["row"], line["height"]) == ("fast", "512"))
     assert float(fast["inference_median"]) == pytest.approx(0.0104)
-    assert (fast["inference_peak_bytes"], fast["inference_place"]) == (str(3 * 2**20), "1")
+    assert (fast["inference_peak_bytes"], fast["inference_rank"]) == (str(3 * 2**20), "1")
     assert fast["failure"] == "training: out of memory: all"
     assert {line["failure"] for line in lines if line["row"] == "lost"} == {"gone"}
 
@@ -146,12 +152,14 @@ def test_all_tables_have_one_order():
     results.environment = dict(processor="P", gpu=None, threads=1, packages={}, date="2026-01-02")
     report = make_report(results)
     expected = [["1=", "steady"], ["1=", "wild"], ["2=", "second"]]
-    assert [line[:2] for line in table_of(report, [512, 512], 2)[1:]] == expected
+    assert [line[:2] for line in as_lines(table_of(report, [512, 512], 2))[1:]] == expected
     lines = list(csv.DictReader(io.StringIO(csv_text(report))))
-    assert [[line["inference_place"], line["row"]] for line in lines] == [
+    assert [[line["inference_rank"], line["row"]] for line in lines] == [
         [rank.rstrip("="), row] for rank, row in expected
     ]
     assert {line["inference_tied"] for line in lines} == {"True"}
-    shown = [line.split(" | ")[:2] for line in markdown(report).splitlines() if "=" in line[:5]]
-    assert [[cell.strip("| ") for cell in line] for line in shown] == expected
-    assert [line[0] for line in parts_table(report, [512, 512], 2)[1:]] == [r for _, r in expected]
+    shown = [line.split("|")[1:3] for line in markdown(report).splitlines() if "=" in line[:6]]
+    assert [[cell.strip() for cell in line] for line in shown] == expected
+    assert [line[0] for line in as_lines(parts_table(report, [512, 512], 2))[1:]] == [
+        r for _, r in expected
+    ]

@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def study():
-    """tools/distillation_study.py as a module."""
-    path = ROOT / "tools/distillation_study.py"
+    """projects/distillation/study.py as a module."""
+    path = ROOT / "projects/distillation/study.py"
     spec = importlib.util.spec_from_file_location("distillation_study", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -73,9 +73,10 @@ def test_teacher_and_last_row(study, args):
 
 
 def write(study, args, row, seed, value):
-    path = study.result_file("semantic-fpn", row, seed, args)
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(dict(value=value, budget=study.budget(args))))
+    experiment = study.experiment("semantic-fpn", row, seed, args)
+    experiment.folder.mkdir(parents=True)
+    result = dict(experiment.about, schema=2, score=value, failure=None)
+    experiment.result.write_text(json.dumps(result))
 
 
 def test_table_and_plot(study, args):
@@ -95,7 +96,9 @@ def test_table_and_plot(study, args):
 def test_another_budget_is_refused(study, args):
     write(study, args, study.TEACHER, 0, 50.0)
     args.iterations = 2
-    with pytest.raises(ValueError, match="of another budget"):
+    with pytest.raises(
+        ValueError, match="result of something else .budget: .*now .*.iterations.: 2"
+    ):
         study.read_results(args)
 
 

@@ -16,10 +16,10 @@ def test_from_backbones_to_a_report(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "3/3" in said and "Unknown backbone 'no_such_backbone'" in said
     board = json.loads((out / "leaderboard.json").read_text())
-    rows = {row["label"]: row for row in board["tasks"][0]["rows"]}
+    rows = {row["label"]: row for row in board["tables"][0]["rows"]}
     assert set(rows) == {"pool", "conv", "no_such_backbone"}
     for label in ("pool", "conv"):
-        (score,) = rows[label]["scores"]
+        (score,) = rows[label]["runs"]
         cost = rows[label]["cost"]
         assert score["score"] == rows[label]["mean"] and score["seconds"] > 0
         assert cost["whole"] and cost["parameters"] > cost["backbone_parameters"] > 0
@@ -29,16 +29,16 @@ def test_from_backbones_to_a_report(tmp_path, monkeypatch, capsys):
     assert names == {".json", ".md", ".csv", ".html", ".png", ".svg"}
 
     # A second call trains nothing anew.
-    before = {path: path.stat().st_mtime_ns for path in out.glob("trials/*/*/*/result.json")}
-    monkeypatch.setattr(tool, "run_trial", lambda *_: pytest.fail("trained again"))
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("result.json")}
+    monkeypatch.setattr(tool, "run_experiment", lambda *_: pytest.fail("trained again"))
     assert len(before) == 3 and tool.main([*BACKBONES, *COMMON]) == 0
     assert tool.main([*BACKBONES, *COMMON[:3], "4", *COMMON[4:]]) == 1
     assert "steps: 3, now 4" in capsys.readouterr().out
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
 
-    work_dir = str(next(out.glob("trials/*/pool/seed0")))
+    work_dir = str(next(out.glob("runs/semantic/pool/random/lr-recipe/seed0")))
     assert tool.main(["--read", work_dir, "--out", "read"]) == 0
-    (row,) = json.loads(Path("read/leaderboard.json").read_text())["tasks"][0]["rows"]
+    (row,) = json.loads(Path("read/leaderboard.json").read_text())["tables"][0]["rows"]
     assert row["mean"] == pytest.approx(rows["pool"]["mean"]) and row["source"] == [work_dir]
 
     report = load("report")
@@ -72,7 +72,7 @@ def test_what_speaks_against_measuring_is_said_before_training(
     Path("leaderboard").mkdir()
     Path("leaderboard/cost.jsonl").write_text(json.dumps(head) + "\n")
     tool = load("leaderboard")
-    monkeypatch.setattr(tool, "run_trial", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(tool, "run_experiment", lambda *_: pytest.fail("trained"))
     assert tool.main([BACKBONES[0], *COMMON, *options]) == 1
     assert message in capsys.readouterr().out
 

@@ -134,14 +134,14 @@ def test_own_data(make, task, metric, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     config = make(tmp_path / "data")
     assert load("leaderboard").main([POOL, "--configs", config, *FEW]) == 0, capsys.readouterr()
-    (found,) = board_in("leaderboard")["tasks"]
+    (found,) = board_in("leaderboard")["tables"]
     (row,) = found["rows"]
     assert (found["task"], found["config"], row["label"]) == (task, "own_data", "pool")
-    (score,) = row["scores"]
+    (score,) = row["runs"]
     assert 0 <= score["score"] <= 100 and any(name.endswith(metric) for name in score["metrics"])
     assert row["cost"]["whole"] and row["cost"]["inference"]["rounds"] == 1
     said = capsys.readouterr().out
-    assert "No places: they take 3 seeds or more" in said and "ms at 64x64" in said
+    assert "pool (1 of 3)" in said and "ms at 64x64" in said
     # Pictures of a given size are for the shapes, and data of one's own have theirs in the config.
     assert load("leaderboard").main([POOL, "--configs", config, *FEW, "--image-size", "32",
                                      "--out", "other"]) == 2  # fmt: skip
@@ -154,16 +154,16 @@ def test_mixed_precision_and_costs_of_a_file(tmp_path, monkeypatch, capsys):
     tool = load("leaderboard")
     assert tool.main([POOL, *COMMON, "--amp", "--out", "amp"]) == 0
     board = board_in("amp")
-    assert board["budget"]["amp"] and "mixed precision" in capsys.readouterr().out
-    cfg = load_config(next(Path("amp/trials").glob("*/pool/seed0/*.py")))
+    assert board["protocol"]["budget"]["amp"] and "mixed precision" in capsys.readouterr().out
+    cfg = load_config(next(Path("amp/runs").glob("*/pool/random/lr-recipe/seed0/*.py")))
     assert cfg.optim_wrapper.type == "AmpOptimWrapper"
-    (row,) = board["tasks"][0]["rows"]
+    (row,) = board["tables"][0]["rows"]
     assert row["failures"] == [] and row["mean"] is not None
 
     # The same row with the costs of the file, and nothing is measured.
     monkeypatch.setattr(tool, "Costs", lambda *_: pytest.fail("measured"))
     assert tool.main([POOL, *COMMON, "--amp", "--out", "amp", "--cost", "amp/cost.jsonl"]) == 0
-    assert board_in("amp")["tasks"][0]["rows"][0]["cost"] == row["cost"]
+    assert board_in("amp")["tables"][0]["rows"][0]["cost"] == row["cost"]
     capsys.readouterr()
     assert tool.main([POOL, *COMMON, "--amp", "--out", "none", "--cost", "no.jsonl"]) == 1
     assert "no.jsonl" in capsys.readouterr().out and not Path("none").exists()
@@ -190,13 +190,13 @@ def test_trainings_of_train_py_and_of_mmdet(tmp_path, monkeypatch, call, detecti
     capsys.readouterr()
     tool = load("leaderboard")
     assert tool.main(["--read", "ours", "theirs", "ours/", "--out", "board"]) == 0
-    (task,) = board_in("board")["tasks"]
+    (task,) = board_in("board")["tables"]
     assert task["task"] == "detection" and task["config"] == detection.stem
     (row,) = task["rows"]
     assert row["label"].startswith("poolformer") and row["steps"] == 3
-    assert sorted(map(str, [s["seed"] for s in row["scores"]])) == ["4", "None"]  # ours once
+    assert sorted(map(str, [s["seed"] for s in row["runs"]])) == ["4", "None"]  # ours once
     last = json.loads(Path("ours/results.json").read_text())["metrics"]["coco/bbox_mAP"]
-    ours = next(s for s in row["scores"] if s["seed"] == 4)
+    ours = next(s for s in row["runs"] if s["seed"] == 4)
     assert ours["score"] == pytest.approx(100 * last)
     assert "read from ours, theirs" in capsys.readouterr().out
     assert tool.main(["--read", "nowhere", "--out", "none"]) == 1
@@ -215,7 +215,7 @@ def test_ctrl_c_keeps_what_is_there_and_the_same_command_goes_on(tmp_path, monke
             # The tests may run as a shell's background job, which ignores Ctrl-C and hands that on.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
-        folder = Path("board/trials/semantic-fpn_shapes/pool")
+        folder = Path("board/runs/semantic/pool/random/lr-recipe")
         limit = time.monotonic() + 600
         try:
             while not list((folder / "seed1").glob("iter_*.pth")):
@@ -236,6 +236,6 @@ def test_ctrl_c_keeps_what_is_there_and_the_same_command_goes_on(tmp_path, monke
     assert (folder / "seed0/result.json").read_text() == first
     second = json.loads((folder / "seed1/result.json").read_text())
     assert second["failure"] is None and second["seconds"] is None  # as it was resumed
-    (row,) = board_in("board")["tasks"][0]["rows"]
-    assert [s["seed"] for s in row["scores"]] == [0, 1] and row["cost"]["inference"]
+    (row,) = board_in("board")["tables"][0]["rows"]
+    assert [s["seed"] for s in row["runs"]] == [0, 1] and row["cost"]["inference"]
     assert "1/1" in capsys.readouterr().out

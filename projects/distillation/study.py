@@ -9,7 +9,6 @@ the plot anew. Another budget needs another --out.
 
 import argparse
 import copy
-import json
 import os
 import platform
 import statistics
@@ -23,14 +22,13 @@ from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.benchmark.budget import schedule, shapes_loaders, use_shapes, warm_up_steps
-from mmplugins.benchmark.trials import score_of
+from mmplugins.benchmark.experiment import Experiment, run_experiment
 from mmplugins.checkpoint import save_weights
-from mmplugins.engine import build_runner
 from mmplugins.engine.config import settings
 from mmplugins.utils import one_line_errors, write_whole
 from mmplugins.visualization.figures import save_figure
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 TEACHER = "PoolFormer-S12, the teacher"
 ROWS = (TEACHER, "RIFormer-S12", "+ soft labels", "+ module imitation", "+ inheritance")
 """From the second on, each row has what the rows above it have."""
@@ -78,7 +76,7 @@ def run_config(task: str, row: str, seed: int, args: argparse.Namespace) -> Conf
     # mmengine's own hooks without its checkpoints: a run takes a minute and leaves its result only.
     cfg.default_hooks = dict(checkpoint=None, logger=dict(type="LoggerHook", interval=20))
     cfg.randomness, cfg.log_level = dict(seed=seed), "ERROR"
-    cfg.work_dir = str(args.out / "logs" / f"{task}_{seed}_{ROWS.index(row)}")
+    cfg.work_dir = str(args.out / "runs" / f"{task}_{seed}_{ROWS.index(row)}")
     if args.amp:
         settings.use_amp(cfg)
 
@@ -109,8 +107,24 @@ def teacher_file(task: str, seed: int, args: argparse.Namespace) -> Path:
     return args.out / f"{task}_{seed}_teacher.pth"
 
 
-def result_file(task: str, row: str, seed: int, args: argparse.Namespace) -> Path:
-    return args.out / f"{task}_{seed}_{ROWS.index(row)}.json"
+def experiment(task: str, row: str, seed: int, args: argparse.Namespace) -> Experiment:
+    """A run: trained and tested once, the teacher's weights kept."""
+
+    def keep(runner) -> None:
+        if row == TEACHER:
+            save_weights(
+                runner.model.state_dict(), teacher_file(task, seed, args),
+                payload="state_dict", overwrite=True,
+            )  # fmt: skip
+
+    return Experiment(
+        args.out / "runs" / f"{task}_{seed}_{ROWS.index(row)}",
+        dict(study="distillation", head=task, row=row, seed=seed, budget=budget(args)),
+        lambda: run_config(task, row, seed, args),
+        report="test",
+        threads=torch.get_num_threads(),
+        after=keep,
+    )
 
 
 def budget(args: argparse.Namespace) -> dict:
@@ -120,30 +134,18 @@ def budget(args: argparse.Namespace) -> dict:
 
 
 def do_run(task: str, row: str, seed: int, args: argparse.Namespace) -> tuple[float, float]:
-    """Train and test once, and keep the result; returns the score and the seconds it took."""
+    """Train and test once, and keep the result; returns the score and the seconds it took.
+
+    Raises:
+        RuntimeError: If it failed.
+    """
     begun = time.monotonic()
-    runner = build_runner(run_config(task, row, seed, args))
-    runner.train()
-    seconds = time.monotonic() - begun
-    metrics = runner.test()
-    if row == TEACHER:
-        save_weights(
-            runner.model.state_dict(),
-            teacher_file(task, seed, args),
-            payload="state_dict",
-            overwrite=True,
+    result = run_experiment(experiment(task, row, seed, args))
+    if result is None or result["failure"]:
+        raise RuntimeError(
+            f"{task}, {row}, seed {seed}: {result['failure'] if result else 'is run elsewhere'}"
         )
-    result = dict(
-        task=task,
-        row=row,
-        seed=seed,
-        value=score_of(metrics, TASKS[task][2]),
-        metrics={name: float(value) for name, value in metrics.items()},
-        training_seconds=round(seconds, 1),
-        budget=budget(args),
-    )
-    write_whole(result_file(task, row, seed, args), json.dumps(result, indent=2) + "\n")
-    return result["value"], time.monotonic() - begun
+    return result["score"], time.monotonic() - begun
 
 
 def read_results(args: argparse.Namespace) -> dict[tuple[str, str], list[float]]:
@@ -156,16 +158,8 @@ def read_results(args: argparse.Namespace) -> dict[tuple[str, str], list[float]]
     for task in args.tasks:
         for row in ROWS:
             for seed in range(args.seeds):
-                path = result_file(task, row, seed, args)
-                if not path.is_file():
-                    continue
-                result = json.loads(path.read_text())
-                if result["budget"] != budget(args):
-                    raise ValueError(
-                        f"{path} is of another budget, {result['budget']}: expected "
-                        f"{budget(args)}; give another --out"
-                    )
-                values.setdefault((task, row), []).append(result["value"])
+                if result := experiment(task, row, seed, args).done():
+                    values.setdefault((task, row), []).append(result["score"])
     return values
 
 
@@ -242,7 +236,7 @@ def main() -> None:
     args = parse_args()
     runs = [(t, seed, row) for seed in range(args.seeds) for t in args.tasks for row in ROWS]
     read_results(args)  # refuses results of another budget before anything is done
-    todo = [run for run in runs if not result_file(run[0], run[2], run[1], args).is_file()]
+    todo = [run for run in runs if not experiment(run[0], run[2], run[1], args).done()]
     console.print(f"{len(runs)} runs, {len(runs) - len(todo)} of them done before")
     spent = 0.0
     for done, (task, seed, row) in enumerate(todo, 1):
@@ -263,3 +257,5 @@ def main() -> None:
 if __name__ == "__main__":
     with one_line_errors(ValueError):
         main()
+    except (RuntimeError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from None

@@ -1,0 +1,504 @@
+"""What is trained, on what, for how long, how often, and what the report is taken from: as data.
+
+A protocol is a YAML file. Those that ship lie in ``protocols/`` and are known by name. The keys:
+
+``title``, ``source``, ``departures``
+    What it is, whose it is, and where this file differs from that.
+``sets``
+    Data sets by name, see :class:`DataSet`. The one key ``each`` stands for every folder below the
+    data root that the user gives: any number of sets of one layout.
+``budget``
+    The fields of :class:`.budget.Budget`: ``steps`` or ``epochs``, ``batch``, ``amp``, ...
+``starts``
+    Of :data:`STARTS`; each is a table of its own. Defaults to ``[random]``.
+``learning_rates``
+    The grid; the best on validation is reported. Defaults to the recipe's own.
+``seeds``
+    How many. Defaults to 3.
+``select``
+    ``best``: the checkpoint of the best validation; ``last``: the last one. Defaults to ``last``.
+``validations``
+    Validations of a training with ``select: best``. Defaults to 5.
+``report``
+    ``test`` or ``val``. Whatever something was chosen on may not be reported. Defaults to ``test``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mmplugins.engine import SettingError
+from mmplugins.utils import did_you_mean, few, write_whole
+
+from .budget import Budget
+
+FOLDER = Path(__file__).parent / "protocols"
+STARTS = ("frozen", "fine-tuned", "random", "recipe")
+"""Pretrained and fixed, pretrained and trained on, from random weights, as the recipe has it."""
+
+FORMATS = ("coco", "ade20k", "shapes", "recipe")
+"""Of a data set; those of ``recipe`` stay as the recipe has them."""
+
+KINDS = dict(coco=("annotations", "images"), ade20k=("images", "labels"))
+"""What a split names, by format."""
+
+SPLITS = ("train", "val", "test")
+NOTED = "protocol.json"
+"""File in a folder of trainings that holds their protocol."""
+
+
+class ProtocolError(SettingError):
+    """A protocol that cannot be read, contradicts itself or does not fit what is there."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set of a protocol and the recipe that learns it.
+
+    Attributes:
+        name: By which tables and folders call it.
+        recipe: Config file: absolute, beside the protocol's file, or below the project's configs.
+        format: Of :data:`FORMATS`.
+        root: Folder that the paths of the splits start from.
+        train: Paths by ``annotations`` and ``images`` (coco), ``labels`` and ``images`` (ade20k);
+            ``shots: N`` keeps about N objects per class, drawn by the seed.
+        val: Likewise, or ``holdout: N``, so many pictures taken out of training.
+        test: Likewise.
+        classes: Names, or a file below the root with one name per line. Defaults to those of the
+            annotation file, or of the recipe.
+        reduce_zero_label: Whether 0 of a label map is no class.
+        suffixes: Endings of pictures and label maps (ade20k).
+        options: Further changes of the recipe, dotted names to values.
+        cache: Whether frozen backbones keep the maps of pictures that come again. Pipelines
+            without random crops and colours gain from it.
+        offered_at: Where the licence holder offers the data.
+    """
+
+    name: str
+    recipe: str
+    format: str = "recipe"
+    root: str = ""
+    train: Mapping[str, Any] = field(default_factory=dict)
+    val: Mapping[str, Any] = field(default_factory=dict)
+    test: Mapping[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] | str = ()
+    reduce_zero_label: bool = True
+    suffixes: tuple[str, str] = (".jpg", ".png")
+    options: Mapping[str, Any] = field(default_factory=dict)
+    cache: bool = False
+    offered_at: str = ""
+
+    def __post_init__(self):
+        kinds = KINDS.get(self.format, ())
+        for name in SPLITS:
+            split = getattr(self, name)
+            where = f"the set {self.name!r}, {name}"
+            if not isinstance(split, Mapping):
+                raise ProtocolError(f"{where} is {split!r}: expected {' and '.join(kinds)}")
+            if not kinds or not split:
+                continue
+            counts = dict(val=("holdout",), train=("shots",)).get(name, ())
+            needed = set() if "holdout" in split else set(kinds)
+            if missing := sorted(needed - set(split)):
+                raise ProtocolError(f"{where}: {' and '.join(missing)} missing ({self.format})")
+            if unknown := sorted(set(split) - {*kinds, *counts}):
+                raise ProtocolError(
+                    f"{where}: unknown key {unknown[0]!r}: expected {', '.join([*kinds, *counts])}."
+                )
+            for key in counts:
+                if key in split and (not isinstance(split[key], int) or split[key] < 1):
+                    raise ProtocolError(f"{where}: {key}={split[key]!r}: expected 1 or more")
+
+    def paths(self) -> list[Path]:
+        """The files and folders that must be there."""
+        named = [Path(self.root) / self.classes] if isinstance(self.classes, str) else []
+        return named + [
+            Path(self.root) / split[kind]
+            for split in (self.train, self.val, self.test)
+            for kind in KINDS.get(self.format, ())
+            if kind in split
+        ]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A protocol, see the module.
+
+    Attributes:
+        name: Of the file, without its ending.
+        folder: Where the file lies; recipes are looked for there.
+    """
+
+    name: str
+    title: str = ""
+    source: str = ""
+    departures: tuple[str, ...] = ()
+    sets: tuple[DataSet, ...] = ()
+    budget: Budget = field(default_factory=Budget)
+    starts: tuple[str, ...] = ("random",)
+    learning_rates: tuple[float | None, ...] = (None,)
+    seeds: int = 3
+    select: str = "last"
+    validations: int = 5
+    report: str = "test"
+    folder: str = ""
+
+    def __post_init__(self):
+        def refuse(text: str) -> None:
+            raise ProtocolError(f"protocol {self.name!r}: {text}")
+
+        for name, value, known in (
+            ("select", self.select, ("best", "last")),
+            ("report", self.report, ("test", "val")),
+            *(("starts", start, STARTS) for start in self.starts),
+            *((f"sets.{one.name}.format", one.format, FORMATS) for one in self.sets),
+        ):
+            if value not in known:
+                refuse(f"{name} is {value!r}: expected {' or '.join(known)}.")
+        for name, least in (("seeds", self.seeds), ("validations", self.validations)):
+            if not isinstance(least, int) or least < 1:
+                refuse(f"{name}={least!r}: expected 1 or more")
+        if not self.sets or not self.starts or not self.learning_rates:
+            refuse("it needs at least one of sets, starts and learning_rates each")
+        chooses = self.select == "best" or len(self.learning_rates) > 1
+        if self.report == "val" and chooses:
+            refuse(
+                "it chooses on the validation split and reports it too, which flatters: report the "
+                "test split, or give one learning rate and select: last"
+            )
+        for one in self.sets:
+            if one.format in ("shapes", "recipe"):
+                missing = ["test"] if self.report == "test" else []
+            else:
+                needed = {"train", self.report, *(["val"] if chooses else [])}
+                missing = [split for split in SPLITS if split in needed and not getattr(one, split)]
+            if missing:
+                refuse(
+                    f"the set {one.name!r} has no {' and no '.join(missing)} split, and the scores "
+                    f"are of {self.report}: name its files under {missing[0]}:, hold pictures of "
+                    "training out (val: {holdout: 100}), or, where nothing is chosen on "
+                    "validation, report: val"
+                )
+
+    def plain(self) -> dict[str, Any]:
+        """As plain data."""
+        return json.loads(json.dumps(asdict(self), default=str))
+
+
+def shipped() -> list[str]:
+    """Names of the protocols that ship."""
+    return sorted(path.stem for path in FOLDER.glob("*.yml"))
+
+
+def load_protocol(name: str, roots: Mapping[str, str] | None = None) -> Protocol:
+    """Read a protocol.
+
+    Args:
+        name: Of :func:`shipped`, or a YAML file.
+        roots: Folders of the data by the name of the set, in place of those in the file.
+
+    Raises:
+        ProtocolError: If there is none, or it is no protocol.
+    """
+    path = Path(name) if name.endswith((".yml", ".yaml")) else FOLDER / f"{name}.yml"
+    if not path.is_file():
+        raise ProtocolError(
+            f"unknown protocol {name!r}: expected {', '.join(shipped())}, or a YAML file."
+            f"{did_you_mean(name, shipped())}"
+        )
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ProtocolError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise ProtocolError(f"{path}: expected keys and values, as docs/benchmark.md shows")
+    data = {key.replace("-", "_") if isinstance(key, str) else key: data[key] for key in data}
+    _known_keys(data, Protocol, str(path), {"name", "folder"})
+    sets = data.pop("sets", None)
+    if not isinstance(sets, dict) or not all(isinstance(one, dict) for one in sets.values()):
+        raise ProtocolError(f"{path}: sets must name at least one data set with its keys")
+    budget = data.pop("budget", {})
+    _known_keys(budget, Budget, f"{path}, budget")
+    for key in ("departures", "starts", "learning_rates"):
+        if key in data:
+            data[key] = tuple(data[key]) if isinstance(data[key], list) else (data[key],)
+    try:
+        if "learning_rates" in data:  # YAML takes 1e-4 for a word
+            rates = data["learning_rates"]
+            data["learning_rates"] = tuple(r if r is None else float(r) for r in rates)
+        found = _sets(sets, dict(roots or {}), str(path), str(path.parent))
+        return Protocol(
+            path.stem, sets=found, budget=Budget(**budget), folder=str(path.parent), **data
+        )
+    except (TypeError, ValueError) as error:
+        if isinstance(error, ProtocolError):
+            raise
+        raise ProtocolError(f"{path}: {error}") from error
+
+
+def _known_keys(data: Any, kind: type, where: str, own: frozenset | set = frozenset()) -> None:
+    if not isinstance(data, dict):
+        raise ProtocolError(f"{where}: expected keys and values")
+    known = [each.name for each in fields(kind) if each.name not in own]
+    for key in data:
+        if key not in known:
+            raise ProtocolError(
+                f"{where}: unknown key {key!r}: expected some of {', '.join(known)}."
+                f"{did_you_mean(key, known)}"
+            )
+
+
+def _sets(
+    sets: dict[str, dict[str, Any]], roots: dict[str, str], where: str, folder: str
+) -> tuple[DataSet, ...]:
+    found = []
+    for name, data in sets.items():
+        name = str(name)
+        _known_keys(data, DataSet, f"{where}, sets.{name}", {"name"})
+        if "recipe" not in data:
+            raise ProtocolError(f"{where}, sets.{name}: recipe is missing, the config that learns")
+        data = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        data["recipe"] = find_recipe(data["recipe"], folder)
+        one = DataSet(name, **data)
+        if name in roots:
+            one = replace(one, root=roots.pop(name))
+        found += _each_below(one) if name == "each" else [one]
+    if roots:
+        raise ProtocolError(
+            f"{where}: --data names {few(list(roots))}, and its sets are {few(list(sets))}."
+        )
+    return tuple(found)
+
+
+def _each_below(one: DataSet) -> list[DataSet]:
+    root = Path(one.root)
+    folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    if not folders:
+        offered = f" It is offered at {one.offered_at}." if one.offered_at else ""
+        raise ProtocolError(
+            f"{root} has no folder with a data set: give the folder of all sets by "
+            f"--data each=FOLDER.{offered}"
+        )
+    return [replace(one, name=path.name, root=str(path)) for path in folders]
+
+
+def find_recipe(recipe: str, folder: str = "") -> str:
+    """A recipe's file: as it is, beside the protocol, in the project's configs, or installed.
+
+    Raises:
+        ProtocolError: If it is nowhere.
+    """
+    package = Path(__file__).parents[1]
+    places = [Path(), Path(folder), package.parent / "configs", package / ".mim/configs"]
+    for place in places:
+        if (place / recipe).is_file():
+            return str(place / recipe)
+    raise ProtocolError(
+        f"recipe {recipe!r}: no such config here, beside the protocol or in the project's configs"
+    )
+
+
+def check_data(protocol: Protocol) -> None:
+    """See that the data of all sets are there.
+
+    Raises:
+        ProtocolError: If not: names what is missing, and where its licence holder offers it.
+    """
+    lines = []
+    for one in protocol.sets:
+        missing = [path for path in one.paths() if not path.exists()]
+        if missing:
+            more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+            offered = f"; it is offered at {one.offered_at}" if one.offered_at else ""
+            lines.append(f"{one.name}: {missing[0]} is missing{more}{offered}")
+    if lines:
+        raise ProtocolError(
+            f"protocol {protocol.name!r} needs data that are not here:\n  "
+            + "\n  ".join(lines)
+            + "\nSay where they are by --data SET=FOLDER"
+        )
+
+
+def settle(protocol: Protocol, backbones: Mapping[str, str], folder: str | Path) -> Protocol:
+    """Note a protocol in its folder, or see that it is the one noted there.
+
+    Sets, starts and seeds may grow from call to call; what changes a score may not.
+
+    Args:
+        protocol: The protocol.
+        backbones: What each label stands for.
+        folder: Of the trainings.
+
+    Returns:
+        The protocol with all sets, starts and seeds that the folder has.
+
+    Raises:
+        ProtocolError: If the folder has trainings of another protocol or budget.
+    """
+    folder = Path(folder)
+    if (folder / "budget.json").exists() or (folder / "trials").exists():
+        raise ProtocolError(
+            f"{folder} has trainings of an earlier version of mmplugins, which had no protocols: "
+            "give another --out"
+        )
+    path, now = folder / NOTED, protocol.plain()
+    noted = _noted(path)
+    if noted:
+        old = noted["protocol"]
+        if old["name"] != now["name"]:
+            raise ProtocolError(
+                f"{folder} has trainings of the protocol {old['name']!r}, and this is "
+                f"{now['name']!r}: two protocols do not share a folder; give another --out"
+            )
+        if other := _changes(old, now):
+            raise ProtocolError(
+                f"{folder} has trainings by other settings ({'; '.join(other)}), and such scores "
+                "do not stand in one table: give another --out"
+            )
+        for label, text in noted["backbones"].items():
+            if backbones.get(label, text) != text:
+                raise ProtocolError(
+                    f"{folder} has trainings of {label!r} as {text}, and now it is "
+                    f"{backbones[label]}: give it a name of its own by NAME=dict(...), or another "
+                    "--out"
+                )
+        now = _union(old, now)
+        backbones = {**noted["backbones"], **backbones}
+    elif (folder / "runs").exists():
+        raise ProtocolError(f"{path} is gone, and its trainings are there: give another --out")
+    text = json.dumps(dict(schema=1, protocol=now, backbones=dict(backbones)), indent=1) + "\n"
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_whole(path, text)
+    return from_plain(now)
+
+
+def read_settled(folder: str | Path) -> tuple[Protocol, dict[str, str]]:
+    """The protocol of a folder, and what its backbones stand for.
+
+    Raises:
+        ProtocolError: If there is none.
+    """
+    noted = _noted(Path(folder) / NOTED)
+    if noted is None:
+        raise ProtocolError(f"{folder} holds no {NOTED}: no trainings were planned there")
+    return from_plain(noted["protocol"]), noted["backbones"]
+
+
+def _noted(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        noted = json.loads(path.read_text(encoding="utf-8"))
+        return noted if noted["schema"] == 1 and noted["backbones"] is not None else _raise(path)
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return _raise(path)
+
+
+def _raise(path: Path) -> Any:
+    raise ProtocolError(f"{path} is no protocol of this version: give another --out")
+
+
+def from_plain(data: Mapping[str, Any]) -> Protocol:
+    """A protocol of :meth:`Protocol.plain`."""
+    data = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    sets = [{k: tuple(v) if isinstance(v, list) else v for k, v in s.items()} for s in data["sets"]]
+    budget = Budget(**data["budget"])
+    return Protocol(**{**data, "sets": tuple(DataSet(**s) for s in sets), "budget": budget})
+
+
+_FREE = ("sets", "starts", "seeds", "folder", "title", "source", "departures")
+"""What may differ between two calls for one folder; of sets see :func:`_changes`."""
+
+
+def _changes(old: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    found = [
+        f"{key}: {old[key]}, now {now[key]}"
+        for key in now
+        if key not in (*_FREE, "budget") and old[key] != now[key]
+    ]
+    found += [
+        f"{key}: {old['budget'].get(key)}, now {value}"
+        for key, value in now["budget"].items()
+        if old["budget"].get(key) != value
+    ]
+    sets = {one["name"]: one for one in old["sets"]}
+    for one in now["sets"]:
+        # Where data and recipes lie differs from machine to machine.
+        before = {
+            k: v for k, v in sets.get(one["name"], one).items() if k not in ("root", "recipe")
+        }
+        found += [
+            f"{one['name']}.{key}: {value}, now {one[key]}"
+            for key, value in before.items()
+            if one[key] != value
+        ]
+    return found
+
+
+def _union(old: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    names = [one["name"] for one in now["sets"]]
+    return {
+        **now,
+        "sets": [*(one for one in old["sets"] if one["name"] not in names), *now["sets"]],
+        "starts": list(dict.fromkeys([*old["starts"], *now["starts"]])),
+        "seeds": max(old["seeds"], now["seeds"]),
+    }
+
+
+def of_recipes(configs: list[str]) -> Protocol:
+    """A protocol of recipes as they are: their own data, weights and learning rates.
+
+    Raises:
+        ProtocolError: If a config is missing, or two have one name.
+    """
+    names = [Path(config).stem for config in dict.fromkeys(configs)]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ProtocolError(f"two configs are called {twice!r}: rename one")
+    sets = tuple(DataSet(Path(c).stem, find_recipe(c)) for c in dict.fromkeys(configs))
+    return Protocol("recipes", sets=sets, starts=("recipe",), report="val")
+
+
+def changed(protocol: Protocol, sets: list[str] | None = None, **changes: Any) -> Protocol:
+    """A protocol with other settings, which are named among its departures.
+
+    Args:
+        protocol: As it was read.
+        sets: Names of the sets to keep. Defaults to all.
+        **changes: Fields of the protocol or its budget; those that are None stay as they are.
+
+    Raises:
+        ProtocolError: If there is no such set, or a value is out of range.
+    """
+    names = [one.name for one in protocol.sets]
+    for name in sets or ():
+        if name not in names:
+            raise ProtocolError(
+                f"protocol {protocol.name!r} has no set {name!r}: expected some of "
+                f"{few(names, 20)}.{did_you_mean(name, names)}"
+            )
+    own = {field.name for field in fields(Budget)}
+    given = {k: v for k, v in changes.items() if v is not None and v != {}}
+    budget = {k: v for k, v in given.items() if k in own}
+    if "steps" in budget:
+        budget["epochs"] = None
+    rest = {k: v for k, v in given.items() if k not in own}
+    notable = [f"{k}={v}" for k, v in given.items() if k not in ("seeds", "starts", "options")]
+    departures = (f"on the command line, {', '.join(notable)}",) if notable else ()
+    try:
+        return replace(
+            protocol,
+            sets=tuple(one for one in protocol.sets if not sets or one.name in sets),
+            budget=replace(protocol.budget, **budget),
+            departures=(*protocol.departures, *(departures if protocol.source else ())),
+            **rest,
+        )
+    except ProtocolError:
+        raise
+    except ValueError as error:
+        raise ProtocolError(str(error)) from error

@@ -1,0 +1,51 @@
+"""Batch norm and one 1x1 convolution: how much of a segmentation lies in the features already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmcv.cnn import build_norm_layer
+from mmengine.registry import MODELS
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from torch import Tensor
+
+
+@MODELS.register_module()
+class LinearHead(BaseDecodeHead):
+    """A linear classifier of each position, as probes of frozen features are (DINOv2,
+    arXiv 2304.07193, section 7.4: batch norm, then one linear layer).
+
+    Args:
+        in_channels: Of the map that it takes, or of each map of several; those are resized
+            bilinearly to the first one's size and concatenated.
+        in_index: Which map, or which maps. Defaults to all that ``in_channels`` lists, else the
+            last one.
+        dropout_ratio: Of the normalised map. Defaults to 0.
+        **kwargs: As mmseg's ``BaseDecodeHead`` takes them: ``num_classes``, ``norm_cfg``, ...
+    """
+
+    def __init__(
+        self,
+        in_channels: int | Sequence[int],
+        in_index: int | Sequence[int] | None = None,
+        dropout_ratio: float = 0.0,
+        **kwargs: Any,
+    ):
+        several = not isinstance(in_channels, int)
+        if in_index is None:
+            in_index = list(range(len(in_channels))) if several else -1
+        channels = sum(in_channels) if several else in_channels
+        super().__init__(
+            in_channels=list(in_channels) if several else in_channels,
+            channels=channels,
+            in_index=in_index,
+            input_transform="resize_concat" if several else None,
+            dropout_ratio=dropout_ratio,
+            **kwargs,
+        )
+        self.norm = build_norm_layer(self.norm_cfg or dict(type="BN"), channels)[1]
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Logits ``[N, classes, H, W]`` at the size of the first map that it takes."""
+        return self.cls_seg(self.norm(self._transform_inputs(inputs)))
