@@ -231,6 +231,7 @@ class Costs:
     """
 
     def __init__(self, args: argparse.Namespace):
+        self.environment = describe_environment(args.device)
         self.settings = Settings(
             sizes=(tuple(args.cost_size),),
             measures=("inference", "memory", *(["energy"] if find_meter(args.device) else [])),
@@ -239,7 +240,6 @@ class Costs:
             threads=torch.get_num_threads(),
         )
         self.path = Path(args.out) / "cost.jsonl"
-        self.environment = describe_environment(args.device)
         if self.path.exists():
             self.file()
 
@@ -265,13 +265,14 @@ def do_one(args: argparse.Namespace) -> int:
     return 2 if result and result["failure"] else 0
 
 
-def make(args: argparse.Namespace, runs: list[Run]) -> tuple[dict, dict | None]:
+def make(
+    args: argparse.Namespace, runs: list[Run], report: dict | None
+) -> tuple[dict, dict | None]:
     """The board of the arguments, and the benchmark that its costs are from."""
     out = Path(args.out)
     work_dirs = dict.fromkeys(Path(path) for path in args.read)  # a training counts once
     results = [read_work_dir(path) for path in work_dirs]
     others = {Path(path).parent.name or path: read_board(path) for path in args.compare}
-    report = make_report(read_results(args.cost)) if args.cost else None
     costs = None if report or args.no_cost or args.show or not runs else Costs(args)
     columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()
     with Progress(*columns, TimeRemainingColumn(), console=CONSOLE, transient=True) as progress:
@@ -319,6 +320,7 @@ def main(argv: list[str] | None = None) -> int:
             check_tracker(args.tracker)
         if args.run:
             return do_one(args)
+        report = make_report(read_results(args.cost)) if args.cost else None
         runs = settled(args, out)
         if not runs and not args.read:
             raise ValueError("Nothing to do: give backbones, for example poolformer_s12, or --read")
@@ -327,7 +329,7 @@ def main(argv: list[str] | None = None) -> int:
         if (args.plan or args.submit) and runs:
             hand_out(args, runs, out)
             return 0
-        board, report = make(args, runs)
+        board, report = make(args, runs, report)
         plots = board_plots(board)
         write_board(board, out)
         parts = [board_section(board, "Leaderboard")]

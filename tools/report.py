@@ -12,8 +12,9 @@ from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.benchmark import make_report, read_results
+from mmplugins.benchmark.board_plots import board_plots, board_section
 from mmplugins.benchmark.html_report import Section, benchmark_section, write_html
-from mmplugins.benchmark.leaderboard import board_plots, board_section, read_board
+from mmplugins.benchmark.leaderboard import read_board
 from mmplugins.benchmark.plots import plots_of, save_plots
 from mmplugins.utils import one_line_errors
 

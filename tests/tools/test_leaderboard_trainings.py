@@ -3,6 +3,7 @@ trainings of other tools."""
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -239,3 +240,25 @@ def test_ctrl_c_keeps_what_is_there_and_the_same_command_goes_on(tmp_path, monke
     (row,) = board_in("board")["tables"][0]["rows"]
     assert [s["seed"] for s in row["runs"]] == [0, 1] and row["cost"]["inference"]
     assert "1/1" in capsys.readouterr().out
+
+
+def test_three_workers_give_the_table_of_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tool, command = load("leaderboard"), [*BACKBONES, *COMMON, "--seeds", "2", "--no-cost"]
+    assert tool.main([*command, "--out", "one"]) == 0
+    assert tool.main([*command, "--out", "three", "--plan"]) == 0
+    assert len(Path("three/plan.txt").read_text().splitlines()) == 4
+    assert tool.main([*command, "--out", "three", "--workers", "3"]) == 0, capsys.readouterr()
+    tables = []
+    for out in ("one", "three"):
+        with Path(f"{out}/leaderboard.csv").open(newline="") as file:
+            lines = list(csv.DictReader(file))
+        # What a training took is another matter.
+        tables.append([{k: v for k, v in line.items() if k != "seconds"} for line in lines])
+    assert tables[0] == tables[1] and len(tables[0]) == 4
+    assert tool.main(["--out", "three", "--show", "--publish", "paper"]) == 0
+    names = {path.name for path in Path("paper").iterdir()}
+    assert {"README.md", "protocol.yml", "environment.txt", "commands.txt", "runs"} <= names
+    assert len(list(Path("paper/runs").glob("*.json"))) == 4
+    assert tool.main(["--out", "three", "--show", "--publish", "paper"]) == 1
+    assert "nothing is overwritten" in capsys.readouterr().out
