@@ -182,7 +182,9 @@ def test_rows_of_one_network_share_their_floor(run):
 def test_what_does_not_apply_is_left_out_without_a_failure(run, monkeypatch):
     monkeypatch.setattr("mmplugins.benchmark.subjects.fold", lambda model: None)
     monkeypatch.setattr("mmplugins.benchmark.subjects.block_compiler", lambda *_, **__: None)
-    listener = run("a:deploy", "a:compile", rounds=2, measures=tuple(set(MEASURES) - {"stages", "energy"}))
+    listener = run(
+        "a:deploy", "a:compile", rounds=2, measures=tuple(set(MEASURES) - {"stages", "energy"})
+    )
     deployed, compiled = (row["cases"][0] for row in run.report["rows"])
     assert deployed["training"] is None and "training" not in deployed["memory"]
     assert not compiled["memory"] and compiled["training"] and compiled["lower_bound"]
