@@ -60,8 +60,7 @@ from mmplugins.benchmark.runs import RUNS, Run, name_backbones, plan
 from mmplugins.benchmark.trackers import TRACKERS, check_tracker
 from mmplugins.benchmark.work_dirs import read_work_dir
 from mmplugins.engine import Terminated
-from mmplugins.utils import one_line_errors
-from mmplugins.utils import few
+from mmplugins.utils import few, one_line_errors
 
 CONSOLE = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
 QUICK = "shapes-quick"

@@ -255,7 +255,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors(ValueError):
+    with one_line_errors(RuntimeError, ValueError):
         main()
-    except (RuntimeError, ValueError) as error:
-        raise SystemExit(f"error: {error}") from None
