@@ -69,13 +69,14 @@ class FrozenBackbone(BaseModule):
         """Maps of pictures ``[N, C, H, W]``, without gradients."""
         if self.cache is None:
             return tuple(self.backbone(x))
-        return tuple(torch.cat(maps) for maps in zip(*map(self._one, x.split(1)), strict=True))
+        by_picture = [self._one(picture, self.cache) for picture in x.split(1)]
+        return tuple(torch.cat(maps) for maps in zip(*by_picture, strict=True))
 
-    def _one(self, picture: Tensor) -> tuple[Tensor, ...]:
+    def _one(self, picture: Tensor, cache: Path) -> tuple[Tensor, ...]:
         if self._weights is None:
             self._weights = _digest(*self.backbone.state_dict().values())
         key = _digest(picture, str(torch.is_autocast_enabled(picture.device.type)))
-        file = self.cache / self._weights / key[:2] / f"{key}.safetensors"
+        file = cache / self._weights / key[:2] / f"{key}.safetensors"
         if file.is_file():
             kept = load_file(file)
             return tuple(kept[str(i)].to(picture.device) for i in range(len(kept)))

@@ -32,14 +32,15 @@ class LinearHead(BaseDecodeHead):
         dropout_ratio: float = 0.0,
         **kwargs: Any,
     ):
-        several = not isinstance(in_channels, int)
-        if in_index is None:
-            in_index = list(range(len(in_channels))) if several else -1
-        channels = sum(in_channels) if several else in_channels
+        maps: int | list[int] = -1
+        several, channels = None, in_channels
+        if not isinstance(in_channels, int):
+            several, channels = list(in_channels), sum(in_channels)
+            maps = list(range(len(several)))
         super().__init__(
-            in_channels=list(in_channels) if several else in_channels,
+            in_channels=several or channels,
             channels=channels,
-            in_index=in_index,
+            in_index=maps if in_index is None else in_index,
             input_transform="resize_concat" if several else None,
             dropout_ratio=dropout_ratio,
             **kwargs,
