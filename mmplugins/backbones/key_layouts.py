@@ -124,8 +124,9 @@ def to_native(
         for key, value in state_dict.items()
         if key.startswith(WHOLE_MODEL)
     }
+    # A classifier stands beside the backbone, and tells the layout too.
+    layout = find_layout([key.removeprefix(WHOLE_MODEL) for key in state_dict], layouts)
     state_dict = part or state_dict
-    layout = find_layout(state_dict, layouts)
     to_ours = {theirs: ours for ours, theirs in layout.pairs(depths)} if layout else {}
     renamed = {}
     changed = layout is not None

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torchvision.ops  # noqa: F401 - registers torchvision::roi_align
 from torch import Tensor
+from torchvision.ops import nms
 
 OPSET = 20
 """Version of ONNX's operators in exported files."""
@@ -34,7 +34,7 @@ def suppress(boxes: Tensor, scores: Tensor, iou_threshold: float, score_threshol
     for image, (of_image, by_class) in enumerate(zip(boxes, scores, strict=True)):
         for label, values in enumerate(by_class):
             index = (values > score_threshold).nonzero().squeeze(1)
-            stays = torch.ops.torchvision.nms(of_image[index], values[index], iou_threshold)
+            stays = nms(of_image[index], values[index], iou_threshold)
             keep[image, label, index[stays]] = 1.0
     return keep
 
