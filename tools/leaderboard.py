@@ -51,12 +51,11 @@ from mmplugins.benchmark.protocol import (
     check_data,
     load_protocol,
     of_recipes,
-    read_settled,
-    settle,
     shipped,
 )
 from mmplugins.benchmark.publish import publish
 from mmplugins.benchmark.runs import RUNS, Run, name_backbones, plan
+from mmplugins.benchmark.settled import read_settled, settle
 from mmplugins.benchmark.trackers import TRACKERS, check_tracker
 from mmplugins.benchmark.work_dirs import read_work_dir
 from mmplugins.engine import Terminated

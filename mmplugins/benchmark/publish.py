@@ -17,8 +17,8 @@ from mmplugins.utils import write_whole
 
 from .board_tables import notes_of_board, tables_of, write_board
 from .plots import save_plots
-from .protocol import NOTED
 from .runs import RUNS
+from .settled import NOTED
 from .text_tables import markdown_text
 
 

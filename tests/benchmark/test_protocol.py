@@ -12,14 +12,12 @@ from mmplugins.benchmark.protocol import (
     ProtocolError,
     changed,
     check_data,
-    from_plain,
     load_protocol,
     of_recipes,
-    read_settled,
-    settle,
     shipped,
 )
 from mmplugins.benchmark.publish import as_yaml
+from mmplugins.benchmark.settled import from_plain, read_settled, settle
 from mmplugins.engine import load_config
 
 COCO = dict(annotations="train.json", images="train")

@@ -1,0 +1,142 @@
+"""The protocol that a folder of trainings keeps to, from call to call and from machine to machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmplugins.utils import write_whole
+
+from .budget import Budget
+from .protocol import DataSet, Protocol, ProtocolError
+
+NOTED = "protocol.json"
+"""File in a folder of trainings that holds their protocol."""
+
+
+def settle(protocol: Protocol, backbones: Mapping[str, str], folder: str | Path) -> Protocol:
+    """Note a protocol in its folder, or see that it is the one noted there.
+
+    Sets, starts and seeds may grow from call to call; what changes a score may not.
+
+    Args:
+        protocol: The protocol.
+        backbones: What each label stands for.
+        folder: Of the trainings.
+
+    Returns:
+        The protocol with all sets, starts and seeds that the folder has.
+
+    Raises:
+        ProtocolError: If the folder has trainings of another protocol or budget.
+    """
+    folder = Path(folder)
+    if (folder / "budget.json").exists() or (folder / "trials").exists():
+        raise ProtocolError(
+            f"{folder} has trainings of an earlier version of mmplugins, which had no protocols: "
+            "give another --out"
+        )
+    path, now = folder / NOTED, protocol.plain()
+    noted = _noted(path)
+    if noted:
+        old = noted["protocol"]
+        if old["name"] != now["name"]:
+            raise ProtocolError(
+                f"{folder} has trainings of the protocol {old['name']!r}, and this is "
+                f"{now['name']!r}: two protocols do not share a folder; give another --out"
+            )
+        if other := _changes(old, now):
+            raise ProtocolError(
+                f"{folder} has trainings by other settings ({'; '.join(other)}), and such scores "
+                "do not stand in one table: give another --out"
+            )
+        for label, text in noted["backbones"].items():
+            if backbones.get(label, text) != text:
+                raise ProtocolError(
+                    f"{folder} has trainings of {label!r} as {text}, and now it is "
+                    f"{backbones[label]}: give it a name of its own by NAME=dict(...), or another "
+                    "--out"
+                )
+        now = _union(old, now)
+        backbones = {**noted["backbones"], **backbones}
+    elif (folder / "runs").exists():
+        raise ProtocolError(f"{path} is gone, and its trainings are there: give another --out")
+    text = json.dumps(dict(schema=1, protocol=now, backbones=dict(backbones)), indent=1) + "\n"
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_whole(path, text)
+    return from_plain(now)
+
+
+def read_settled(folder: str | Path) -> tuple[Protocol, dict[str, str]]:
+    """The protocol of a folder, and what its backbones stand for.
+
+    Raises:
+        ProtocolError: If there is none.
+    """
+    noted = _noted(Path(folder) / NOTED)
+    if noted is None:
+        raise ProtocolError(f"{folder} holds no {NOTED}: no trainings were planned there")
+    return from_plain(noted["protocol"]), noted["backbones"]
+
+
+def _noted(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        noted = json.loads(path.read_text(encoding="utf-8"))
+        return noted if noted["schema"] == 1 and noted["backbones"] is not None else _raise(path)
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return _raise(path)
+
+
+def _raise(path: Path) -> Any:
+    raise ProtocolError(f"{path} is no protocol of this version: give another --out")
+
+
+def from_plain(data: Mapping[str, Any]) -> Protocol:
+    """A protocol of :meth:`Protocol.plain`."""
+    data = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    sets = [{k: tuple(v) if isinstance(v, list) else v for k, v in s.items()} for s in data["sets"]]
+    budget = Budget(**data["budget"])
+    return Protocol(**{**data, "sets": tuple(DataSet(**s) for s in sets), "budget": budget})
+
+
+_FREE = ("sets", "starts", "seeds", "folder", "title", "source", "departures")
+"""What may differ between two calls for one folder; of sets see :func:`_changes`."""
+
+
+def _changes(old: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    found = [
+        f"{key}: {old[key]}, now {now[key]}"
+        for key in now
+        if key not in (*_FREE, "budget") and old[key] != now[key]
+    ]
+    found += [
+        f"{key}: {old['budget'].get(key)}, now {value}"
+        for key, value in now["budget"].items()
+        if old["budget"].get(key) != value
+    ]
+    sets = {one["name"]: one for one in old["sets"]}
+    for one in now["sets"]:
+        # Where data and recipes lie differs from machine to machine.
+        before = {
+            k: v for k, v in sets.get(one["name"], one).items() if k not in ("root", "recipe")
+        }
+        found += [
+            f"{one['name']}.{key}: {value}, now {one[key]}"
+            for key, value in before.items()
+            if one[key] != value
+        ]
+    return found
+
+
+def _union(old: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    names = [one["name"] for one in now["sets"]]
+    return {
+        **now,
+        "sets": [*(one for one in old["sets"] if one["name"] not in names), *now["sets"]],
+        "starts": list(dict.fromkeys([*old["starts"], *now["starts"]])),
+        "seeds": max(old["seeds"], now["seeds"]),
+    }
