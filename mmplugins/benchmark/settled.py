@@ -1,4 +1,4 @@
-"""The protocol that a folder of trainings keeps to, from call to call and from machine to machine."""
+"""The protocol that a folder of trainings keeps to, from call to call, on whatever machine."""
 
 from __future__ import annotations
 
