@@ -32,6 +32,9 @@ RECIPES = (
     "semantic_fpn/semantic-fpn_shapes.py",
     "upernet/upernet_160k_ade20k.py",
     "upernet/upernet_160k_ade20k-640x640.py",
+    "linear/linear_40k_ade20k.py",
+    "linear/linear-last_40k_ade20k.py",
+    "linear/linear_shapes.py",
 )
 ALL = tuple(
     sorted(

@@ -82,8 +82,11 @@ def test_channels_fit(name):
     if "neck" in cfg.model:
         assert cfg.model.neck.in_channels == channels
     else:
-        assert cfg.model.decode_head.in_channels == channels
-        assert cfg.model.auxiliary_head.in_channels == channels[2]
+        heads = [cfg.model.get(name) for name in ("decode_head", "auxiliary_head")]
+        for head in filter(None, heads):
+            taken = head.get("in_index", [0, 1, 2, 3])
+            one = isinstance(taken, int)
+            assert head.in_channels == (channels[taken] if one else [channels[i] for i in taken])
 
 
 @pytest.mark.parametrize("name", sorted(set(LEAVES) - set(OWN)))

@@ -103,6 +103,8 @@ def expected(head: str, backbone: str) -> int:
         ),
         "semantic-fpn": lambda: fpn(used, extra=False) + FPN_HEAD,
         "upernet": lambda: upernet_heads(used),
+        "linear": lambda: 2 * sum(dims) + conv(sum(dims), 150, 1),  # a batch norm, a classifier
+        "linear-last": lambda: 2 * dims[-1] + conv(dims[-1], 150, 1),
     }[head]()
     return BODIES[backbone] + 2 * sum(used) + tail
 
