@@ -19,7 +19,8 @@ class BrokenRunner:
 
     def __init__(self):
         self.hooks = [SimpleNamespace(), ProgressHook()]
-        self.closed = 0
+        self.closed, self.log_dir = 0, "absent"
+        self.register_hook = self.hooks.append
         self.hooks[1].close = self.close
 
     def close(self):
@@ -32,11 +33,11 @@ class BrokenRunner:
 
 
 @pytest.mark.parametrize("start", [launch.train, launch.test])
-def test_console_is_given_back_when_a_run_breaks(monkeypatch, start):
+def test_console_is_given_back_when_a_run_breaks(monkeypatch, tmp_path, start):
     runner = BrokenRunner()
     monkeypatch.setattr(launch, "build_runner", lambda cfg: runner)
     with pytest.raises(KeyboardInterrupt):
-        start(Config())
+        start(Config(dict(work_dir=str(tmp_path))))
     assert runner.closed == 1
 
 
