@@ -100,7 +100,7 @@ def test_overwrite_moves_aside_and_flags_reach_training(detection, call, folder,
         (["train_dataloader.dataset.ann_file=none.json"], "data", r"none\.json"),
         (["model.backbone.arch=s99"], "model", "Unknown arch 's99' of PoolFormer"),
         (["model.backbone.out_indices=(1,4)"], "model", "out_indices=.*expected one or more stage"),
-        (["model.backbone.type=PoolFormr"], "type names", "'PoolFormr' is not there"),
+        (["model.backbone.type=PoolFormr"], "model", "'PoolFormr'.*PoolFormer"),
     ],
 )
 def test_a_failed_check_stops_before_anything_is_written(
