@@ -278,6 +278,8 @@ def _run(experiment: Experiment, on_step: Callable[[int], None]) -> dict[str, An
 
 def _score(experiment: Experiment, runner: Runner, watch: _Watch, task: str) -> dict[str, Any]:
     """Select, and report what the experiment asks for."""
+    # The checkpoint that it went on from is gone by now, and hooks would look for it.
+    runner._resume, runner._load_from = False, None
     found = watch.validations()
     if not found and experiment.report == "val":
         runner.val()  # resumed behind its last step

@@ -74,6 +74,22 @@ def test_it_is_the_same_as_one_without_an_interruption(done, tmp_path):
     assert result["seconds"] > 0 and torch.get_num_threads() == threads
 
 
+def test_an_interrupted_experiment_is_tested(tmp_path):
+    """Its first checkpoint is gone when the test begins."""
+    budget = replace(BUDGET, steps=6)
+    whole = run_experiment(replace(one(tmp_path / "a", budget=budget).experiment(), report="test"))
+    experiment = replace(one(tmp_path / "b", budget=budget).experiment(), report="test")
+
+    def stop(step):
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(experiment, stop)
+    result = run_experiment(experiment)
+    assert result["failure"] is None and result["score"] == whole["score"]
+
+
 def test_what_another_process_runs_is_left_to_it(tmp_path):
     run = one(tmp_path)
     run.folder.mkdir(parents=True)
