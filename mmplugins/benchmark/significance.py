@@ -168,11 +168,13 @@ def _bootstrap(cell: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def rank_rows(rows: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, Rank]:
-    """Ranks of the rows that have enough runs, with ties; see :mod:`.ranks`."""
+    """Ranks of the rows that have enough runs, with ties; none for one alone. See :mod:`.ranks`."""
     pairs = compare_rows(rows)
     better = {(p.row, p.other) for p in pairs.itertuples() if p.verdict == "better"}
     better |= {(p.other, p.row) for p in pairs.itertuples() if p.verdict == "worse"}
     compared = {row: row for row in rows if enough(rows[row], rows)}
+    if len(compared) < 2:
+        return {}
     return ranks(compared, lambda one, other: (one, other) in better)
 
 
