@@ -10,6 +10,8 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from mmplugins.engine.config import settings
+
 SHAPES_SIDE = 128
 """Pixels of the pictures that the anchors of the shapes recipes are made for."""
 
@@ -73,6 +75,46 @@ def schedule(steps: int) -> list[dict[str, Any]]:
         dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=warm_up_steps(steps)),
         dict(type="CosineAnnealingLR", by_epoch=False, begin=0, end=steps, eta_min_ratio=0.01),
     ]
+
+
+def use_budget(
+    cfg: Config,
+    budget: Budget,
+    pictures: int | None,
+    folder: Path,
+    seed: int,
+    validations: int | None = None,
+) -> None:
+    """Make a recipe a training of this budget that may be interrupted.
+
+    Args:
+        cfg: The recipe, changed in place.
+        budget: What it has in common with others; its options are left to the caller.
+        pictures: Of its training set, see :meth:`Budget.steps_for`.
+        folder: Where its checkpoints and logs go.
+        seed: Of weights and data.
+        validations: How often the model is validated, the last time at the end. Default: then only.
+    """
+    steps = budget.steps_for(pictures)
+    cfg.train_dataloader.batch_size = budget.batch
+    every = math.ceil(steps / (validations or 1))
+    cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=steps, val_interval=every)
+    cfg.param_scheduler = schedule(steps)
+    cfg.setdefault("log_processor", dict(type="LogProcessor")).by_epoch = False
+    hooks = cfg.setdefault("default_hooks", {})
+    hooks.setdefault("checkpoint", dict(type="CheckpointHook"))
+    # A tenth of the work is the most that an interruption costs.
+    hooks.checkpoint.update(
+        interval=math.ceil(steps / 10), by_epoch=False, max_keep_ckpts=1, save_last=False
+    )
+    hooks.checkpoint.pop("save_best", None)
+    for name in ("progress", "results"):  # the console belongs to whoever runs many
+        hooks.pop(name, None)
+    cfg.randomness = dict(seed=seed)
+    cfg.work_dir = str(folder)
+    cfg.log_level = "ERROR"
+    if budget.amp:
+        settings.use_amp(cfg)
 
 
 def shapes_loaders(cfg: Config) -> list[ConfigDict]:

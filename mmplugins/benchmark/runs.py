@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -17,7 +16,7 @@ from mmplugins.engine.config import settings
 from mmplugins.engine.config.backbone_choice import parse_backbone, published_weights, short_name
 from mmplugins.engine.config.fitting import learning_parts
 
-from .budget import schedule, shapes_loaders, use_shapes
+from .budget import shapes_loaders, use_budget, use_shapes
 from .experiment import TASKS, Experiment, task_name
 from .palette import timm_family
 from .protocol import DataSet, Protocol, ProtocolError
@@ -151,36 +150,17 @@ def run_config(run: Run, tracker: str | None = None) -> Config:
             no size to set.
     """
     protocol, budget = run.protocol, run.protocol.budget
+    best = protocol.select == "best"
     cfg = compose(load_config(run.set.recipe), run.backbone)
     pictures = _use_data(cfg, run)
-    steps = budget.steps_for(pictures)
-    cfg.train_dataloader.batch_size = budget.batch
-    best = protocol.select == "best"
-    every = math.ceil(steps / protocol.validations) if best else steps
-    cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=steps, val_interval=every)
-    if run.lr is not None:
-        cfg.optim_wrapper.optimizer.lr = run.lr
-    cfg.param_scheduler = schedule(steps)
-    cfg.setdefault("log_processor", dict(type="LogProcessor")).by_epoch = False
-    # A tenth of the work is the most that an interruption costs.
-    hooks = cfg.setdefault("default_hooks", {})
-    hooks.setdefault("checkpoint", dict(type="CheckpointHook"))
-    hooks.checkpoint.update(
-        interval=math.ceil(steps / 10), by_epoch=False, max_keep_ckpts=1, save_last=False
-    )
-    hooks.checkpoint.pop("save_best", None)
+    use_budget(cfg, budget, pictures, run.folder, run.seed, protocol.validations if best else None)
     if best:
         metric = TASKS[task_name(cfg)].metric
         scope = "" if cfg.get("default_scope") == "mmseg" else "coco/"
-        hooks.checkpoint.update(save_best=scope + metric, rule="greater")
-    for name in ("progress", "results"):  # the console belongs to the leaderboard
-        hooks.pop(name, None)
-    cfg.randomness = dict(seed=run.seed)
-    cfg.work_dir = str(run.folder)
-    cfg.log_level = "ERROR"
+        cfg.default_hooks.checkpoint.update(save_best=scope + metric, rule="greater")
+    if run.lr is not None:
+        cfg.optim_wrapper.optimizer.lr = run.lr
     cfg.experiment_name = re.sub(r"\W+", "_", f"{protocol.name}_{run.name}")
-    if budget.amp:
-        settings.use_amp(cfg)
     _use_start(cfg, run)
     if tracker:
         use_tracker(cfg, tracker, protocol.name, run.name, run.out)

@@ -9,16 +9,21 @@ Same budget for all, three seeds each; what is done is kept, and the same comman
 """
 
 import argparse
+import dataclasses
+import functools
 import json
 import statistics
 from pathlib import Path
 
+from mmengine.config import Config
 from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
-from mmplugins.benchmark.budget import Budget, settle_budget
+from mmplugins.benchmark.budget import Budget, use_budget
 from mmplugins.benchmark.environment import describe_environment
-from mmplugins.benchmark.trials import Trial, run_trial
+from mmplugins.benchmark.experiment import Experiment, run_experiment
+from mmplugins.engine import compose, load_config
+from mmplugins.engine.config import settings
 from mmplugins.utils import write_whole
 
 HERE = Path(__file__).parent
@@ -88,6 +93,16 @@ def options(recipe: str, data: Path) -> dict:
     return found
 
 
+def config_of(
+    recipe: str, backbone: dict, changes: dict, budget: Budget, folder: Path, seed: int
+) -> Config:
+    """The config of one training."""
+    cfg = compose(load_config(HERE / f"{recipe}.py"), repr(backbone))
+    use_budget(cfg, budget, None, folder, seed)
+    settings.merge_options(cfg, {**budget.options, **changes})
+    return cfg
+
+
 def summary(results: list[dict]) -> str:
     """Mean and standard deviation of each arm, as a table in markdown."""
     lines = ["| arm | mean | deviation | seeds | scores |", "| --- | --: | --: | --: | --- |"]
@@ -132,15 +147,20 @@ def main(argv: list[str] | None = None) -> list[dict]:
     if unknown := set(args.arms or ()) - set(arms):
         raise SystemExit(f"error: no arm {', '.join(unknown)}: expected some of {list(arms)}")
     budget = Budget(steps=args.steps, batch=args.batch, options=options(recipe, args.data))
-    settle_budget(budget, args.out)
     results = []
     for seed in range(args.seeds):
         for arm in args.arms or arms:
             backbone, changes = arms[arm]
             folder = args.out / arm.replace(", ", "-").replace(" ", "_") / f"seed{seed}"
-            trial = Trial(str(HERE / f"{recipe}.py"), repr(backbone), arm, seed, folder)
-            own = Budget(args.steps, args.batch, options={**budget.options, **changes})
-            result = trial.done() or run_trial(trial, own, args.out)
+            about = dict(label=arm, seed=seed, backbone=repr(backbone), changes=changes)
+            about |= dict(recipe=recipe, budget=dataclasses.asdict(budget))
+            config = functools.partial(
+                config_of, recipe, backbone, changes, budget, folder=folder, seed=seed
+            )
+            result = run_experiment(Experiment(folder, about, config))
+            if result is None:
+                CONSOLE.print(f"{args.what}, {arm}, seed {seed}: another process runs it")
+                continue
             results.append(result)
             said = result["failure"] or f"{result['score']:.2f}"
             CONSOLE.print(f"{args.what}, {arm}, seed {seed}: {said} ({result['seconds']} s)")
