@@ -61,9 +61,10 @@ def compile_blocks(
         mode: ``'reduce-overhead'`` replays each pass without gradient as one CUDA graph, for few
             sizes; the other modes are those of ``torch.compile``. Defaults to None.
         freeze: Whether passes without gradient take the weights as constants, laid out for the
-            processor once. Each block has a graph of its own for each size of pictures, so that
-            compiling takes many times longer: for one size. Weights that change afterwards are not
-            seen: for the deployed form, with its weights loaded. Defaults to False.
+            processor once. The backbone is then one graph for each size of pictures, so that
+            what lies between two blocks is joined too: for one size. Weights that change
+            afterwards are not seen: for the deployed form, with its weights loaded. Defaults to
+            False.
         backend: Backend of ``torch.compile``. Defaults to ``'inductor'``.
 
     Returns:
@@ -112,8 +113,8 @@ def block_compiler(
     options = {} if mode is None or graphs else modes[mode]
     compiler = Compiler(backend, memory_budget, options, freeze)
     functions: dict[tuple, Graph] = {}
-    for block in blocks_of(backbone):
-        structure = structure_of(block) if not freeze else (id(block),)
+    for block in [backbone] if freeze else blocks_of(backbone):
+        structure = structure_of(block)
         if structure not in functions:
             own = _own_code(next(_numbers))
             functions[structure] = torch.compile(
