@@ -1,6 +1,7 @@
-"""A small shapes data set, made once for all tests."""
+"""A small shapes data set, made once for all tests, and Ctrl-C as a user has it."""
 
 import shutil
+import signal
 
 import pytest
 
@@ -21,3 +22,11 @@ def shapes_root(tmp_path_factory, shapes_spec):
 def shapes_copy(shapes_root, tmp_path):
     """A copy that a test may spoil."""
     return shutil.copytree(shapes_root, tmp_path / "shapes")
+
+
+@pytest.fixture
+def interruptible():
+    """Ctrl-C as in the foreground of a shell; what runs in its background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

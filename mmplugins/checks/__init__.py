@@ -14,11 +14,13 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmplugins.utils import DataError
+
 from .data import check_files, sample_of_shapes
 from .data_checks import check_data
+from .data_set import Finding
 from .entries import check_entries
 from .explain import SCOPES
-from .findings import DataError, Finding
 from .inspection import Check, Inspection
 from .learning import check_learning
 from .memory import check_memory
@@ -56,8 +58,8 @@ _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 CHECKS = (
     Check("versions", check_versions),
-    Check("entries", check_entries, ("versions",)),
     Check("values", check_values, ("versions",)),
+    Check("entries", check_entries, ("versions", "randomness", "visualizer", "auto_scale_lr")),
     Check("model", check_model, ("model",)),
     Check("feature maps", check_maps, ("model",)),
     Check("normalisation", check_normalisation, ("model",)),

@@ -1,13 +1,18 @@
 """Checks of the entries of a COCO instances file, one by one: what mmdet reads, and its types."""
 
+from __future__ import annotations
+
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmplugins.utils import few
 
-from .findings import DataError
+from .data_set import DataSet
+
+_CORNERS = 6  # numbers of the smallest polygon, a triangle
+_SLACK = 1.0  # pixels that a polygon may reach over the border, from rounding
 
 
 def _is_id(value: Any) -> bool:
@@ -27,12 +32,13 @@ def _is_box(value: Any) -> bool:
 
 
 _ID = (_is_id, "a number or a text")
+_SIDE = (_is_side, "pixels, a number above 0")
 _REQUIRED = {
     "images": dict(
         id=_ID,
         file_name=(lambda v: isinstance(v, str) and v, "the name of a file"),
-        width=(_is_side, "pixels, a number above 0"),
-        height=(_is_side, "pixels, a number above 0"),
+        width=_SIDE,
+        height=_SIDE,
     ),
     "categories": dict(id=_ID, name=(lambda v: isinstance(v, str), "a text")),
     "annotations": dict(
@@ -48,63 +54,123 @@ _REQUIRED = {
 _OPTIONAL = dict(iscrowd=(lambda v: v in (0, 1), "0 or 1 (else it would be left out in silence)"))
 
 
-def check_entries(where: str, path: str, data: dict) -> None:
+def check_entries(data: DataSet, path: str, content: dict) -> None:
     """Every entry has what mmdet reads, ids are unique, and references lead somewhere."""
     for part, keys in _REQUIRED.items():
-        entries = data.get(part)
+        entries = content.get(part)
         if not isinstance(entries, list):
-            raise DataError(
-                where,
+            data.fail(
                 f"{path} has no list {part!r}, but training needs it: is this the file of a test "
-                "set?",
+                "set?"
             )
         for k, entry in enumerate(entries):
-            _check_entry(where, f"{path}: {part}[{k}]", entry, keys)
+            _check_entry(data, f"{path}: {part}[{k}]", entry, keys)
         counts = Counter(entry["id"] for entry in entries)
-        twice = [key for key, count in counts.items() if count > 1]
-        if twice:
-            raise DataError(
-                where, f"{path}: ids occur twice in {part}: {few(twice)}: number them anew"
-            )
-    if not data["images"]:
-        raise DataError(where, f"{path} lists no images: export it again")
+        if twice := [key for key, count in counts.items() if count > 1]:
+            data.fail(f"{path}: ids occur twice in {part}: {few(twice)}: number them anew")
+    if not content["images"]:
+        data.fail(f"{path} lists no images: export it again")
     for key, part in (("image_id", "images"), ("category_id", "categories")):
-        known = {entry["id"] for entry in data[part]}
-        for ann in data["annotations"]:
+        known = {entry["id"] for entry in content[part]}
+        for ann in content["annotations"]:
             if ann[key] not in known:
-                raise DataError(
-                    where,
+                other = next((k for k in known if str(k) == str(ann[key])), None)
+                near = "" if other is None else f", where {other!r} is, a {type(other).__name__}"
+                data.fail(
                     f"{path}: annotation {ann['id']} has {key} {ann[key]!r}, which is not in "
-                    f"{part}{_other_kind(ann[key], known)}: remove the annotation, or add the "
-                    "entry",
+                    f"{part}{near}: remove the annotation, or add the entry"
                 )
 
 
-def _other_kind(value: Any, known: set) -> str:
-    other = next((k for k in known if str(k) == str(value)), None)
-    return f", where {other!r} is, a {type(other).__name__}" if other is not None else ""
-
-
-def _check_entry(where: str, place: str, entry: Any, keys: Mapping) -> None:
+def _check_entry(data: DataSet, place: str, entry: Any, keys: Mapping) -> None:
     if not isinstance(entry, dict):
-        raise DataError(
-            where, f"{place} is {_short(entry)}: expected a dict with {', '.join(keys)}"
-        )
-    absent = [key for key in keys if key not in entry]
-    if absent:
-        raise DataError(
-            where,
+        data.fail(f"{place} is {_short(entry)}: expected a dict with {', '.join(keys)}")
+    if absent := [key for key in keys if key not in entry]:
+        data.fail(
             f"{place} has no {', '.join(absent)}; expected {', '.join(keys)}: export the file as "
-            "COCO instances",
+            "COCO instances"
         )
     for key, (is_right, expected) in {**keys, **_OPTIONAL}.items():
         if key in entry and not is_right(entry[key]):
             name = f", annotation {entry['id']}," if "bbox" in keys else ""
-            raise DataError(
-                where,
+            data.fail(
                 f"{place}{name} has {key} {_short(entry[key])}, expected {expected}: correct it, "
-                "or export the file again as COCO instances",
+                "or export the file again as COCO instances"
             )
+
+
+def check_masks(
+    data: DataSet, path: str, annotations: Sequence[Mapping], sizes: Mapping[Any, tuple[int, int]]
+) -> None:
+    """Polygons and run-length codes are of a form that can be read, and of the picture's size.
+
+    Args:
+        data: Whose file it is; it warns of polygons that mmdet leaves out in silence.
+        path: The annotation file, for messages.
+        annotations: Those of the classes that the model is to learn.
+        sizes: Width and height of each picture by its id.
+    """
+    bare = [ann["id"] for ann in annotations if not ann.get("segmentation")]
+    if bare and len(bare) == len(annotations):
+        data.fail(
+            f"the pipeline loads masks (with_mask=True), but no annotation of {path} has a "
+            "segmentation: use a detection config, or annotate masks"
+        )
+    if bare:
+        data.warn(f"{len(bare)} annotations of {path} have no mask: ids {few(bare)}")
+    bad, outside = {}, []
+    for ann in annotations:
+        form, place = ann.get("segmentation"), f"{path}: annotation {ann['id']}"
+        width, height = sizes[ann["image_id"]]
+        if isinstance(form, Mapping):
+            _check_code(data, place, form, width, height)
+        elif not form:
+            continue
+        elif not isinstance(form, list) or not all(isinstance(part, list) for part in form):
+            data.fail(
+                f"{place} has segmentation {_short(form)}, expected a list of polygons "
+                "[[x1, y1, x2, y2, ...], ...], or a run-length code "
+                "dict(size=[height, width], counts=...): export the file as COCO instances"
+            )
+        elif wrong := [part for part in form if not _is_polygon(part)]:
+            bad[ann["id"]] = wrong[0]
+        elif any(
+            not -_SLACK <= value <= (height if k % 2 else width) + _SLACK
+            for part in form
+            for k, value in enumerate(part)
+        ):
+            outside.append(ann["id"])
+    if bad:
+        first, polygon = next(iter(bad.items()))
+        data.warn(
+            f"{len(bad)} annotations of {path} have bad polygons and are left out in silence: "
+            f"ids {few(list(bad))}; {first} has {_short(polygon)}, expected x and y of three "
+            "or more corners: correct them, or remove the annotations"
+        )
+    if outside:
+        data.warn(
+            f"{len(outside)} polygons of {path} reach over the border of their picture: ids "
+            f"{few(outside)}: clip them, and check that they belong to this size of picture"
+        )
+
+
+def _is_polygon(part: list) -> bool:
+    numbers = all(isinstance(v, int | float) and math.isfinite(v) for v in part)
+    return len(part) >= _CORNERS and len(part) % 2 == 0 and numbers
+
+
+def _check_code(data: DataSet, place: str, code: Mapping, width: int, height: int) -> None:
+    if "counts" not in code or code.get("size") != [height, width]:
+        data.fail(
+            f"{place} has a run-length code of size {code.get('size')!r}, expected "
+            f"{[height, width]!r} (height, width) and counts: make it anew for this picture"
+        )
+    counts = code["counts"]
+    if isinstance(counts, list) and sum(counts) != width * height:
+        data.fail(
+            f"{place} has run lengths of {sum(counts)} pixels together, expected "
+            f"{width * height}, {width} x {height}: make the code anew"
+        )
 
 
 def _short(value: Any) -> str:

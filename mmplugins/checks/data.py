@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from mmplugins.datasets.shapes import ShapesSpec, make_shapes
-from mmplugins.utils import type_name
+from mmplugins.utils import DataError, type_name
 
 from .data_checks import check_alike, check_data
 from .explain import walk
-from .findings import DataError
 from .inspection import Inspection
 
 _FEW = dict(num_train=8, num_val=4)

@@ -6,18 +6,30 @@ a run after hours. `check_data` reads the files that a config names and reports 
 Annotation formats are checked in `coco_checks.py` and `segmentation_checks.py`.
 """
 
+from __future__ import annotations
+
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmplugins.datasets.shapes import make_shapes
-from mmplugins.utils import few, type_name
+from mmplugins.utils import DataError, few, type_name
 
-from .coco_checks import check_coco, is_coco
-from .findings import DataError, Finding
-from .picture_files import MIN_SIDE, default_of, walk_transforms
-from .pictures import leaves
-from .segmentation_checks import check_segmentation, is_segmentation
+from .coco_checks import check_coco
+from .data_set import (
+    MIN_SIDE,
+    DataSet,
+    Finding,
+    data_sets,
+    default_of,
+    registered,
+    walk_transforms,
+)
+from .explain import walk
+from .inspection import metrics_of
+from .rules import violations
+from .segmentation_checks import check_segmentation
 
 # Heads whose classes are not those of the data: foreground or not, and COCO-stuff's own list.
 _FREE_HEADS = {"rpn_head", "semantic_head"}
@@ -50,125 +62,60 @@ def check_data(
     """
     scope = cfg.get("default_scope") or "mmengine"
     findings: list[Finding] = []
-    read = {} if read is None else read
     seen: list[Any] = []
     for split in splits:
-        loader = cfg.get(f"{split}_dataloader")
-        if not loader:
-            continue
-        ann_files = []
-        for where, dataset, pipeline in leaves(loader["dataset"], f"{split}_dataloader.dataset"):
-            check_kinds(where, dataset)
-            if "ann_file" in dataset:
-                root = dataset.get("data_root") or ""
-                ann_files.append(os.path.join(root, dataset["ann_file"]))
-            if dataset not in seen:
-                seen.append(dataset)
-                findings += _check_dataset(
-                    where, dataset, pipeline, scope, split == "train", full, read
-                )
-                cls, model = _registered("DATASETS", dataset, scope, where), cfg.get("model") or {}
-                # Heads that read texts have as many outputs as a text may have words.
-                if _is_known(cls) and "language_model" not in model:
-                    classes = _classes(where, dataset, cls)
-                    _check_heads(model, "model", classes, where, scope)
-        findings += _check_evaluator(cfg.get(f"{split}_evaluator"), split, ann_files)
+        sets = data_sets(cfg.get(f"{split}_dataloader"), split, scope, full=full)
+        for data in sets:
+            if data.config in seen:
+                continue
+            for path, said in violations(data.config, data.where):
+                raise DataError(path, said)
+            seen.append(data.config)
+            _check_files(data)
+            findings += data.findings
+            if read is not None and data.read:
+                read[data.where] = data.read
+            model = cfg.get("model") or {}
+            # Heads that read texts have as many outputs as a text may have words.
+            if data.is_known and "language_model" not in model:
+                _check_heads(model, data)
+        if cfg.get(f"{split}_dataloader"):
+            ann_files = [data.ann_file for data in sets if "ann_file" in data.config]
+            findings += _check_evaluator(cfg, split, ann_files)
     if "train" in splits:
         check_alike(cfg, [split for split in splits if split != "train"])
     return list(dict.fromkeys(findings))
 
 
-def _check_dataset(
-    where: str, dataset: Any, pipeline: list, scope: str, train: bool, full: bool, read: dict
-) -> list[Finding]:
-    cls = _registered("DATASETS", dataset, scope, where)
-    findings = _check_scales(where, pipeline)
-    root = dataset.get("data_root")
-    if "generate" in dataset:
+def _check_files(data: DataSet) -> None:
+    """Everything of one data set; those elsewhere and of unknown kinds are left to their types."""
+    cls, root = data.cls, data.config.get("data_root")
+    for step in walk_transforms(data.pipeline):
+        for key in ("scale", "scales", "crop_size"):
+            sides = [side for _, side in walk(step.get(key)) if isinstance(side, int)]
+            if any(0 < side < MIN_SIDE for side in sides):
+                data.warn(
+                    f"{type_name(step)}({key}={step[key]}) makes pictures below {MIN_SIDE} pixels, "
+                    f"the largest stride of the backbones: give at least {MIN_SIDE}"
+                )
+    if "generate" in data.config:
         try:
-            make_shapes(root, **(dataset["generate"] or {}))
+            make_shapes(root, **(data.config["generate"] or {}))
         except (FileExistsError, TypeError, ValueError) as error:
-            raise DataError(where, f"{error}") from error
-    backend = (dataset.get("backend_args") or {}).get("backend", "local")
+            data.fail(f"{error}")
+    backend = (data.config.get("backend_args") or {}).get("backend", "local")
     if "://" in (root or "") or backend != "local":
-        return [
-            *findings,
-            Finding(where, f"data_root {root!r} is not a local folder, so nothing was read"),
-        ]
-    if root and not os.path.isdir(root):
-        raise DataError(
-            where,
+        data.warn(f"data_root {root!r} is not a local folder, so nothing was read")
+    elif root and not os.path.isdir(root):
+        data.fail(
             f"data_root {root!r} does not exist (looked for {os.path.abspath(root)}): give the "
             "folder that holds the pictures and annotations, or start from the folder it is "
-            "relative to",
+            "relative to"
         )
-    if not _is_known(cls):
-        return [*findings, Finding(where, f"the annotations of a {cls.__name__} were not checked")]
-    classes = _classes(where, dataset, cls)
-    if is_coco(cls):
-        return findings + check_coco(where, dataset, classes, pipeline, train, full, read)
-    return findings + check_segmentation(where, dataset, cls, classes, pipeline, full, read)
-
-
-def check_kinds(where: str, dataset: Mapping) -> None:
-    """Paths are texts; what has names inside is a dict."""
-    for name, kind, wanted in (
-        ("data_root", str, "the path of a folder"),
-        ("ann_file", str, "the path of a file below data_root"),
-        ("data_prefix", Mapping, "a dict, such as dict(img='images/') or dict(img_path='images/')"),
-        ("metainfo", Mapping, "a dict, metainfo=dict(classes=('first', 'second', ...))"),
-        ("generate", Mapping, "a dict, such as dict(image_size=128)"),
-    ):
-        value = dataset.get(name)
-        unset = value is None and (name != "ann_file" or name not in dataset)
-        if not unset and not isinstance(value, kind):
-            raise DataError(f"{where}.{name}", f"is {value!r}: expected {wanted}")
-
-
-def _registered(registry: str, cfg: Any, scope: str, where: str) -> Any:
-    """The class that a config's `type` means in this scope."""
-    import mmengine.registry
-
-    name = cfg.get("type")
-    if not isinstance(name, str):
-        return name
-    root = getattr(mmengine.registry, registry)
-    with root.switch_scope_and_registry(scope) as scoped:
-        try:
-            found = scoped.get(name)
-        except (RuntimeError, ImportError) as error:
-            found, reason = None, error
-        else:
-            reason = None
-    if found is None:
-        raise DataError(
-            where,
-            f"type {name!r} is not registered in {scope}: check its spelling, and that "
-            "custom_imports names the module that defines it",
-        ) from reason
-    return found
-
-
-def _is_known(cls: Any) -> bool:
-    """Whether a type of data set reads its annotations in a way that is known here."""
-    return is_coco(cls) or is_segmentation(cls)
-
-
-def _classes(where: str, dataset: Any, cls: Any) -> tuple[str, ...]:
-    """Names of the classes: the config's own, else those of the data set's type."""
-    # `_load_metainfo` also reads classes from a file, as the data set itself will do.
-    classes = cls._load_metainfo(dataset.get("metainfo")).get("classes")
-    if isinstance(classes, str):
-        raise DataError(
-            where,
-            f"metainfo.classes is the string {classes!r}, expected a tuple of names: for one class "
-            f"write classes=({classes!r},) with the comma",
-        )
-    if not classes:
-        raise DataError(
-            where, "no class names: give metainfo=dict(classes=('first', 'second', ...))"
-        )
-    return tuple(classes)
+    elif not data.is_known:
+        data.warn(f"the annotations of a {cls.__name__} were not checked")
+    else:
+        (check_coco if data.is_coco else check_segmentation)(data)
 
 
 def check_alike(cfg: Mapping[str, Any], splits: Sequence[str] = ("val", "test")) -> None:
@@ -182,102 +129,58 @@ def check_alike(cfg: Mapping[str, Any], splits: Sequence[str] = ("val", "test"))
         DataError: Class names or their order differ, or how label maps are to be read.
     """
     scope = cfg.get("default_scope") or "mmengine"
-    loaders = {split: cfg.get(f"{split}_dataloader") for split in ("train", *splits)}
-    entries = [
-        (where, dataset, _registered("DATASETS", dataset, scope, where))
-        for split, loader in loaders.items()
-        if loader
-        for where, dataset, _ in leaves(loader["dataset"], f"{split}_dataloader.dataset")
-    ]
-    if not loaders["train"]:
+    own, *others = [
+        data
+        for split in ("train", *splits)
+        for data in data_sets(cfg.get(f"{split}_dataloader"), split, scope)
+    ] or [None]
+    if not cfg.get("train_dataloader") or not own.is_known:
         return
-    (where, dataset, cls), *others = entries
-    own = _classes(where, dataset, cls) if _is_known(cls) else ()
-    for place, other, kind in others:
-        if not (_is_known(cls) and _is_known(kind)):
+    for other in others:
+        if not other.is_known:
             continue
-        its = _classes(place, other, kind)
-        if its != own:
-            raise DataError(
-                place,
-                f"has the classes {few(its)}, but {where} has {few(own)}: give both the same "
-                f"metainfo=dict(classes={own!r})",
+        if other.classes != own.classes:
+            other.fail(
+                f"has the classes {few(other.classes)}, but {own.where} has {few(own.classes)}: "
+                f"give both the same metainfo=dict(classes={own.classes!r})"
             )
-        if not (is_segmentation(cls) and is_segmentation(kind)):
-            continue
         for name in ("reduce_zero_label", "ignore_index"):
-            mine = dataset.get(name, default_of(cls, name))
-            value = other.get(name, default_of(kind, name))
-            if mine != value:
-                raise DataError(
-                    place,
-                    f"has {name}={value}, but {where} has {name}={mine}, so one value in the maps "
-                    "means two things: give both the same",
+            both = own.is_segmentation and other.is_segmentation
+            if both and own.setting(name) != other.setting(name):
+                other.fail(
+                    f"has {name}={other.setting(name)}, but {own.where} has "
+                    f"{name}={own.setting(name)}, so one value in the maps means two things: give "
+                    "both the same"
                 )
 
 
-def _check_scales(where: str, pipeline: list) -> list[Finding]:
-    findings = []
-    for transform in walk_transforms(pipeline):
-        for key in ("scale", "scales", "crop_size"):
-            sides = [side for side in _flat(transform.get(key)) if isinstance(side, int)]
-            if any(0 < side < MIN_SIDE for side in sides):
-                text = (
-                    f"{type_name(transform)}({key}={transform[key]}) makes pictures below "
-                    f"{MIN_SIDE} pixels, the largest stride of the backbones: give at least "
-                    f"{MIN_SIDE}"
-                )
-                findings.append(Finding(where, text))
-    return findings
-
-
-def _flat(value: Any) -> Iterator:
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from _flat(item)
-    else:
-        yield value
-
-
-def _check_heads(cfg: Any, path: str, classes: Sequence, where: str, scope: str) -> None:
-    """Compares `num_classes` of every head below `cfg`, given or default, with the data's."""
-    if isinstance(cfg, list | tuple):
-        for k, item in enumerate(cfg):
-            _check_heads(item, f"{path}[{k}]", classes, where, scope)
-    if not isinstance(cfg, Mapping):
-        return
-    name = path.rsplit(".", 1)[-1].split("[")[0]
-    if name in _FREE_HEADS:
-        return
-    if name.endswith("head") and "type" in cfg and not cfg.get("class_agnostic"):
-        count, source = cfg.get("num_classes"), ""
+def _check_heads(model: Any, data: DataSet) -> None:
+    """Compares `num_classes` of every head of a model, given or default, with the data's."""
+    for path, head in walk(model, "model"):
+        names = re.findall(r"[^\W\d]\w*", path)
+        told = isinstance(head, Mapping) and names[-1].endswith("head") and "type" in head
+        if not told or head.get("class_agnostic") or _FREE_HEADS.intersection(names):
+            continue
+        count, source = head.get("num_classes"), ""
         if count is None:
-            head = _registered("MODELS", cfg, scope, path)
-            count, source = default_of(head, "num_classes"), f" (the default of {cfg['type']})"
-        if isinstance(count, int) and count != len(classes):
+            count = default_of(registered("MODELS", head, data.scope, path), "num_classes")
+            source = f" (the default of {head['type']})"
+        if isinstance(count, int) and count != len(data.classes):
             raise DataError(
                 f"{path}.num_classes",
-                f"is {count}{source}, but {where} has {len(classes)} classes "
-                f"({few(classes)}): set num_classes={len(classes)}, or correct the classes",
+                f"is {count}{source}, but {data.where} has {len(data.classes)} classes "
+                f"({few(data.classes)}): set num_classes={len(data.classes)}, or correct the "
+                "classes",
             )
-    for key, value in cfg.items():
-        _check_heads(value, f"{path}.{key}", classes, where, scope)
 
 
-def _check_evaluator(evaluators: Any, split: str, ann_files: list[str]) -> list[Finding]:
+def _check_evaluator(cfg: Mapping, split: str, ann_files: list[str]) -> Iterator[Finding]:
     """An evaluator names its annotation file again; the two names must mean one file."""
-    findings = []
-    if isinstance(evaluators, Mapping) and not isinstance(evaluators.get("metrics", ""), str):
-        evaluators = evaluators["metrics"] or []  # of an Evaluator, which holds them inside
-    if isinstance(evaluators, Mapping):
-        evaluators = [evaluators]
-    for evaluator in evaluators or []:
-        if not isinstance(evaluator, Mapping):
+    where = f"{split}_evaluator.ann_file"
+    for _, metric in metrics_of(cfg, split):
+        path = metric.get("ann_file") if isinstance(metric, Mapping) else None
+        if not path or "://" in path or metric.get("backend_args"):
             continue
-        path = evaluator.get("ann_file")
-        if not path or "://" in path or evaluator.get("backend_args"):
-            continue
-        where = f"{split}_evaluator.ann_file"
         if not os.path.isfile(path):
             raise DataError(
                 where,
@@ -285,7 +188,5 @@ def _check_evaluator(evaluators: Any, split: str, ann_files: list[str]) -> list[
                 "the evaluator the same file, its path with data_root in front",
             )
         if ann_files and os.path.realpath(path) not in map(os.path.realpath, ann_files):
-            findings.append(
-                Finding(where, f"{path} is not the file of the data loader ({few(ann_files)})")
-            )
-    return findings
+            text = f"{path} is not the file of the data loader ({few(ann_files)})"
+            yield Finding(where, text)

@@ -27,6 +27,8 @@ SCOPES = ("mmdet", "mmseg")
 
 _NUMBERS = re.compile(r"[\d\s.,e()\[\]+-]*\d[\d\s.,e()\[\]+-]*")
 _UNEXPECTED = re.compile(r"got an unexpected keyword argument '(\w+)'")
+_DEFAULT_HOOKS = ("timer", "logger", "param_scheduler", "checkpoint", "sampler_seed",
+                  "visualization")  # fmt: skip
 _OWN_CLASS = " (a class of your own must be in a module that custom_imports names)"
 
 
@@ -108,7 +110,9 @@ def explain(
     place = _locate(value, where, part) if part else where
     text = _text(error)
     if isinstance(part, Mapping) and part.get("type") is None:
-        return place, f"has no type: {shown(dict(part))}; give type='...', the name of a class"
+        name = place.removeprefix("default_hooks.")
+        near = did_you_mean(name, _DEFAULT_HOOKS) if name != place else ""
+        return place, f"has no type: {shown(dict(part))}; give type='...', a class's name.{near}"
     cls = _class_of(registry, part) if part else owner
     name = getattr(cls, "__name__", "") or (type_name(part) if part else "")
     takes = f"{name} takes {few(sorted(accepted_arguments(cls)), 12) or 'none'}" if cls else ""

@@ -14,9 +14,9 @@ from torch import nn
 
 from mmplugins.checkpoint import CheckpointError
 from mmplugins.engine.config.settings import SettingError
+from mmplugins.utils import DataError
 
 from .explain import explain, in_words, watched
-from .findings import DataError
 from .results import CheckResult
 
 

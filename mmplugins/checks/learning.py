@@ -108,12 +108,6 @@ def _check_paramwise(inspection: Inspection) -> None:
         near = did_you_mean(key, _PARAMWISE)
         if near and key not in _PARAMWISE:
             inspection.warn(f"is not read by anyone.{near}", f"{where}.{key}")
-    keys = rules.get("custom_keys")
-    for name, rule in keys.items() if isinstance(keys, Mapping) else ():
-        if not isinstance(rule, Mapping):
-            inspection.fail(
-                f"is {rule!r}: expected a dict, dict(lr_mult=0.1)", f"{where}.custom_keys.{name}"
-            )
 
 
 def _check_scheduler(
@@ -128,42 +122,35 @@ def _check_scheduler(
             "and milestones in iterations",
             where,
         )
-    if by_epoch != (unit == "epochs"):
-        return  # iterations against epochs: known only with the data, see the training step
+    if by_epoch == (unit == "epochs"):  # else known only with the data, see the training step
+        for said in _oddities(scheduler, begin, end, total, unit):
+            inspection.warn(said, where)
+
+
+def _oddities(
+    scheduler: Mapping, begin: int, end: int | None, total: int, unit: str
+) -> Iterator[str]:
+    """What of a scheduler does not belong to the length of the training."""
     if begin >= total:
-        inspection.warn(
-            f"begins at {begin}, but training ends after {total} {unit}: give an earlier begin",
-            where,
-        )
+        yield f"begins at {begin}, but training ends after {total} {unit}: give an earlier begin"
     elif end is not None and end > total:
-        inspection.warn(
+        yield (
             f"ends at {end}, but training ends after {total} {unit}, so the decay is cut off: "
-            f"give end={total}, or train longer",
-            where,
+            f"give end={total}, or train longer"
         )
     milestones = listed(scheduler.get("milestones"))
-    example = [round(total * 2 / 3), round(total * 11 / 12)]
-    if not all(isinstance(m, int) for m in milestones):
-        inspection.fail(
-            f"milestones are {scheduler['milestones']!r}: expected whole numbers of {unit}, for "
-            f"example {example}",
-            where,
-        )
-        return
     if late := [m for m in milestones if m >= total]:
-        inspection.warn(
+        yield (
             f"milestones {late} are never reached in {total} {unit}: give smaller ones, for "
-            f"example {example}",
-            where,
+            f"example {[round(total * 2 / 3), round(total * 11 / 12)]}"
         )
     if milestones != sorted(milestones):
-        inspection.warn(f"milestones {milestones} do not ascend: sort them", where)
+        yield f"milestones {milestones} do not ascend: sort them"
     period = scheduler.get("T_max")
     if period is not None and end is not None and period != end - begin:
-        inspection.warn(
+        yield (
             f"T_max={period} is not its length, {begin} to {end}: give T_max={end - begin}, or "
-            "leave it out",
-            where,
+            "leave it out"
         )
 
 

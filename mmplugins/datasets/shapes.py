@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -161,7 +162,7 @@ def _write_split(root: Path, split: str, spec: ShapesSpec, advance: Callable[[],
     maps = root / "annotations" / _SPLITS[split]
     images.mkdir(parents=True)
     maps.mkdir(parents=True)
-    coco = {
+    coco: dict[str, Any] = {
         "info": {"description": f"shapes, {split}", "version": str(VERSION), **asdict(spec)},
         "licenses": [],
         "images": [],
@@ -198,7 +199,7 @@ def semantic_map(objects: list[ShapeObject], side: int) -> np.ndarray:
         objects: From back to front, as `render_image` gives them.
         side: Height and width in pixels.
     """
-    labels = np.zeros((side, side), np.uint8)
+    labels: np.ndarray = np.zeros((side, side), np.uint8)
     for drawn in objects:
         labels[drawn.mask] = drawn.label + 1
     return labels
@@ -223,4 +224,4 @@ def _write_image(path: Path, pixels: np.ndarray) -> None:
     done, data = cv2.imencode(path.suffix, pixels, options)
     if not done:
         raise OSError(f"OpenCV could not encode {path}")
-    path.write_bytes(data)
+    path.write_bytes(data.tobytes())

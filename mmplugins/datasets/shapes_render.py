@@ -69,7 +69,8 @@ def render_image(rng: np.random.Generator, side: int) -> tuple[np.ndarray, list[
         The picture, `uint8[side, side, 3]` in RGB, and its objects from back to front.
     """
     canvas = _background(rng, side)
-    owner = np.zeros((side * SUPERSAMPLING,) * 2, np.uint8)  # whose sub-pixel: 0 none, k object k
+    # Whose sub-pixel: 0 none, k object k.
+    owner: np.ndarray = np.zeros((side * SUPERSAMPLING,) * 2, np.uint8)
     placed: list[tuple[int, float, float]] = []
     visible: list[int] = []  # sub-pixels of object k+1 that still show
     for _ in range(rng.integers(OBJECTS_RANGE[0], OBJECTS_RANGE[1] + 1)):
@@ -130,7 +131,7 @@ def _area(outline: list[np.ndarray]) -> float:
 
 def _fill(outline: list[np.ndarray], x0: int, y0: int, x1: int, y1: int, scale: int) -> np.ndarray:
     """Fills an outline in the window `[x0, x1) x [y0, y1)`: `uint8` 0/1 at `scale` per pixel."""
-    patch = np.zeros(((y1 - y0) * scale, (x1 - x0) * scale), np.uint8)
+    patch: np.ndarray = np.zeros(((y1 - y0) * scale, (x1 - x0) * scale), np.uint8)
     # OpenCV's integer coordinates are pixel centres, and `shift=4` counts sixteenths.
     corners = [((c - (x0, y0)) * scale - 0.5) * 16 for c in outline]
     cv2.fillPoly(patch, [np.rint(c).astype(np.int32) for c in corners], 1, cv2.LINE_8, 4)
@@ -148,7 +149,7 @@ def _claim(owner: np.ndarray, outline: list[np.ndarray], placed: list, visible: 
     """Takes the outline's sub-pixels, unless that would hide too much of any object."""
     s = SUPERSAMPLING
     x0, y0, x1, y1 = _window(outline, owner.shape[0] // s)
-    inside = _fill(outline, x0, y0, x1, y1, s).astype(bool)
+    inside: np.ndarray = _fill(outline, x0, y0, x1, y1, s).astype(bool)
     view = owner[y0 * s : y1 * s, x0 * s : x1 * s]
     lost = np.bincount(view[inside], minlength=len(placed) + 1)[1:]
     left = [v - n for v, n in zip(visible, lost, strict=True)] + [int(inside.sum())]
@@ -258,7 +259,7 @@ def _flat(canvas: np.ndarray, points: np.ndarray, colour: np.ndarray) -> None:
 
 def _coverage(outline: list[np.ndarray], x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
     """Share of each pixel of the window that the outline covers, `float32` in 0..1."""
-    fine = _fill(outline, x0, y0, x1, y1, SUPERSAMPLING).astype(np.float32)
+    fine: np.ndarray = _fill(outline, x0, y0, x1, y1, SUPERSAMPLING).astype(np.float32)
     return cv2.resize(fine, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)
 
 

@@ -48,13 +48,9 @@ class DenseDecoder(nn.Module):
     def forward(self, maps: Sequence[Tensor], size: Sequence[int]) -> Found:
         """Decode the maps of the neck for pictures of a height and width."""
         outputs = self.head(tuple(maps))
-        boxes, scores, labels = [], [], []
-        for level, parts in enumerate(zip(*outputs, strict=True)):
-            found = self._level(level, *parts)
-            for kept, one in zip((boxes, scores, labels), found, strict=True):
-                kept.append(one)
-        together = clipped(torch.cat(boxes, 1), size, self.head.bbox_coder)
-        scores, labels = torch.cat(scores, 1), torch.cat(labels, 1)
+        levels = [self._level(k, *parts) for k, parts in enumerate(zip(*outputs, strict=True))]
+        boxes, scores, labels = (torch.cat(one, 1) for one in zip(*levels, strict=True))
+        together = clipped(boxes, size, self.head.bbox_coder)
         if self.smallest >= 0:
             sides = together[..., 2:] - together[..., :2]
             scores = torch.where((sides > self.smallest).all(-1), scores, -1.0)

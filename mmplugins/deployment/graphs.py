@@ -9,6 +9,7 @@ pictures before and results after stays outside.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -47,13 +48,14 @@ class Preprocessing(nn.Module):
         std = preprocessor.std.detach() if normalises else torch.ones(3, 1, 1)
         self.register_buffer("mean", mean.clone())
         self.register_buffer("std", std.clone())
-        test = getattr(preprocessor, "test_cfg", None) or {}
+        test: dict[str, Any] = getattr(preprocessor, "test_cfg", None) or {}
         if test.get("size"):
             raise ExportError(
                 f"data_preprocessor.test_cfg.size={test['size']} pads pictures to one size: "
                 "expected size_divisor"
             )
-        self.divisor = test.get("size_divisor") or getattr(preprocessor, "pad_size_divisor", 1)
+        own: int = getattr(preprocessor, "pad_size_divisor", 1)
+        self.divisor = int(test.get("size_divisor") or own)
         self.pad_value = float(
             getattr(preprocessor, "pad_value", getattr(preprocessor, "pad_val", 0))
         )
@@ -86,7 +88,7 @@ class DetectorGraph(nn.Module):
         self.model = model
         if getattr(model, "roi_head", None) is not None:
             self.propose = DenseDecoder(model.rpn_head, model.test_cfg.rpn, by_level=True)
-            self.regions = RegionDecoder(model.roi_head, model.test_cfg.rcnn)
+            self.regions: RegionDecoder | None = RegionDecoder(model.roi_head, model.test_cfg.rcnn)
         else:
             self.propose = DenseDecoder(model.bbox_head, model.test_cfg)
             self.regions = None
@@ -113,9 +115,9 @@ class DetectorGraph(nn.Module):
         boxes = boxes.reshape(-1, 4).index_select(0, found)
         labels = labels.flatten().index_select(0, found)
         results = image, boxes, scores.flatten().index_select(0, found), labels
-        if self.kind == "masks":
-            results = *results, self.regions.masks_of(maps, image, boxes, labels)
-        return results
+        if self.regions is None or not self.regions.masks:
+            return results
+        return *results, self.regions.masks_of(maps, image, boxes, labels)
 
 
 class SegmentorGraph(nn.Module):

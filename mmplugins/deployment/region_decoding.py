@@ -59,16 +59,16 @@ class RegionDecoder(nn.Module):
         number, count = proposed.shape
         image = torch.arange(number, device=boxes.device)[:, None].expand(-1, count).reshape(-1, 1)
         boxes = boxes.reshape(-1, 4)
-        total: Tensor | None = None
+        each: list[Tensor] = []
         for stage, (features, head) in enumerate(
             zip(self.box_features, self.box_heads, strict=True)
         ):
             regions = torch.cat([image.to(boxes.dtype), boxes], 1)
             logits, deltas = head(self.shared(features(maps, regions)))
-            total = logits if total is None else total + logits
+            each.append(logits)
             if stage < len(self.box_heads) - 1:
                 boxes = self._moved(head, boxes, deltas, logits, size)
-        scores = (total / len(self.box_heads)).softmax(-1)[:, :-1]
+        scores = (sum(each[1:], each[0]) / len(each)).softmax(-1)[:, :-1]
         scores = torch.where(scores > self.least, scores, -1.0)
         scores = scores.reshape(number, count, -1)
         scores = torch.where((proposed >= 0)[..., None], scores, -1.0)
@@ -82,11 +82,10 @@ class RegionDecoder(nn.Module):
         # One region more than there are, which is dropped: some runtimes fail on none at all.
         regions = torch.cat([regions, regions.new_zeros(1, 5)])
         labels = torch.cat([labels, labels.new_zeros(1)])
-        total: Tensor | None = None
+        each: list[Tensor] = []
         for features, head in zip(self.mask_features, self.mask_heads, strict=True):
-            masks = head(self.shared(features(maps, regions))).sigmoid()
-            total = masks if total is None else total + masks
-        masks = total / len(self.mask_heads)
+            each.append(head(self.shared(features(maps, regions))).sigmoid())
+        masks = sum(each[1:], each[0]) / len(each)
         if head.class_agnostic:
             return masks[:-1, 0]
         height, width = masks.shape[-2:]

@@ -113,7 +113,8 @@ def _of(outputs: Mapping[str, np.ndarray], image: int) -> dict[str, np.ndarray]:
 def _objects(
     found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], margin: float
 ) -> Differences:
-    a, b = found["boxes"].astype(np.float64), expected["boxes"].astype(np.float64)
+    a: np.ndarray = found["boxes"].astype(np.float64)
+    b: np.ndarray = expected["boxes"].astype(np.float64)
     pairs: list[tuple[int, int]] = []
     if len(a) and len(b):
         cost = np.abs(a[:, None] - b[None]).max(2)

@@ -161,7 +161,7 @@ class Distiller(BaseModel):
             mode: ``'loss'``, ``'predict'`` or ``'tensor'``. Defaults to ``'tensor'``.
         """
         if mode == "loss":
-            return self.loss(inputs, data_samples)
+            return self.loss(inputs, data_samples or [])
         return self.student(inputs, data_samples, mode=mode)
 
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:

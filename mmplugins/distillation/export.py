@@ -66,7 +66,7 @@ def fold(model: nn.Module) -> nn.Module:
         before = model.extract_feat(picture)
         for block in model.modules():
             mixer = getattr(block, "token_mixer", None)
-            if hasattr(mixer, "fold_into"):
+            if mixer is not None and hasattr(mixer, "fold_into"):
                 block.token_mixer = mixer.fold_into(block.norm1)
         after = model.extract_feat(picture)
     for a, b in zip(before, after, strict=True):

@@ -94,8 +94,9 @@ def match_blocks(
     for i in chosen:
         depths = matched_depths(len(ours[i]), len(theirs[i]))
         for a, b in depths if blocks == "all" else depths[-1:]:
-            names = f"backbone.{ours[i][a]}", f"backbone.{theirs[i][b]}"
-            pairs.append(tuple(f"{name}.{part}" if part else name for name in names))
+            names = (f"backbone.{ours[i][a]}", f"backbone.{theirs[i][b]}")
+            mine, its = (f"{name}.{part}" if part else name for name in names)
+            pairs.append((mine, its))
     for model, side in ((student, 0), (teacher, 1)):
         _require(model, [pair[side] for pair in pairs], part, lists)
     return pairs

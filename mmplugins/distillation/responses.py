@@ -88,7 +88,7 @@ class AnchorScores(Term):
         ours = step.own["bbox_head"].output[0]
         theirs = step.teacher.bbox_head(step.features)[0]
         _same_shape("anchor_scores", ours, theirs)
-        return soft_focal_loss(*(self.rows(levels) for levels in (ours, theirs)), self.gamma)
+        return soft_focal_loss(self.rows(ours), self.rows(theirs), self.gamma)
 
     def rows(self, levels: Sequence[Tensor]) -> Tensor:
         """All anchors of all levels ``[N, A * K, H, W]`` as rows ``[anchors, K]``."""
@@ -153,15 +153,15 @@ class RegionScores(Term):
         ours, theirs = (_box_heads(m.roi_head) for m in (step.student, step.teacher))
         proposed = _proposed(step) if self.proposals == "teacher" else None
         losses = []
-        for (suffix, *own), (_, *other) in zip(ours, theirs, strict=True):
+        for (suffix, extractor, head), (_, its, judge) in zip(ours, theirs, strict=True):
             if proposed is None:
-                extractor, head = (step.own[name] for name in _names(suffix))
-                rois, scores = extractor.args[1].detach(), head.output[0]
+                regions, classified = (step.own[name] for name in _names(suffix))
+                rois, scores = regions.args[1].detach(), classified.output[0]
             else:
                 rois, levels = proposed, step.own[self.levels].output
-                scores = _scores(step.student.roi_head, *own, levels, rois)
+                scores = _scores(step.student.roi_head, extractor, head, levels, rois)
             with torch.no_grad():
-                target = _scores(step.teacher.roi_head, *other, step.features, rois)
+                target = _scores(step.teacher.roi_head, its, judge, step.features, rois)
             losses.append(soft_label_loss(scores, target, self.temperature))
         return sum(losses) / len(losses)
 
@@ -174,7 +174,7 @@ def _box_heads(roi_head: nn.Module) -> list[tuple[str, nn.Module, nn.Module]]:
     """``(suffix of the names, extractor, box head)``, one for each step of a cascade."""
     extractor = getattr(roi_head, "bbox_roi_extractor", None)
     head = getattr(roi_head, "bbox_head", None)
-    if isinstance(head, nn.ModuleList):
+    if isinstance(head, nn.ModuleList) and extractor is not None:
         return [(f".{i}", e, h) for i, (e, h) in enumerate(zip(extractor, head, strict=True))]
     return [] if head is None or extractor is None else [("", extractor, head)]
 

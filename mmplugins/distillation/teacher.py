@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from mmengine.config import Config
@@ -16,7 +17,7 @@ from mmplugins.checkpoint.fitting import match_model
 
 from .errors import DistillationError
 
-ModelSpec = str | Path | Mapping | nn.Module
+ModelSpec: TypeAlias = str | Path | Mapping | nn.Module
 """A model: config dict, path of a config file, or the model itself."""
 
 
@@ -90,12 +91,11 @@ def check_pair(student: nn.Module, teacher: nn.Module) -> None:
                 f"the {role} is a {type(model).__name__}: expected a detector of mmdet or a "
                 "segmentor of mmseg"
             )
-    ours = {id(p): name for name, p in student.named_parameters()}
-    ours |= {_place(p): name for name, p in student.named_parameters() if _place(p)}
+    ours = {key: name for name, p in student.named_parameters() for key in _places(p)}
     shared = [
-        (ours.get(id(p)) or ours[_place(p)], name)
+        (next(ours[key] for key in _places(p) if key in ours), name)
         for name, p in teacher.named_parameters()
-        if id(p) in ours or (_place(p) and _place(p) in ours)
+        if ours.keys() & _places(p)
     ]
     if shared:
         names = ", ".join(f"{a} (teacher: {b})" for a, b in shared[:3])
@@ -111,21 +111,22 @@ def check_pair(student: nn.Module, teacher: nn.Module) -> None:
         )
 
 
-def _place(parameter: nn.Parameter) -> tuple | None:
-    """Where a parameter is in memory, or None if it is nowhere."""
+def _places(parameter: nn.Parameter) -> set[object]:
+    """What two parameters that are one have in common: the object, or where it is in memory."""
     if parameter.device.type == "meta" or not parameter.numel():
-        return None
-    return parameter.device, parameter.data_ptr()
+        return {id(parameter)}
+    return {id(parameter), (parameter.device, parameter.data_ptr())}
 
 
 def _preparation(model: nn.Module) -> dict:
     """What the data preprocessor does to the values of a picture."""
     part = getattr(model, "data_preprocessor", None)
-    if not isinstance(getattr(part, "mean", None), torch.Tensor) or part.mean.is_meta:
+    mean, std = getattr(part, "mean", None), getattr(part, "std", None)
+    if mean is None or std is None or not isinstance(mean, torch.Tensor) or mean.is_meta:
         return {}
     return dict(
-        mean=[round(value, 3) for value in part.mean.flatten().tolist()],
-        std=[round(value, 3) for value in part.std.flatten().tolist()],
+        mean=[round(value, 3) for value in mean.flatten().tolist()],
+        std=[round(value, 3) for value in std.flatten().tolist()],
         swapped_channels=getattr(
             part, "_channel_conversion", getattr(part, "channel_conversion", 0)
         ),

@@ -59,6 +59,8 @@ class ConsoleRunner(Runner):
     console belongs to :class:`ProgressHook`.
     """
 
+    _experiment_name: str
+
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """As in :class:`mmengine.runner.Runner`, with a quiet console and a name of its own.
 
@@ -124,8 +126,8 @@ def launched(launcher: str) -> tuple[int, int]:
     Args:
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
     """
-    names = _LAUNCHERS.get(launcher)
-    return tuple(int(os.environ.get(name, k)) for k, name in enumerate(names)) if names else (0, 1)
+    rank, count = _LAUNCHERS.get(launcher, ("", ""))
+    return int(os.environ.get(rank, 0)), int(os.environ.get(count, 1))
 
 
 def restarted() -> bool:

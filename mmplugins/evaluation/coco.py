@@ -201,6 +201,7 @@ class FastCocoMetric(CocoMetric):
 @contextlib.contextmanager
 def _own_parts(done: list[COCOeval] | None = None) -> Iterator[None]:
     """Let mmdet's metric index and evaluate by the classes above; evaluations go to ``done``."""
+    done = [] if done is None else done
 
     def evaluation(*args: Any) -> COCOeval:
         done.append(AnyIdCOCOeval(*args))
@@ -221,7 +222,7 @@ def _numbers(ids: Iterable[Any]) -> dict[Any, int]:
 
 def _numbered(data: COCO, images: dict, categories: dict, iou_type: str) -> COCO:
     """Ground truth or detections with numbers for ids, those of other images left out."""
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for image, number in images.items():
         for one in data.imgToAnns.get(image, ()):
             if one["category_id"] in categories:

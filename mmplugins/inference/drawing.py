@@ -71,7 +71,7 @@ class Drawer:
             if found.masks is not None:
                 masks = np.zeros((len(found), size[1], size[0]), bool)
                 for k, rle in enumerate(found.masks):
-                    mask = decode(rle).astype(np.uint8)
+                    mask: np.ndarray = decode(rle).astype(np.uint8)
                     masks[k] = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
             drawn = self._objects(picture, found, found.boxes * scale, masks)
         return np.ascontiguousarray(drawn[..., ::-1])
@@ -115,7 +115,7 @@ def colours(count: int) -> list[tuple[int, int, int]]:
 
     hues = [(k * 0.618034) % 1 for k in range(count)]
     tones = [colorsys.hsv_to_rgb(hue, 0.85, 0.95 - 0.3 * (k % 2)) for k, hue in enumerate(hues)]
-    return [tuple(round(255 * v) for v in tone) for tone in tones]
+    return [(round(255 * r), round(255 * g), round(255 * b)) for r, g, b in tones]
 
 
 def flat_palette(palette: Sequence[tuple[int, int, int]], count: int) -> list[int]:

@@ -62,9 +62,6 @@ def test_exported(
     return runner, runner.test()
 
 
-test_exported.__test__ = False  # a name that pytest would collect
-
-
 def _filled(sample: Any, found: Prediction) -> Any:
     if found.label_map is not None:
         labels = torch.from_numpy(found.label_map.astype("int64"))[None]

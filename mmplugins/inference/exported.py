@@ -31,7 +31,7 @@ def load_exported_model(
         cfg,
         known["task"],
         tuple(map(str, known["classes"])),
-        tuple(tuple(int(v) for v in colour) for colour in known.get("palette") or ()),
+        tuple((int(r), int(g), int(b)) for r, g, b in known.get("palette") or ()),
         ExportedRuntime(exported, cfg),
     )
 
@@ -56,22 +56,24 @@ class ExportedRuntime:
     def __call__(self, batch: Sequence[Packed]) -> list[Prediction]:
         """Predict on pictures of one size."""
         images = images_of(batch)
-        found = self._sliding(images) if self.window else self.exported(images)
+        found = self._sliding(images, *self.window) if self.window else self.exported(images)
         finish = self._map if "logits" in found else self._objects
         return [finish(found, k, one["data_samples"]) for k, one in enumerate(batch)]
 
-    def _sliding(self, images: np.ndarray) -> dict[str, np.ndarray]:
+    def _sliding(
+        self, images: np.ndarray, size: tuple[int, int], stride: tuple[int, int]
+    ) -> dict[str, np.ndarray]:
         """Mean logits of overlapping windows, as mmseg's ``mode='slide'`` has them."""
-        (height, width), (down, across) = self.window
-        total = count = None
-        for y in _starts(images.shape[2], height, down):
-            for x in _starts(images.shape[3], width, across):
-                part = self.exported(images[:, :, y : y + height, x : x + width])["logits"]
+        total: np.ndarray | None = None
+        count: np.ndarray = np.zeros(images.shape[2:], np.float32)
+        for y in _starts(images.shape[2], size[0], stride[0]):
+            for x in _starts(images.shape[3], size[1], stride[1]):
+                window = (..., slice(y, y + size[0]), slice(x, x + size[1]))
+                part = self.exported(images[window])["logits"]
                 if total is None:
                     total = np.zeros((*part.shape[:2], *images.shape[2:]), np.float32)
-                    count = np.zeros(images.shape[2:], np.float32)
-                total[:, :, y : y + height, x : x + width] += part
-                count[y : y + height, x : x + width] += 1
+                total[window] += part
+                count[window] += 1
         return dict(logits=total / count)
 
     def _map(self, found: dict[str, np.ndarray], number: int, sample: Any) -> Prediction:
@@ -104,9 +106,9 @@ class ExportedRuntime:
         rles = []
         for mask, box in zip(torch.from_numpy(masks), torch.from_numpy(boxes), strict=True):
             part, place = _do_paste_mask(mask[None, None], box[None], *size, skip_empty=True)
-            whole = np.zeros((1, *size), bool)
-            whole[(slice(0, 1), *place)] = (part >= self.threshold).numpy()
-            rles += encode(whole)
+            whole: np.ndarray = np.zeros(size, bool)
+            whole[place] = (part[0] >= self.threshold).numpy()
+            rles += encode(whole[None])
         return rles
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from mmplugins.deployment import reparameterize
 from mmplugins.deployment.errors import ExportError
@@ -79,7 +80,7 @@ def export_verified(
     try:
         tell(f"Tracing and writing {format}; this takes minutes for large models")
         export_model(folded, aside, description, format)
-        found = verify(model, aside, batches, bounds, tell)
+        found = verify(trained, aside, batches, bounds, tell)
         _name(aside, path)
     finally:
         for left in (aside, aside.with_suffix(".bin")):
@@ -88,7 +89,7 @@ def export_verified(
 
 
 def verify(
-    model: LoadedModel,
+    trained: nn.Module,
     file: Path,
     batches: Sequence[np.ndarray],
     bounds: Bounds,
@@ -99,7 +100,7 @@ def verify(
     Raises:
         ExportError: If they differ by more than the bounds.
     """
-    graph = graph_of(copy.deepcopy(model.runtime.model))
+    graph = graph_of(copy.deepcopy(trained))
     exported = load_exported(file)
     total = Differences()
     for images in batches:

@@ -106,7 +106,7 @@ def _read(checkpoint: str | os.PathLike) -> dict[str, Any]:
             f"checkpoint {os.fspath(checkpoint)!r} does not exist (looked for "
             f"{Path(checkpoint).expanduser().resolve()})"
         )
-    return load_source(checkpoint)
+    return load_source(os.fspath(checkpoint))
 
 
 def config_in(content: Mapping[str, Any], source: str, trust: bool) -> Config:
@@ -219,4 +219,4 @@ def names_and_colours(
     classes = (classes,) if isinstance(classes, str) else classes
     palette = known.get("palette")
     palette = palette if isinstance(palette, Sequence) and not isinstance(palette, str) else ()
-    return tuple(map(str, classes)), tuple(tuple(int(v) for v in colour) for colour in palette)
+    return tuple(map(str, classes)), tuple((int(r), int(g), int(b)) for r, g, b in palette)

@@ -51,7 +51,7 @@ class LoadedModel:
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     runtime: Runtime
-    _steps: Callable | None = field(default=None, repr=False)
+    _steps: Callable[[dict], Packed] = field(init=False, repr=False)
     _loader: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:

@@ -51,7 +51,7 @@ class Options:
 
     @property
     def _overlap(self) -> int:
-        return self.tile // 5 if self.overlap is None else self.overlap
+        return (self.tile or 0) // 5 if self.overlap is None else self.overlap
 
     def tiles(self, size: tuple[int, int]) -> list[Tile]:
         """The tiles of a picture; the picture itself as one if it is not to be cut."""
@@ -151,8 +151,8 @@ def _whole(
             for one in waiting:
                 yield from _whole(model, [one])
         return
-    for (name, pixels, _), one in zip(waiting, found, strict=True):
-        yield replace(one, source=name), pixels
+    for (name, pixels, _), prediction in zip(waiting, found, strict=True):
+        yield replace(prediction, source=name), pixels
 
 
 def _by_tiles(

@@ -93,9 +93,9 @@ class Prediction:
         """The objects as COCO writes results: boxes ``x, y, width, height``, masks run lengths."""
         records = []
         for k, (x0, y0, x1, y1) in enumerate(self.boxes.tolist()):
-            record = dict(
+            record: dict[str, Any] = dict(
                 image_id=image_id,
-                category_id=category_ids[self.labels[k]],
+                category_id=category_ids[int(self.labels[k])],
                 bbox=[round(v, 3) for v in (x0, y0, x1 - x0, y1 - y0)],
                 score=round(float(self.scores[k]), 6),
             )

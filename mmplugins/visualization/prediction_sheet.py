@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -38,6 +39,8 @@ class Boxes:
 
     def above(self, threshold: float) -> Boxes:
         """Those whose score is at least ``threshold``."""
+        if self.scores is None:
+            return self
         keep = self.scores >= threshold
         return Boxes(self.corners[keep], self.labels[keep], self.scores[keep])
 
@@ -113,12 +116,12 @@ def prediction_sheet(
     figure = Figure(
         figsize=(cells[0] * CELL_INCHES, cells[1] * CELL_INCHES + 0.6), layout="constrained"
     )
-    grid = figure.subplots(down, across * 2, squeeze=False)
-    for axes in grid.flat:
+    grid: list[list[Axes]] = figure.subplots(down, across * 2, squeeze=False).tolist()
+    for axes in itertools.chain(*grid):
         axes.set_axis_off()
     for number, example in enumerate(shown):
         row, pair = divmod(number, across)
-        left, right = grid[row, 2 * pair], grid[row, 2 * pair + 1]
+        left, right = grid[row][2 * pair : 2 * pair + 2]
         if row == 0:
             left.set_title("ground truth", fontsize=10)
             right.set_title(f"prediction (score of at least {threshold:g})", fontsize=10)
@@ -141,7 +144,7 @@ def _draw(axes: Axes, boxes: Boxes, palette: Sequence[tuple[int, int, int]]) -> 
     """Outline boxes, the surest on top; scores stand inside, colours tell the classes."""
     order = range(len(boxes.labels)) if boxes.scores is None else np.argsort(boxes.scores)
     for k in order:
-        (x0, y0, x1, y1), colour = boxes.corners[k], _colour(palette, boxes.labels[k])
+        (x0, y0, x1, y1), colour = boxes.corners[k], _colour(palette, int(boxes.labels[k]))
         for width, edge in ((3.2, "white"), (1.8, colour)):  # a rim that shows on any ground
             axes.add_patch(
                 Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, linewidth=width, edgecolor=edge)

@@ -63,14 +63,6 @@ def test_cores_are_shared_out(monkeypatch):
     assert cores_of(1, 3, 2) == {4, 5}
 
 
-@pytest.fixture
-def interruptible():
-    """Ctrl-C as in the foreground of a shell; what runs in its background ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def test_an_interrupt_ends_all_workers(runs, tmp_path, interruptible):
     code = "import sys, time, pathlib; pathlib.Path(sys.argv[1]).write_text('x'); time.sleep(600)"
     files = [tmp_path / str(k) for k in range(4)]

@@ -56,6 +56,8 @@ def test_same_weights_same_maps(name):
     ours = subjects[0].infer(images)
     for subject in subjects[1:]:
         check_equal(subject, ours, images)
+        for theirs, mine in zip(subject.infer(images), ours, strict=True):
+            assert (theirs - mine).abs().max() <= 1e-4 * mine.abs().max()
 
 
 @pytest.mark.parametrize("name", ["caformer_s18", "convformer_s18", "convnext_tiny"])

@@ -86,6 +86,5 @@ def test_registered_types_pass():
     backbone = dict(type="PoolFormer", norm_cfg=dict(type="GN"))
     head = dict(type="RetinaHead", test_cfg=dict(nms=dict(type="nms")))
     model = dict(type="mmdet.RetinaNet", backbone=backbone, bbox_head=head)
-    check_harmless(
-        dict(model=model, custom_imports=dict(imports=["mmplugins", "mmdet.models"])), "a test"
-    )
+    parts = dict(model=model, custom_imports=dict(imports=["mmplugins", "mmdet.models"]))
+    assert check_harmless(parts, "a test") is None

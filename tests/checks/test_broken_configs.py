@@ -344,7 +344,7 @@ LEARNING = {
     "hooks as a dict": (
         "retinanet",
         {"custom_hooks": dict(type="ChannelsLastHook")},
-        "custom_hooks: is a dict: expected a list",
+        "custom_hooks: is {'type': 'ChannelsLastHook'}: expected a list",
     ),
     "no optimiser inside": (
         "retinanet",

@@ -89,12 +89,12 @@ CASES = {
     ),
     "batch sampler": (
         {"train_dataloader.batch_sampler": "AspectRatioBatchSampler"},
-        "batch_sampler: is 'AspectRatioBatchSampler', a text",
+        r"batch_sampler: is 'AspectRatioBatchSampler': expected dict\(type=",
     ),
     "collation": ({"train_dataloader.collate_fn": "pseudo_collate"}, "collate_fn: is 'pseudo_coll"),
     "data set": (
         {TRAIN: "CocoDataset"},
-        "train_dataloader.dataset: is 'CocoDataset': expected a dict",
+        "train_dataloader.dataset: is 'CocoDataset', a text: expected a dict",
     ),
     "backend": (
         {"visualizer.vis_backends": ["LocalVisBackend"]},

@@ -142,7 +142,7 @@ CASES = {
     "data sets that are none": (
         "retinanet",
         {"train_dataloader.dataset": dict(type="ConcatDataset", datasets=[])},
-        "train_dataloader.dataset.datasets: is empty: expected a list",
+        r"train_dataloader.dataset.datasets: is \[\]: expected a list of data sets",
     ),
     "hook that is none": (
         "retinanet",
@@ -197,7 +197,7 @@ CASES = {
     "milestones as text": (
         "retinanet",
         {"param_scheduler[1].milestones": "8,11"},
-        r"param_scheduler\[1\]: milestones are '8,11': expected whole numbers of epochs.*\[8, 11\]",
+        r"param_scheduler\[1\].milestones: is '8,11': expected whole numbers of epochs.*\[8, 11\]",
     ),
     "no batch for a step": (
         "retinanet",

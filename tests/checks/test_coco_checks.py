@@ -137,7 +137,7 @@ def test_truncated_picture(shapes_copy, keep):
 
 
 def test_full_reads_what_the_sample_misses(shapes_copy, monkeypatch):
-    monkeypatch.setattr("mmplugins.checks.picture_files._SAMPLE", 2)
+    monkeypatch.setattr("mmplugins.checks.data_set.SAMPLE", 2)
     path = shapes_copy / "images/training/train_00005.jpg"
     path.write_bytes(b"no picture")
     assert check_data(config(shapes_copy)) == []

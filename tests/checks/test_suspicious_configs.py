@@ -168,11 +168,14 @@ def test_weights_that_fit_are_named(pretrained):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model.data_preprocessor.bgr_to_rgb": False}, "bgr_to_rgb: is False.*give bgr_to_rgb=T"),
+        (
+            {"model.data_preprocessor.bgr_to_rgb": False},
+            "bgr_to_rgb=False, but .*bgr_to_rgb=True: g",
+        ),
         ({"model.data_preprocessor.mean": [127.5] * 3}, r"mean=\[127.5.*\[123.675.*: give these"),
         (
             {"model.data_preprocessor.mean": GONE, "model.data_preprocessor.std": GONE},
-            r"has no mean and std.*give mean=\[123.675",
+            r"has mean=None, std=None.* mean=\[123.675.*: give these",
         ),
     ],
 )

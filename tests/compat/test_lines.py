@@ -52,7 +52,7 @@ def test_no_line_is_an_error_with_the_remedy(installed):
 
 def test_a_source_tree_on_the_path_is_enough(installed):
     installed({}, importable=True)
-    lines.require_one_line()
+    assert lines.require_one_line() is None
 
 
 def test_here_one_line_is_installed():

@@ -36,6 +36,7 @@ def test_resuming_may_use_it(tmp_path):
     work_dir.refuse_used(tmp_path, resume=True)  # nothing there: a first start
     put(tmp_path, "epoch_3.pth", 0)
     work_dir.refuse_used(tmp_path, resume=True)
+    assert (tmp_path / "epoch_3.pth").read_text() == "epoch_3.pth"
 
 
 def test_move_aside_keeps_everything(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -76,20 +77,26 @@ def folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("tools")
 
 
-def write(folder: Path, name: str, text: str) -> Path:
-    path = folder / name
-    path.write_text((DATA + text).format(root=str(folder), configs=str(ROOT / "configs")))
-    return path
+@pytest.fixture(scope="module")
+def write(folder) -> Callable[[str, str], Path]:
+    """Write a config on the tiny data, by its name and what follows the data."""
+
+    def write(name: str, text: str) -> Path:
+        path = folder / f"{name}.py"
+        path.write_text((DATA + text).format(root=str(folder), configs=str(ROOT / "configs")))
+        return path
+
+    return write
 
 
 @pytest.fixture(scope="module")
-def detection(folder) -> Path:
-    return write(folder, "tiny_detection.py", DETECTION)
+def detection(write) -> Path:
+    return write("tiny_detection", DETECTION)
 
 
 @pytest.fixture(scope="module")
-def segmentation(folder) -> Path:
-    return write(folder, "tiny_segmentation.py", SEGMENTATION)
+def segmentation(write) -> Path:
+    return write("tiny_segmentation", SEGMENTATION)
 
 
 @pytest.fixture

@@ -17,49 +17,43 @@ from mmplugins.engine import SettingError, load_composed
 
 ROOT = Path(__file__).parents[2]
 
-DATA = """
-data_root = {root!r} + '/shapes/'
-data = dict(data_root=data_root, generate=dict(image_size=64, num_train=6, num_val=4, seed=0))
-loader = dict(batch_size=2, num_workers=0, persistent_workers=False, dataset=data)
-train_dataloader = loader
-val_dataloader = loader
-test_dataloader = loader
-tiny = dict(_delete_=True, type="PoolFormer", arch=dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32)))
-"""
+META = dict(classes=["a", "b", "c", "d"], palette=[[1, 2, 3]] * 4)
 
 BOXES = """
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json')
 test_evaluator = val_evaluator
 """
 
-META = dict(classes=["a", "b", "c", "d"], palette=[[1, 2, 3]] * 4)
+
+def bases(model: str, data: str, schedule: str, runtime: str) -> str:
+    parts = (f"models/{model}", f"datasets/{data}", f"schedules/{schedule}", f"{runtime}_runtime")
+    return f"_base_ = [{{configs!r}} + '/_base_/' + part + '.py' for part in {parts}]"
+
 
 RECIPES = {
-    "retinanet": """
-_base_ = {configs!r} + '/retinanet/retinanet_shapes.py'
+    "retinanet": "_base_ = {configs!r} + '/retinanet/retinanet_shapes.py'"
+    + BOXES
+    + """
 model = dict(
     backbone=dict(tiny, out_indices=(1, 2, 3)),
     neck=dict(in_channels=[16, 24, 32]),
     test_cfg=dict(score_thr=0.001),
 )
-"""
-    + BOXES,
-    "mask_rcnn": """
-_base_ = {configs!r} + '/mask_rcnn/mask-rcnn_shapes.py'
+""",
+    "mask_rcnn": "_base_ = {configs!r} + '/mask_rcnn/mask-rcnn_shapes.py'"
+    + BOXES
+    + """
 model = dict(
     backbone=tiny,
     neck=dict(in_channels=[8, 16, 24, 32]),
     test_cfg=dict(rcnn=dict(score_thr=0.001)),
 )
-"""
-    + BOXES,
-    "cascade_mask_rcnn": """
-_base_ = [
-    {configs!r} + '/_base_/models/cascade_mask_rcnn.py',
-    {configs!r} + '/_base_/datasets/shapes_instance.py',
-    {configs!r} + '/_base_/schedules/schedule_shapes.py',
-    {configs!r} + '/_base_/detection_runtime.py',
-]
+""",
+    "cascade_mask_rcnn": bases(
+        "cascade_mask_rcnn", "shapes_instance", "schedule_shapes", "detection"
+    )
+    + BOXES
+    + """
 model = dict(
     backbone=tiny,
     neck=dict(in_channels=[8, 16, 24, 32]),
@@ -69,15 +63,11 @@ model = dict(
     ),
     test_cfg=dict(rcnn=dict(score_thr=0.001)),
 )
-"""
-    + BOXES,
-    "semantic_fpn": """
-_base_ = [
-    {configs!r} + '/_base_/models/semantic_fpn.py',
-    {configs!r} + '/_base_/datasets/shapes_semantic.py',
-    {configs!r} + '/_base_/schedules/schedule_shapes_semantic.py',
-    {configs!r} + '/_base_/segmentation_runtime.py',
-]
+""",
+    "semantic_fpn": bases(
+        "semantic_fpn", "shapes_semantic", "schedule_shapes_semantic", "segmentation"
+    )
+    + """
 model = dict(
     data_preprocessor=dict(size=(64, 64)),
     backbone=tiny,
@@ -85,13 +75,8 @@ model = dict(
     decode_head=dict(num_classes=4),
 )
 """,
-    "upernet": """
-_base_ = [
-    {configs!r} + '/_base_/models/upernet.py',
-    {configs!r} + '/_base_/datasets/shapes_semantic.py',
-    {configs!r} + '/_base_/schedules/schedule_shapes_semantic.py',
-    {configs!r} + '/_base_/segmentation_runtime.py',
-]
+    "upernet": bases("upernet", "shapes_semantic", "schedule_shapes_semantic", "segmentation")
+    + """
 model = dict(
     data_preprocessor=dict(size=(64, 64)),
     backbone=tiny,
@@ -220,12 +205,9 @@ def test_a_distillation_is_exported_first(tmp_path, call):
 
 @pytest.mark.parametrize("processes", [1, slow(2)])
 @pytest.mark.parametrize("kind", [*QUICK, *(slow(kind) for kind in RECIPES if kind not in QUICK)])
-def test_scores_as_trained_for_every_kind_of_recipe(kind, processes, folder, call, tmp_path):
+def test_scores_as_trained_for_every_kind_of_recipe(kind, processes, write, folder, call, tmp_path):
     """Trained, deployed and tested with the recipe's own norms, SyncBN in the segmentors."""
-    config = folder / f"{kind}.py"
-    config.write_text(
-        (DATA + RECIPES[kind]).format(root=str(folder), configs=str(ROOT / "configs"))
-    )
+    config = write(kind, "tiny['_delete_'] = True\n" + RECIPES[kind])
     cfg = load_composed(str(config), None, None)
     torch.manual_seed(0)
     init_default_scope(cfg.default_scope)
@@ -244,14 +226,9 @@ def test_scores_as_trained_for_every_kind_of_recipe(kind, processes, folder, cal
         if processes == 1:
             call("test", *args)
         else:
-            launcher = (
-                "-m",
-                "torch.distributed.run",
-                "--standalone",
-                f"--nproc-per-node={processes}",
-            )
-            tool = (ROOT / "tools/test.py", *args, "--launcher", "pytorch")
-            command = [sys.executable, *map(str, (*launcher, *tool))]
+            launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+            tool = map(str, (ROOT / "tools/test.py", *args, "--launcher", "pytorch"))
+            command = [sys.executable, *launcher, *tool]
             done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
             assert done.returncode == 0, done.stderr[-3000:]
         scores.append(json.loads((out / "test_results.json").read_text())["metrics"])

@@ -109,7 +109,7 @@ def compose(cfg: Config | str | os.PathLike, backbone: str | Mapping[str, Any]) 
     wanted = _recipe_maps(old, scope)
     pyramid = neck is not None and type_name(neck) in PYRAMID_NECKS
     used = wanted
-    if pyramid:
+    if neck is not None and pyramid:
         levels = used_levels(neck, len(wanted.strides))
         used = Maps(wanted.channels[levels], wanted.strides[levels])
     elif takes_last_map(part):
@@ -132,7 +132,7 @@ def compose(cfg: Config | str | os.PathLike, backbone: str | Mapping[str, Any]) 
     own_stages = "out_indices" not in given and type_name(config).lower() in families()
     if neck is None and not without and own_stages:
         _ask_for_what_heads_take(part, maps)
-    if pyramid:
+    if neck is not None and pyramid:
         unused = len(maps.strides) - len(used.strides)
         if unused or "start_level" in neck:
             neck["start_level"] = unused
@@ -341,12 +341,14 @@ def _ask_for_what_heads_take(part: ConfigDict, maps: Maps) -> None:
     part["backbone"]["out_indices"] = tuple(stages[old] for old in new)
     for head in heads:
         index = index_of(head)
-        many = isinstance(index, list | tuple)
-        head["in_index"] = [new[i % count] for i in index] if many else new[index % count]
+        if isinstance(index, int):
+            head["in_index"] = new[index % count]
+        else:
+            head["in_index"] = [new[i % count] for i in index]
 
 
 def _use_own_layer_decay(cfg: Config) -> None:
-    wrapper = cfg.get("optim_wrapper") or {}
+    wrapper = ConfigDict() if cfg.get("optim_wrapper") is None else cfg.optim_wrapper
     if str(wrapper.get("constructor")).rpartition(".")[2] in OFFICIAL_LAYER_DECAY:
         settings = wrapper.paramwise_cfg
         rate = settings.get("decay_rate", settings.get("layer_decay_rate"))

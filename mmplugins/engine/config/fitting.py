@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
@@ -49,7 +49,7 @@ def parts_with_backbone(model: Mapping[str, Any], path: str = "model") -> dict[s
     """
     if isinstance(model.get("backbone"), Mapping):
         return {path: model}
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in model.items():
         if isinstance(value, Mapping):
             found |= parts_with_backbone(value, f"{path}.{key}")
@@ -147,13 +147,13 @@ def used_levels(neck: Mapping[str, Any], count: int) -> slice:
     return slice(neck.get("start_level", 0), count if end == -1 else end + 1)
 
 
-def first_neck(part: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def first_neck(part: Mapping[str, Any]) -> ConfigDict | None:
     """The neck that meets the backbone, if there is one; mmdet also takes a list of necks."""
     neck = part.get("neck")
     return neck[0] if isinstance(neck, list | tuple) and neck else neck or None
 
 
-def heads_by_index(part: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def heads_by_index(part: Mapping[str, Any]) -> Iterator[tuple[str, ConfigDict]]:
     """The heads of an mmseg model, nested ones included: those choose maps by ``in_index``."""
     for key in ("decode_head", "auxiliary_head"):
         heads = part.get(key) or []

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mmengine.config import ConfigDict
+
 from mmplugins.utils import type_name
 
 from .fitting import Maps, first_neck
@@ -93,7 +95,7 @@ def connect_without_neck(part: Mapping[str, Any], maps: Maps) -> None:
             roi[name]["in_channels"] = channels
 
 
-def connect_ssd(part: Mapping[str, Any], neck: Mapping[str, Any], maps: Maps) -> None:
+def connect_ssd(part: ConfigDict, neck: ConfigDict, maps: Maps) -> None:
     """SSD hands the backbone's maps on as they are: neck and head name their channels, too."""
     count = len(maps.channels)
     neck["in_channels"] = maps.channels

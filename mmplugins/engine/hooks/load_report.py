@@ -58,5 +58,5 @@ class LoadReportHook(Hook):
         if runner._resume:
             return  # it fits, and EMAHook still has to swap what it holds
         metadata = getattr(checkpoint.get("state_dict"), "_metadata", OrderedDict())
-        fitted._metadata = metadata  # of the modules' versions
+        vars(fitted)["_metadata"] = metadata  # of the modules' versions
         checkpoint["state_dict"] = fitted

@@ -21,10 +21,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
-try:
+if sys.platform != "win32":
     import resource
-except ImportError:  # Windows
-    resource = None
 
 LINE_SECONDS = 20.0
 """Time between two lines where there is no terminal."""
@@ -189,7 +187,7 @@ class ProgressHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        if self._display:
+        if self._display and self._main:
             self._main.done = runner.iter + 1
             self._display.update(self._main, _training_note(runner, self._main))
 
@@ -206,7 +204,7 @@ class ProgressHook(Hook):
         self._step_inner(batch_idx)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        if not self._display:
+        if not self._display or not self._inner:
             return
         self._display.end(self._inner)
         place = f"after {self._main.done}/{self._main.total}: " if self._main else ""
@@ -258,7 +256,7 @@ class ProgressHook(Hook):
         self._display.begin(stretch)
 
     def _step_inner(self, batch_idx: int) -> None:
-        if self._display:
+        if self._display and self._inner:
             self._inner.done = batch_idx + 1
             self._display.update(self._inner, "")
 
@@ -291,7 +289,7 @@ def _memory() -> float:
     """Most memory taken so far, in GB (2**30 bytes): the GPU's, or this process's without one."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
-    if resource is None:
+    if sys.platform == "win32":
         return float("nan")
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

@@ -41,8 +41,10 @@ class _ExactLoop(BaseLoop):
         loader_cfg: The config of its data loader.
     """
 
+    dataloader: DataLoader
+
     def __init__(self, loop: BaseLoop, loader_cfg: dict[str, Any]):
-        vars(self).update(vars(loop))
+        self.__dict__.update(vars(loop))
         self._loader_cfg = loader_cfg
         batches = self.dataloader.batch_sampler
         self.sampler_seed = getattr(batches.sampler, "seed", None)
@@ -117,19 +119,20 @@ class ExactIterLoop(_ExactLoop, IterBasedTrainLoop):
     def __init__(self, loop: IterBasedTrainLoop, loader_cfg: dict[str, Any]):
         super().__init__(loop, loader_cfg)
         # It has workers that load already; both end with it.
-        self.dataloader_iterator = loop.dataloader_iterator = None
+        self.dataloader_iterator: Iterator[Any] | None = None
+        loop.dataloader_iterator = None
 
     def run(self) -> torch.nn.Module:
         """Train to the end; returns the model."""
         self._begin()
         self.runner.call_hook("before_train")
         self.runner.call_hook("before_train_epoch")
-        self.dataloader_iterator = self._batches()
+        batches = self.dataloader_iterator = self._batches()
         if self.restart and not self.restart.validated and self._iter:
             self._validate_if_due(self._iter, self._max_iters)
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
-            self.run_iter(next(self.dataloader_iterator))
+            self.run_iter(next(batches))
             self._validate_if_due(self._iter, self._max_iters)
         self.runner.call_hook("after_train_epoch")
         self.runner.call_hook("after_train")

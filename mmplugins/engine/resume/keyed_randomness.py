@@ -48,7 +48,7 @@ class KeyedDataset(Dataset):
     __getitems__ = None
 
     def __init__(self, dataset: Dataset, seed: int):
-        vars(self).update(dataset=dataset, _seed=seed)
+        self.__dict__.update(dataset=dataset, _seed=seed)
 
     def __getitem__(self, draw: Draw) -> Any:
         _seed_process(_DATA, self._seed, *draw.place)

@@ -100,7 +100,7 @@ def latest_resumable(work_dir: str | Path) -> Path | None:
     return None
 
 
-def resumable_files(work_dir: str | Path) -> list[Path]:
+def resumable_files(work_dir: str | os.PathLike) -> list[Path]:
     """Checkpoints of a work dir from which to go on, newest first, unread.
 
     Only what lies in the folder itself counts, so a copied, moved or renamed one goes on with its

@@ -77,6 +77,9 @@ class WholeCheckpointHook(CheckpointHook):
         ValueError: If ``filename_tmpl`` gives no name of its own to every step.
     """
 
+    backend_args: dict[str, Any] | None
+    file_backend: Any
+
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         check_template(self.filename_tmpl)

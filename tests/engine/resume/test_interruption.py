@@ -16,13 +16,7 @@ from torch.utils.data import TensorDataset
 from mmplugins.engine import ConsoleRunner, Terminated, how_to_go_on
 from mmplugins.engine.resume.interruption import raise_if_interrupted, signals_interrupt
 
-
-@pytest.fixture(autouse=True)
-def in_a_terminal():
-    """A shell starts with SIGINT ignored what it puts into the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+pytestmark = pytest.mark.usefixtures("interruptible")
 
 
 def terminate() -> None:

@@ -86,7 +86,7 @@ def test_nothing_is_left(tmp_path):
 def test_what_stands_in_the_folder_is_not_believed(tmp_path, text):
     (tmp_path / HOLDER).write_text(text)
     with only_training_in(tmp_path):
-        pass
+        assert json.loads((tmp_path / HOLDER).read_text())["pid"] == os.getpid()
 
 
 def test_a_number_that_was_used_again(tmp_path):

@@ -1,0 +1,200 @@
+"""A data set that a config names: its class and classes, its files, and what is said of it."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NoReturn
+
+import mmengine.registry
+import numpy as np
+
+from mmplugins.utils import DataError, type_name
+
+MIN_SIDE = 32
+"""The largest stride of a four-stage backbone, in pixels."""
+
+SAMPLE = 32
+"""Pictures decoded when not all are."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that looks wrong but can be trained with.
+
+    Attributes:
+        where: The config entry it concerns, for example `train_dataloader.dataset`.
+        message: What was found.
+    """
+
+    where: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}"
+
+
+@dataclass
+class DataSet:
+    """One data set of a config, below its wrappers.
+
+    Attributes:
+        where: Its config path.
+        config: Its config.
+        pipeline: All transforms that its pictures run through, those of wrappers included.
+        scope: The config's default scope.
+        train: Whether it is trained on, so that annotations are needed.
+        full: Whether to decode every picture and map.
+        findings: What is suspicious but usable.
+        read: How many pictures were decoded, and of how many; None if none was.
+    """
+
+    where: str
+    config: Mapping[str, Any]
+    pipeline: list
+    scope: str
+    train: bool = False
+    full: bool = False
+    findings: list[Finding] = field(default_factory=list)
+    read: tuple[int, int] | None = None
+
+    def fail(self, message: str, entry: str = "") -> NoReturn:
+        """Raise what cannot work, of the data set or of one of its entries."""
+        raise DataError(f"{self.where}.{entry}" if entry else self.where, message)
+
+    def warn(self, message: str) -> None:
+        self.findings.append(Finding(self.where, message))
+
+    @cached_property
+    def cls(self) -> Any:
+        """The class that its type means; the data set fails if there is none."""
+        return registered("DATASETS", self.config, self.scope, self.where)
+
+    @property
+    def is_coco(self) -> bool:
+        """Whether it reads its annotations the way mmdet's `CocoDataset` does."""
+        return self.cls.load_data_list.__qualname__ == "CocoDataset.load_data_list"
+
+    @property
+    def is_segmentation(self) -> bool:
+        """Whether it lists its files the way mmseg's `BaseSegDataset` does."""
+        return self.cls.load_data_list.__qualname__ == "BaseSegDataset.load_data_list"
+
+    @property
+    def is_known(self) -> bool:
+        """Whether its annotations are of a kind that is known here."""
+        return self.is_coco or self.is_segmentation
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes: the config's own, else those of the type."""
+        # `_load_metainfo` also reads classes from a file, as the data set itself will do.
+        classes = self.cls._load_metainfo(self.config.get("metainfo")).get("classes")
+        if isinstance(classes, str):
+            self.fail(
+                f"metainfo.classes is the string {classes!r}, expected a tuple of names: for one "
+                f"class write classes=({classes!r},) with the comma"
+            )
+        if not classes:
+            self.fail("no class names: give metainfo=dict(classes=('first', 'second', ...))")
+        return tuple(classes)
+
+    @property
+    def root(self) -> str:
+        return self.config.get("data_root") or ""
+
+    @property
+    def ann_file(self) -> str:
+        return os.path.join(self.root, self.config.get("ann_file") or "")
+
+    def setting(self, name: str) -> Any:
+        """An entry of the config, or the default of the type."""
+        return self.config[name] if name in self.config else default_of(self.cls, name)
+
+    def step(self, name: str) -> Mapping | None:
+        """The first transform whose type ends in a name."""
+        steps = walk_transforms(self.pipeline)
+        return next((step for step in steps if type_name(step).endswith(name)), None)
+
+    @property
+    def resizes(self) -> bool:
+        return any("Resize" in type_name(step) for step in walk_transforms(self.pipeline))
+
+    def sample(self, items: Sequence) -> Sequence:
+        """All items, or an even choice that holds the first and the last; by the length alone."""
+        if self.full or len(items) <= SAMPLE:
+            return items
+        return [items[k] for k in np.linspace(0, len(items) - 1, SAMPLE).round().astype(int)]
+
+
+def data_sets(loader: Any, split: str, scope: str = "mmengine", **settings: Any) -> list[DataSet]:
+    """The data sets of a data loader's config, below the wrappers.
+
+    Args:
+        loader: The config, or None.
+        split: ``'train'``, ``'val'`` or ``'test'``.
+        scope: The config's default scope. Defaults to ``'mmengine'``.
+        **settings: Of :class:`DataSet`.
+    """
+
+    def below(config: Any, where: str, outer: Sequence) -> Iterator[DataSet]:
+        if not isinstance(config, Mapping):
+            return
+        pipeline = [*(config.get("pipeline") or ()), *outer]
+        inner = config.get("datasets", config.get("dataset"))
+        if isinstance(inner, list | tuple):
+            for k, one in enumerate(inner):
+                yield from below(one, f"{where}.datasets[{k}]", pipeline)
+        elif isinstance(inner, Mapping):
+            name = "datasets" if "datasets" in config else "dataset"
+            yield from below(inner, f"{where}.{name}", pipeline)
+        else:
+            yield DataSet(where, config, pipeline, scope, split == "train", **settings)
+
+    return list(below((loader or {}).get("dataset"), f"{split}_dataloader.dataset", ()))
+
+
+def registered(registry: str, cfg: Any, scope: str, where: str) -> Any:
+    """The class that a config's `type` means in a scope.
+
+    Raises:
+        DataError: There is none.
+    """
+    name, reason = cfg.get("type"), None
+    if not isinstance(name, str):
+        return name
+    with getattr(mmengine.registry, registry).switch_scope_and_registry(scope) as scoped:
+        try:
+            found = scoped.get(name)
+        except (RuntimeError, ImportError) as error:
+            found, reason = None, error
+    if found is None:
+        raise DataError(
+            where,
+            f"type {name!r} is not registered in {scope}: check its spelling, and that "
+            "custom_imports names the module that defines it",
+        ) from reason
+    return found
+
+
+def walk_transforms(pipeline: Any) -> Iterator[Mapping]:
+    """Transform configs of a pipeline, those inside `RandomChoice`, `TestTimeAug`, ... included."""
+    if isinstance(pipeline, Mapping):
+        if "type" in pipeline:
+            yield pipeline
+        pipeline = list(pipeline.values())
+    if isinstance(pipeline, list | tuple):
+        for item in pipeline:
+            yield from walk_transforms(item)
+
+
+def default_of(cls: Any, argument: str) -> Any:
+    """Default of a constructor's argument, looked up through `**kwargs` along the base classes."""
+    for base in inspect.getmro(cls) if inspect.isclass(cls) else ():
+        parameter = inspect.signature(base.__init__).parameters.get(argument)
+        if parameter is not None:
+            return None if parameter.default is parameter.empty else parameter.default
+    return None
