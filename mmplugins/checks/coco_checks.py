@@ -189,7 +189,8 @@ def _check_pictures(data: DataSet, files: Sequence[str], images: Sequence[dict])
         return
     chosen = data.sample(files)
     data.read = (len(chosen), len(files))
-    turned, other = [], []
+    turned: list[str] = []
+    other: list[str] = []
     sizes = read_all(data, chosen, step, "color", "cv2", lambda pixels: pixels.shape[1::-1])
     for (path, size), image in zip(sizes, data.sample(images), strict=True):
         wanted = (image["width"], image["height"])

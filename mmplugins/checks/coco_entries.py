@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mmplugins.utils import few
@@ -33,7 +33,7 @@ def _is_box(value: Any) -> bool:
 
 _ID = (_is_id, "a number or a text")
 _SIDE = (_is_side, "pixels, a number above 0")
-_REQUIRED = {
+_REQUIRED: dict[str, dict[str, tuple[Callable[[Any], Any], str]]] = {
     "images": dict(
         id=_ID,
         file_name=(lambda v: isinstance(v, str) and v, "the name of a file"),

@@ -89,7 +89,7 @@ def check_data(
 
 def _check_files(data: DataSet) -> None:
     """Everything of one data set; those elsewhere and of unknown kinds are left to their types."""
-    cls, root = data.cls, data.config.get("data_root")
+    cls, root = data.cls, data.root
     for step in walk_transforms(data.pipeline):
         for key in ("scale", "scales", "crop_size"):
             sides = [side for _, side in walk(step.get(key)) if isinstance(side, int)]
@@ -100,11 +100,11 @@ def _check_files(data: DataSet) -> None:
                 )
     if "generate" in data.config:
         try:
-            make_shapes(root, **(data.config["generate"] or {}))
+            make_shapes(data.setting("data_root"), **(data.config["generate"] or {}))
         except (FileExistsError, TypeError, ValueError) as error:
             data.fail(f"{error}")
     backend = (data.config.get("backend_args") or {}).get("backend", "local")
-    if "://" in (root or "") or backend != "local":
+    if "://" in root or backend != "local":
         data.warn(f"data_root {root!r} is not a local folder, so nothing was read")
     elif root and not os.path.isdir(root):
         data.fail(
@@ -129,13 +129,12 @@ def check_alike(cfg: Mapping[str, Any], splits: Sequence[str] = ("val", "test"))
         DataError: Class names or their order differ, or how label maps are to be read.
     """
     scope = cfg.get("default_scope") or "mmengine"
-    own, *others = [
-        data
-        for split in ("train", *splits)
-        for data in data_sets(cfg.get(f"{split}_dataloader"), split, scope)
-    ] or [None]
-    if not cfg.get("train_dataloader") or not own.is_known:
+    train = data_sets(cfg.get("train_dataloader"), "train", scope)
+    if not train or not train[0].is_known:
         return
+    own, *others = train
+    for split in splits:
+        others += data_sets(cfg.get(f"{split}_dataloader"), split, scope)
     for other in others:
         if not other.is_known:
             continue

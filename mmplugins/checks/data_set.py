@@ -193,7 +193,8 @@ def walk_transforms(pipeline: Any) -> Iterator[Mapping]:
 
 def default_of(cls: Any, argument: str) -> Any:
     """Default of a constructor's argument, looked up through `**kwargs` along the base classes."""
-    for base in inspect.getmro(cls) if inspect.isclass(cls) else ():
+    bases: tuple[Any, ...] = inspect.getmro(cls) if inspect.isclass(cls) else ()
+    for base in bases:
         parameter = inspect.signature(base.__init__).parameters.get(argument)
         if parameter is not None:
             return None if parameter.default is parameter.empty else parameter.default

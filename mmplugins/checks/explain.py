@@ -42,17 +42,16 @@ def watched() -> Iterator[None]:
         try:
             return plain_build(self, cfg, *args, **kwargs)
         except Exception as error:
-            if not hasattr(error, "part"):
-                inner = next((e for e in _causes(error) if hasattr(e, "part")), None)
-                error.part = inner.part if inner else (self, cfg)
-                error.unknown = inner.unknown if inner else _blamed(error, unknown)
+            inner = next((vars(e) for e in _causes(error) if "part" in vars(e)), None)
+            known = inner or dict(part=(self, cfg), unknown=_blamed(error, unknown))
+            vars(error).update(part=known["part"], unknown=known["unknown"])
             raise
 
     def get(self: Registry, key: str) -> Any:
         try:
             found = plain_get(self, key)
         except RuntimeError as error:  # of mmengine, for "a.b.C" without a C in a.b
-            error.part, error.unknown = (self, key), (self, key)
+            vars(error).update(part=(self, key), unknown=(self, key))
             raise
         if found is None:
             unknown.append((self, key))
@@ -62,14 +61,14 @@ def watched() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # raised outside of any build, as by mmengine's data loaders
-        if not hasattr(error, "part"):
-            error.part, error.unknown = None, _blamed(error, unknown)
+        if "part" not in vars(error):
+            vars(error).update(part=None, unknown=_blamed(error, unknown))
         raise
     finally:
         Registry.build, Registry.get = plain_build, plain_get
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
@@ -99,12 +98,12 @@ def explain(
         The path of the part that refused, as near as it can be told, and a message with the value,
         what was expected and the remedy.
     """
-    if getattr(error, "unknown", None):
-        registry, name = error.unknown
+    if unknown := vars(error).get("unknown"):
+        registry, name = unknown
         return place_of(value, where, name), f"{name!r} is not there{_hint(registry, name, scope)}"
     if value is None or isinstance(value, str | int | float):
         return where, no_dict(value)
-    registry, part = getattr(error, "part", None) or (None, None)
+    registry, part = vars(error).get("part") or (None, None)
     if part is not None and not isinstance(part, Mapping):
         return place_of(value, where, part), no_dict(part)
     place = _locate(value, where, part) if part else where
@@ -262,7 +261,8 @@ def accepted_arguments(cls: Any) -> set[str]:
     if not inspect.isclass(cls):
         return set(inspect.signature(cls).parameters)
     names: set[str] = set()
-    for base in cls.__mro__:
+    bases: tuple[Any, ...] = cls.__mro__
+    for base in bases:
         if base in (object, nn.Module) or "__init__" not in vars(base):
             continue
         try:

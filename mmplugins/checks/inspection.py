@@ -5,23 +5,26 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.registry import EVALUATOR
-from torch import nn
 
 from mmplugins.checkpoint import CheckpointError
 from mmplugins.engine.config.settings import SettingError
 from mmplugins.utils import DataError
 
 from .explain import explain, in_words, watched
-from .results import CheckResult
+from .results import CheckResult, Status
 
 
 class NotRun(Exception):
     """Raised by a check that finds nothing to check."""
+
+
+class Stopped(Exception):
+    """Raised where a check has failed and cannot go on."""
 
 
 @dataclass
@@ -49,7 +52,7 @@ class Inspection:
     share: float = 1.0
     results: list[CheckResult] = field(default_factory=list)
     broken: set[str] = field(default_factory=set)
-    model: nn.Module | None = None
+    model: Any = None
     metrics: dict[str, Any] = field(default_factory=dict)
     folder: str = ""
     measured: dict[str, Any] = field(default_factory=dict)
@@ -78,6 +81,11 @@ class Inspection:
         self._add("failure", message, where)
         self.broken |= {self._name, where.split(".")[0].split("[")[0]} - {""}
 
+    def stop(self, message: str, where: str = "") -> NoReturn:
+        """Report what cannot work, and end the check."""
+        self.fail(message, where)
+        raise Stopped
+
     def warn(self, message: str, where: str = "") -> None:
         """Report what works but is hardly meant."""
         self._add("warning", message, where)
@@ -87,7 +95,7 @@ class Inspection:
         build: Callable[[], Any],
         where: str,
         value: Any,
-        unsure: tuple[type, ...] = (),
+        unsure: tuple[type[Exception], ...] = (),
         owner: Any = None,
     ) -> Any:
         """What ``build`` makes of a config entry, or None and a failure that says where and why.
@@ -111,7 +119,7 @@ class Inspection:
             self.fail(said, place)
             return None
 
-    def _add(self, status: str, message: str, where: str) -> None:
+    def _add(self, status: Status, message: str, where: str) -> None:
         result = CheckResult(self._name, status, f"{where}: {message}" if where else message)
         if result not in self.results:
             self.results.append(result)
@@ -130,6 +138,8 @@ class Inspection:
             said = check.run(self)
         except NotRun as reason:
             self._add("not run", str(reason), "")
+            return
+        except Stopped:
             return
         except (SettingError, DataError, CheckpointError) as error:
             self.fail(str(error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 from mmplugins.utils import did_you_mean, type_name
@@ -43,20 +44,19 @@ def check_learning(inspection: Inspection) -> str:
         return ""
     # Loops of other packages may ask their runner for what an idle one has not.
     unsure = (AttributeError,)
-    loop = inspection.attempt(
-        lambda: runner.build_train_loop(cfg.train_cfg), "train_cfg", cfg.train_cfg, unsure
-    )
+    build = partial(runner.build_train_loop, cfg.train_cfg)
+    loop = inspection.attempt(build, "train_cfg", cfg.train_cfg, unsure)
     runner._train_loop = loop
     _check_paramwise(inspection)
     if "optim_wrapper" in inspection.broken:
         return ""
-    runner.optim_wrapper = inspection.attempt(
-        lambda: optim_wrapper(runner, inspection), "optim_wrapper", cfg.optim_wrapper
-    )
+    runner.model = inspection.model
+    build = partial(runner.build_optim_wrapper, deepcopy(cfg.optim_wrapper))
+    runner.optim_wrapper = inspection.attempt(build, "optim_wrapper", cfg.optim_wrapper)
     for where, scheduler in schedulers(cfg):
         if runner.optim_wrapper is not None and loop is not None:
-            one = deepcopy(scheduler)
-            inspection.attempt(lambda s=one: runner.build_param_scheduler([s]), where, scheduler)
+            build = partial(runner.build_param_scheduler, [deepcopy(scheduler)])
+            inspection.attempt(build, where, scheduler)
     total, unit = length(cfg)
     if not isinstance(total, int) or {"train_cfg", "param_scheduler"} & inspection.broken:
         return ""
@@ -69,12 +69,6 @@ def check_learning(inspection: Inspection) -> str:
     said = " then ".join(type_name(s) for _, s in schedulers(cfg)) or "constant"
     rates = [v for where, v in walk(cfg.optim_wrapper) if where.endswith("optimizer.lr")]
     return f"{total} {unit}, learning rate {', '.join(map(str, rates)) or 'its default'}, {said}"
-
-
-def optim_wrapper(runner: IdleRunner, inspection: Inspection) -> Any:
-    """The config's optimiser on the model."""
-    runner.model = inspection.model
-    return runner.build_optim_wrapper(deepcopy(inspection.cfg.optim_wrapper))
 
 
 def schedulers(cfg: Mapping) -> Iterator[tuple[str, Any]]:

@@ -8,6 +8,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,7 +58,7 @@ def no_trace(scope: str | None) -> Iterator[None]:
             torch.cuda.empty_cache()
 
 
-def _managers(cls: type) -> Iterator[type]:
+def _managers(cls: Any) -> Iterator[Any]:
     """The classes of which OpenMMLab keeps instances by name; each keeps its own."""
     for inner in cls.__subclasses__():
         yield inner

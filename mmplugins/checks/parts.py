@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from mmengine.config import ConfigDict
 from mmengine.dataset import BaseDataset
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import MessageHub, MMLogger
@@ -46,7 +47,8 @@ class IdleRunner(Runner):
         self._work_dir = self._log_dir = folder
         self._hooks: list[Hook] = []
         self._distributed, self._launcher, self._rank, self._world_size = False, "none", 0, 1
-        self._seed, self._deterministic, self._randomness_cfg = 0, False, {}
+        self._seed, self._deterministic = 0, False
+        self._randomness_cfg: dict[str, Any] = {}
         self._train_dataloader = _Batches(length)
         self._val_dataloader = self._test_dataloader = None
         self._train_loop = self._val_loop = self._test_loop = None
@@ -85,7 +87,7 @@ def check_model(inspection: Inspection) -> str:
     data_preprocessor = inspection.cfg.get("data_preprocessor")
     if data_preprocessor is not None:
         cfg.setdefault("data_preprocessor", data_preprocessor)
-    model = inspection.attempt(lambda: MODELS.build(cfg), "model", inspection.cfg.model)
+    model = inspection.attempt(partial(MODELS.build, cfg), "model", inspection.cfg.model)
     if model is None:
         return ""
     # One process has plain batch norm; mmengine's runner does the same.
@@ -138,7 +140,9 @@ def _check_regions(inspection: Inspection, model: nn.Module) -> None:
         extractors = getattr(roi, f"{part}_roi_extractor", None)
         heads = getattr(roi, f"{part}_head", None)
         many = isinstance(extractors, nn.ModuleList)
-        pairs = zip(extractors, heads, strict=False) if many else [(extractors, heads)]
+        pairs = [(extractors, heads)]
+        if extractors is not None and heads is not None and many:
+            pairs = list(zip(extractors, heads, strict=False))
         for k, (extractor, head) in enumerate(pairs):
             given = getattr(extractor, "out_channels", None)
             wanted = getattr(head, "in_channels", 0)
@@ -160,7 +164,7 @@ def check_hooks(inspection: Inspection) -> str:
         ("log_processor", runner.build_log_processor),
     ):
         if cfg.get(where) is not None:
-            inspection.attempt(lambda w=where, b=build: b(cfg[w]), where, inspection.cfg[where])
+            inspection.attempt(partial(build, cfg[where]), where, inspection.cfg[where])
     entries = [
         (f"default_hooks.{name}", hook)
         for name, hook in (inspection.cfg.get("default_hooks") or {}).items()
@@ -170,7 +174,7 @@ def check_hooks(inspection: Inspection) -> str:
     entries += [(f"custom_hooks[{k}]", hook) for k, hook in enumerate(own)]
     for where, hook in entries:
         if "visualizer" not in inspection.broken or "Visualization" not in str(hook):
-            inspection.attempt(lambda h=hook: _build_hook(h), where, hook)
+            inspection.attempt(partial(_build_hook, hook), where, hook)
         _check_swallowed(inspection, where, hook)
     return f"{len(entries)} hooks"
 
@@ -223,7 +227,7 @@ def unread(cfg: Any) -> Any:
     """A copy of a data set's config that reads its annotations when it is told to."""
     if not isinstance(cfg, Mapping):
         return cfg
-    cfg = type(cfg)(cfg)
+    cfg = ConfigDict(cfg)
     for name in ("dataset", "datasets"):
         if name in cfg:
             inner = cfg[name]
@@ -295,11 +299,10 @@ def check_metrics(inspection: Inspection) -> str:
             # What a wrapper makes of its metrics, the validation tells.
             alone = dict(given, metrics=[])
             unsure = (AssertionError, IndexError)
-            inspection.attempt(lambda a=alone: EVALUATOR.build(a), where, given, unsure)
+            inspection.attempt(partial(EVALUATOR.build, alone), where, given, unsure)
         for where, metric in metrics:
-            cfg = inspection.harmless(metric)
-            built = inspection.attempt(lambda c=cfg: METRICS.build(c), where, metric, (OSError,))
-            inspection.metrics[where] = built
+            build = partial(METRICS.build, inspection.harmless(metric))
+            inspection.metrics[where] = inspection.attempt(build, where, metric, (OSError,))
     built = sum(metric is not None for metric in inspection.metrics.values())
     return f"{built} of {len(inspection.metrics)} metrics built"
 

@@ -57,12 +57,12 @@ def check_normalisation(inspection: Inspection) -> str:
     path, model = inspection.trained
     prep = inspection.cfg.get("data_preprocessor") or model.get("data_preprocessor") or {}
     where = f"{path}.data_preprocessor"
-    mean, std = prep.get("mean"), prep.get("std")
-    numbers = all(isinstance(v, int | float) for v in [*(mean or ()), *(std or ())])
-    if not numbers or (mean is None) != (std is None):
+    mean, std = listed(prep.get("mean")), listed(prep.get("std"))
+    numbers = all(isinstance(v, int | float) for v in [*mean, *std])
+    if not numbers or bool(mean) != bool(std):
         return "told by the model"
     for data in data_sets(inspection.cfg.get("train_dataloader"), "train"):
-        if mean is not None and data.step("Normalize"):
+        if mean and data.step("Normalize"):
             inspection.warn(
                 "subtracts a mean, and so does Normalize in the train pipeline: take one out", where
             )
@@ -74,7 +74,7 @@ def check_normalisation(inspection: Inspection) -> str:
             f"is {divisor}, which the largest stride does not divide: give {MIN_SIDE}",
             f"{where}.pad_size_divisor",
         )
-    if mean is None:
+    if not mean:
         return "pictures come as 0..255"
     order = "RGB" if prep.get("bgr_to_rgb") else "BGR"
     return f"{order}, mean {_short(mean)}, std {_short(std)}"
@@ -92,7 +92,8 @@ def _check_colours(inspection: Inspection, where: str, model: Mapping, prep: Map
     source = pretrained(model.get("backbone"))
     if not source or source.startswith(("open-mmlab:", "openmmlab:")) or "caffe" in source:
         return  # caffe's weights know BGR and other figures, as some of OpenMMLab's do
-    wanted = dict(zip(("mean", "std"), _known_colours(source), strict=True), bgr_to_rgb=True)
+    known = _known_colours(source)
+    wanted: dict[str, Any] = dict(mean=known[0], std=known[1], bgr_to_rgb=True)
     found = dict(mean=mean, std=std, bgr_to_rgb=bool(prep.get("bgr_to_rgb")))
     if mean is not None and len(mean) != len(wanted["mean"]):  # of other cameras
         return

@@ -60,9 +60,9 @@ def summary(results: Sequence[CheckResult]) -> str:
     """``12 ok, 1 warning, 2 failures``, in words for the line below the table."""
     counts = Counter(result.status for result in results)
     parts = [f"{counts['ok']} ok"]
-    for status, plural in (("warning", "warnings"), ("failure", "failures")):
-        if counts[status]:
-            parts.append(f"{counts[status]} {plural if counts[status] > 1 else status}")
+    for count, one in ((counts["warning"], "warning"), (counts["failure"], "failure")):
+        if count:
+            parts.append(f"{count} {one}{'s' if count > 1 else ''}")
     if counts["not run"]:
         parts.append(f"{counts['not run']} not run")
     return ", ".join(parts)

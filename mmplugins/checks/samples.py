@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mmengine.structures import BaseDataElement
 
@@ -13,35 +14,34 @@ from .batches import Trial, has_objects, is_packed, tensors
 from .inspection import Inspection
 
 
-def check_samples(inspection: Inspection, trial: Trial) -> bool:
-    """Whether the model can learn from what the train pipeline packs."""
+def check_samples(inspection: Inspection, trial: Trial) -> None:
+    """The model can learn from what the train pipeline packs."""
     where = "train_dataloader.dataset.pipeline"
     bare = next((s for s in trial.samples if not is_packed(s)), None)
     if bare is not None:
         found = few(list(bare)) if isinstance(bare, Mapping) else type(bare).__name__
         pack = "PackSegInputs" if inspection.scope == "mmseg" else "PackDetInputs"
-        inspection.fail(
+        inspection.stop(
             f"puts out {found}: expected inputs and data_samples, end it with dict(type={pack!r})",
             where,
         )
-        return False
     if not all(isinstance(s["data_samples"], BaseDataElement) for s in trial.samples):
-        return True  # several branches or frames: the loss tells
+        return  # several branches or frames: the loss tells
     if inspection.scope in ("mmdet", "mmseg") and not annotated(trial.samples):
         extra = ", with_bbox=True" if inspection.scope == "mmdet" else ""
-        inspection.fail(
+        inspection.stop(
             "packs no annotations, so there is nothing to learn: add "
             f"dict(type='LoadAnnotations'{extra}) after LoadImageFromFile",
             where,
         )
-        return False
     if not any(map(has_objects, trial.samples)):
         inspection.warn(
             f"none of {len(trial.samples)} pictures has an object after the pipeline: check crops, "
             "filters and sizes",
             where,
         )
-    return _check_sizes(inspection, trial) and _check_labels(inspection, trial)
+    _check_sizes(inspection, trial)
+    _check_labels(inspection, trial)
 
 
 def annotated(samples: Sequence) -> set[str]:
@@ -56,49 +56,45 @@ def annotated(samples: Sequence) -> set[str]:
     return found
 
 
-def _check_sizes(inspection: Inspection, trial: Trial) -> bool:
+def _check_sizes(inspection: Inspection, trial: Trial) -> None:
     """A preprocessor with one size pads smaller pictures, and cuts larger ones off."""
     size = getattr(inspection.model.data_preprocessor, "size", None)
     sides = [tuple(t.shape[-2:]) for s in trial.samples for t in tensors(s["inputs"])]
     if size is None or len(tuple(size)) != 2 or not sides:
-        return True
+        return
     largest = tuple(max(side[k] for side in sides) for k in (0, 1))
     where = f"{inspection.trained[0]}.data_preprocessor.size"
     if largest[0] > size[0] or largest[1] > size[1]:
-        inspection.fail(
+        inspection.stop(
             f"is {tuple(size)}, smaller than the pictures of {largest} that the train pipeline "
             f"makes: give size={largest}",
             where,
         )
-        return False
     if 2 * math.prod(largest) <= math.prod(size):
         inspection.warn(
             f"is {tuple(size)}, but the train pipeline makes pictures of at most {largest}, so "
             f"that most of a batch is padding: give size={largest}",
             where,
         )
-    return True
 
 
-def _check_labels(inspection: Inspection, trial: Trial) -> bool:
-    head = getattr(inspection.model, "decode_head", None)
+def _check_labels(inspection: Inspection, trial: Trial) -> None:
+    head: Any = getattr(inspection.model, "decode_head", None)
     if not hasattr(head, "ignore_index"):
-        return True
+        return
     maps = [s["data_samples"].gt_sem_seg.data for s in trial.samples]
     values = sorted({v for m in maps for v in m.unique().tolist()})
     known = set(range(head.num_classes))
     wrong = [v for v in values if v not in known and v != head.ignore_index]
     if wrong:
-        inspection.fail(
+        inspection.stop(
             f"label maps hold {few(wrong)} after the pipeline, but the head knows 0.."
             f"{head.num_classes - 1} and ignore_index={head.ignore_index}: give the head and the "
             "data set the same ignore_index (255), and reduce_zero_label as the maps need it",
             "model.decode_head.ignore_index",
         )
-        return False
     if not known.intersection(values):
         inspection.warn(
             f"no labelled pixel in {len(maps)} maps, only {few(values)}: check reduce_zero_label",
             "train_dataloader.dataset",
         )
-    return True

@@ -7,7 +7,8 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
 
 import torch
 from mmcv.transforms import BaseTransform
@@ -19,7 +20,7 @@ from mmplugins.utils import did_you_mean, few, type_name
 
 from .batches import Trial, smaller, tensors
 from .explain import in_words, quoted_numbers
-from .inspection import Inspection, listed
+from .inspection import Inspection, Stopped, listed
 from .learning import check_saving, length, schedulers
 from .parts import heads_with
 from .samples import annotated, check_samples
@@ -31,13 +32,13 @@ BATCH = 2
 def check_step(inspection: Inspection) -> str:
     """Losses are finite, every trainable parameter gets a gradient, one step of the optimiser."""
     trial = load_trial(inspection, "train")
-    if trial is None or not check_samples(inspection, trial):
-        return ""
+    check_samples(inspection, trial)
     model, cfg = inspection.model, inspection.cfg
-    steps = _check_lengths(inspection, round(len(trial.dataset) / inspection.share))
+    pictures = round(len(trial.dataset) / inspection.share)
+    steps = _check_lengths(inspection, pictures)
     count = min(BATCH, cfg.train_dataloader.get("batch_size", 1))
     batch = trial.batch(count)
-    inspection.attempt(lambda: _start_afresh(model), "model", cfg.model)
+    inspection.attempt(partial(_start_afresh, model), "model", cfg.model)
     if "model" in inspection.broken:
         return ""
     _fit_preprocessor(inspection, trial.factor)
@@ -45,33 +46,27 @@ def check_step(inspection: Inspection) -> str:
     wrapper = build_optim_wrapper(model, deepcopy(cfg.optim_wrapper))
     _check_custom_keys(inspection, model)
     data = _prepared(inspection, batch, trial.samples[0])
-    if data is None:
-        return ""
     try:
         with wrapper.optim_context(model), _counting(model) as saved:
             losses = model._run_forward(data, mode="loss")
         total, logged = model.parse_losses(losses)
     except Exception as error:  # anything in the model, on a batch the data set made
         if count == 1 and _meets_one_position(error):
-            _fail_single(inspection, "a batch", error)
-            return ""
-        inspection.fail(
+            _stop_single(inspection, "a batch", error)
+        inspection.stop(
             f"the loss of {count} pictures failed with {in_words(error)}"
             f"{_why(inspection, trial.samples)}{without_cfg(inspection, 'train_cfg')}",
             "model",
         )
-        return ""
-    wrong = {name: float(v) for name, v in logged.items() if not torch.isfinite(v).all()}
+    wrong = [f"{n} = {float(v)}" for n, v in logged.items() if not torch.isfinite(v).all()]
     if wrong:
-        inspection.fail(
-            f"{few([f'{name} = {value}' for name, value in wrong.items()])}: expected finite "
-            "losses; check loss weights, normalisation and label values",
+        inspection.stop(
+            f"{few(wrong)}: expected finite losses; check loss weights, normalisation and label "
+            "values",
             "model",
         )
-        return ""
     total.backward()
-    if not _clips(inspection, wrapper):
-        return ""
+    _check_clipping(inspection, wrapper)
     _check_gradients(inspection, model)
     gradients = sum(p.grad.numel() * p.grad.element_size() for p in _learnt(model, True))
     # A loss scaler of mixed precision would skip its first steps; plain torch always steps.
@@ -84,7 +79,7 @@ def check_step(inspection: Inspection) -> str:
     if saving and not saving.get("by_epoch", True) and length(cfg)[1] == "epochs":
         check_saving(inspection, saving, steps, "iterations")
     _check_ends(inspection, steps)
-    _check_last_batch(inspection, data, round(len(trial.dataset) / inspection.share))
+    _check_last_batch(inspection, data, pictures)
     inputs = next(tensors(data["inputs"]))
     _measure(inspection, trial, inputs, saved, wrapper, gradients)
     shown = ", ".join(f"{name} {float(v):.3f}" for name, v in logged.items())
@@ -92,41 +87,38 @@ def check_step(inspection: Inspection) -> str:
     return f"{count} pictures as {size}: {shown}; every trainable parameter has a gradient"
 
 
-def _clips(inspection: Inspection, wrapper: Any) -> bool:
-    """Whether gradients are clipped by arguments that torch takes."""
+def _check_clipping(inspection: Inspection, wrapper: Any) -> None:
+    """Gradients are clipped by arguments that torch takes."""
     inners = [wrapper] if hasattr(wrapper, "optimizer") else list(wrapper.values())
     for inner in inners:
         if getattr(inner, "clip_grad_kwargs", None):
-            clip = inspection.cfg.optim_wrapper.get("clip_grad")
-            where = "optim_wrapper.clip_grad"
-            inspection.attempt(inner._clip_grad, where, clip, (), inner.clip_func)
-    return "optim_wrapper" not in inspection.broken
+            where, given = "optim_wrapper.clip_grad", inspection.cfg.optim_wrapper.get("clip_grad")
+            inspection.attempt(inner._clip_grad, where, given, (), inner.clip_func)
+    if "optim_wrapper" in inspection.broken:
+        raise Stopped
 
 
-def load_trial(inspection: Inspection, split: str) -> Trial | None:
-    """Some pictures of a split, or None and a failure that names the step that failed."""
+def load_trial(inspection: Inspection, split: str) -> Trial:
+    """Some pictures of a split; a failure names the step of the pipeline."""
     where = f"{split}_dataloader.dataset"
     try:
         trial = Trial(inspection, split)
     except Exception as error:  # data sets and transforms raise what they like
         dataset = inspection.cfg[f"{split}_dataloader"].dataset
         if quoted := quoted_numbers(error, dataset, where):
-            inspection.fail(quoted[1], quoted[0])
-            return None
+            inspection.stop(quoted[1], quoted[0])
         step = _step_of(error)
-        inspection.fail(
+        inspection.stop(
             f"loading pictures failed{f' in {step}' if step else ''} with {in_words(error)}; "
             "correct the pipeline step or the data it names",
             where,
         )
-        return None
     if len(trial.dataset) == 0:
-        inspection.fail(
+        inspection.stop(
             "has no pictures, or filter_cfg leaves none: expected at least 1, check ann_file, "
             "metainfo and filter_cfg",
             where,
         )
-        return None
     return trial
 
 
@@ -158,38 +150,36 @@ def _why(inspection: Inspection, samples: Sequence) -> str:
 
 
 def _prepared(inspection: Inspection, batch: Any, sample: Mapping) -> Any:
-    """The batch as the model takes it, or None and a failure of the preprocessor."""
+    """The batch as the model takes it."""
     path = f"{inspection.trained[0]}.data_preprocessor"
     shown = [t.shape for t in tensors(sample["inputs"])]
     channels = shown[0][0] if shown else 0
-    prep = inspection.cfg.get("data_preprocessor") or inspection.trained[1].get("data_preprocessor")
-    means = listed((prep or {}).get("mean"))
+    own = inspection.trained[1].get("data_preprocessor")
+    prep = inspection.cfg.get("data_preprocessor") or own or {}
+    means = listed(prep.get("mean"))
     try:
         data = inspection.model.data_preprocessor(batch, training=True)
     except Exception as error:  # preprocessors raise what they like
         if len(means) > 1 and len(means) != channels:
             turned = ", and bgr_to_rgb=False" if channels == 1 and prep.get("bgr_to_rgb") else ""
-            inspection.fail(
+            inspection.stop(
                 f"has {len(means)} values, {means}, but pictures have {channels} channels: give "
                 f"one mean and std per channel{turned}, or load them with color_type='color'",
                 f"{path}.mean",
             )
-            return None
         absent = "" if prep else "is absent, and "
-        inspection.fail(
+        inspection.stop(
             f"{absent}making a batch failed with {in_words(error)}; give size=(height, width) of "
             "the training pictures, or size_divisor=32, and means of their channels",
             path,
         )
-        return None
     if isinstance(data.get("inputs"), list):
         kind = "SegDataPreProcessor" if inspection.scope == "mmseg" else "DetDataPreprocessor"
-        inspection.fail(
+        inspection.stop(
             f"makes no batch of the pictures: give dict(type={kind!r}, mean=..., std=..., "
             "bgr_to_rgb=True)",
             path,
         )
-        return None
     return data
 
 
@@ -208,16 +198,16 @@ def _check_last_batch(inspection: Inspection, data: Mapping, pictures: int) -> N
             model._run_forward({k: _first(v) for k, v in data.items()}, mode="loss")
     except Exception as error:  # what else a batch of one brings out is no fault of the config's
         if _meets_one_position(error):
-            _fail_single(inspection, f"the last batch of {pictures} pictures", error)
+            _stop_single(inspection, f"the last batch of {pictures} pictures", error)
 
 
 def _meets_one_position(error: Exception) -> bool:
     return isinstance(error, ValueError) and "more than 1 value per channel" in str(error)
 
 
-def _fail_single(inspection: Inspection, what: str, error: Exception) -> None:
+def _stop_single(inspection: Inspection, what: str, error: Exception) -> NoReturn:
     other = "" if what == "a batch" else ", another one, or drop_last=True"
-    inspection.fail(
+    inspection.stop(
         f"{what} is of one picture, in which a batch norm meets a single position "
         f"({in_words(error)}): give a batch_size of 2 or more{other}",
         "train_dataloader.batch_size",
@@ -242,7 +232,7 @@ def _check_lengths(inspection: Inspection, pictures: int) -> int:
         )
     total, unit = length(inspection.cfg)
     inspection.measured["epoch"] = max(1, steps)
-    return total if unit == "iters" else total * steps
+    return (total or 0) * (1 if unit == "iters" else steps)
 
 
 def _start_afresh(model: nn.Module) -> None:

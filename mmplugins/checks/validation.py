@@ -29,8 +29,6 @@ def check_validation(inspection: Inspection) -> str:
     if not cfg.get("val_dataloader"):
         raise NotRun("the config has no validation")
     trial = load_trial(inspection, "val")
-    if trial is None:
-        return ""
     _show_everything(model)
     model.eval()
     try:
@@ -38,28 +36,23 @@ def check_validation(inspection: Inspection) -> str:
         with torch.no_grad():
             outputs = model.val_step(batch)
     except Exception as error:  # anything in the model, on a picture the data set made
-        said, where = in_words(error), "val_dataloader.dataset.pipeline"
         if unknown := re.search(r"'(\w+)' (is not defined|names nothing in mmcv)", str(error)):
-            inspection.fail(
+            inspection.stop(
                 f"{unknown[1]!r} is not there: expected 'nms', 'soft_nms' or another operator of "
                 f"mmcv.ops.{did_you_mean(unknown[1], dir(mmcv.ops))}",
                 place_of(cfg.model, "model", unknown[1]),
             )
-            return ""
+        said = in_words(error)
         absent = [key for key in META_KEYS if key in said and not _packs(trial, key)]
         packed = f": add {absent[0]!r} to meta_keys of its last step" if absent else ""
-        inspection.fail(
+        inspection.stop(
             f"predicting one picture failed with {said}; check model.test_cfg and what the test "
             f"pipeline packs{packed}{without_cfg(inspection, 'test_cfg')}",
-            where,
+            "val_dataloader.dataset.pipeline",
         )
-        return ""
     metrics: dict[str, float] = {}
     for where, metric in metrics_of(cfg, "val"):
-        found = _judge(inspection, where, metric, trial.dataset.metainfo, outputs, batch)
-        if found is None:
-            return ""
-        metrics |= found
+        metrics |= _judge(inspection, where, metric, trial.dataset.metainfo, outputs, batch)
     _check_test_metrics(inspection, trial.dataset.metainfo, outputs, batch)
     _check_watched(inspection, metrics)
     return f"one picture predicted; metrics {few(list(metrics), 4) or 'none'}"
@@ -76,8 +69,8 @@ def _judge(
     metainfo: Mapping,
     outputs: Sequence,
     batch: Any,
-) -> dict[str, float] | None:
-    """What one metric says of the predictions; None if it failed."""
+) -> dict[str, float]:
+    """What one metric says of the predictions."""
     try:
         built = inspection.metrics.get(where)
         evaluator = Evaluator([inspection.harmless(metric) if built is None else built])
@@ -85,14 +78,13 @@ def _judge(
         evaluator.process(outputs, batch)
         return evaluator.evaluate(1)
     except Exception as error:  # metrics raise what they like
-        inspection.fail(
+        inspection.stop(
             _of_another_task(inspection, metric, error, outputs)
             or _of_another_size(error, batch)
             or f"judging one picture failed with {in_words(error)}; check its arguments, ann_file "
             f"and what the test pipeline packs: {shown(dict(metric))}",
             where,
         )
-        return None
 
 
 def _of_another_size(error: Exception, batch: Any) -> str:
@@ -158,5 +150,5 @@ def _show_everything(model: nn.Module) -> None:
     """A model that knows nothing must find something, or nothing would be judged."""
     for module in model.modules():
         for _, value in list(walk(getattr(module, "test_cfg", None))):
-            if isinstance(value, Mapping) and "score_thr" in value:
+            if isinstance(value, dict) and "score_thr" in value:
                 value["score_thr"] = 0.0

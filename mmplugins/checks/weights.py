@@ -86,7 +86,7 @@ def _initial(path: str, model: Mapping[str, Any], built: Any) -> Iterator[tuple[
         yield f"{path}.init_cfg.checkpoint", source, None
 
 
-def _kept(source: str) -> Path | str | None:
+def _kept(source: str) -> Path | None:
     """Where the file of a source is; None if it would have to be downloaded.
 
     Raises:
