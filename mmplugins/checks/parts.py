@@ -15,7 +15,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import DATASETS, EVALUATOR, HOOKS, METRICS, MODELS
+from mmengine.registry import DATASETS, EVALUATOR, HOOKS, METRICS, MODELS, Registry
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -87,7 +87,7 @@ def check_model(inspection: Inspection) -> str:
     data_preprocessor = inspection.cfg.get("data_preprocessor")
     if data_preprocessor is not None:
         cfg.setdefault("data_preprocessor", data_preprocessor)
-    model = inspection.attempt(partial(MODELS.build, cfg), "model", inspection.cfg.model)
+    model = inspection.attempt(partial(_build, MODELS, cfg), "model", inspection.cfg.model)
     if model is None:
         return ""
     # One process has plain batch norm; mmengine's runner does the same.
@@ -99,6 +99,11 @@ def check_model(inspection: Inspection) -> str:
             f"all {total:,} parameters are frozen: lower frozen_stages, or train a head", "model"
         )
     return f"{type_name(cfg)}: {total:,} parameters, {learnt:,} of them trainable"
+
+
+def _build(registry: Registry, cfg: Any) -> Any:
+    """Build by the method that a registry has when it is called, as one that is watched."""
+    return registry.build(cfg)
 
 
 def check_maps(inspection: Inspection) -> str:
@@ -299,9 +304,9 @@ def check_metrics(inspection: Inspection) -> str:
             # What a wrapper makes of its metrics, the validation tells.
             alone = dict(given, metrics=[])
             unsure = (AssertionError, IndexError)
-            inspection.attempt(partial(EVALUATOR.build, alone), where, given, unsure)
+            inspection.attempt(partial(_build, EVALUATOR, alone), where, given, unsure)
         for where, metric in metrics:
-            build = partial(METRICS.build, inspection.harmless(metric))
+            build = partial(_build, METRICS, inspection.harmless(metric))
             inspection.metrics[where] = inspection.attempt(build, where, metric, (OSError,))
     built = sum(metric is not None for metric in inspection.metrics.values())
     return f"{built} of {len(inspection.metrics)} metrics built"
