@@ -11,7 +11,7 @@ from mmengine.model import ExponentialMovingAverage
 from mmengine.runner.checkpoint import load_state_dict
 from small_pairs import TASKS, batch, build, distiller, model_config, with_batch_norm
 from test_training import distillation, training
-from two_processes import one_sharing_process
+from two_processes import one_sharing_process, run_processes
 
 from mmplugins import engine
 from mmplugins.checks import failures, preflight
@@ -211,27 +211,27 @@ def test_checks_before_training(tmp_path):
     assert failures(preflight(settings(tmp_path, "checked"))) == []
 
 
-def test_two_processes(tmp_path):
-    """Both learn the same, and keep the teacher's head bit for bit, running statistics included."""
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_distributed(processes, tmp_path):
+    """All learn the same, and keep the teacher's head bit for bit, running statistics included."""
     torch.manual_seed(7)
     teacher = build("semantic-fpn", with_batch_norm("semantic-fpn", "PoolFormer"))
     for buffer in teacher.buffers():
         if buffer.is_floating_point() and buffer.ndim == 1:
             buffer.uniform_(0.5, 1.5)  # statistics that a new head would not have
     torch.save(teacher.state_dict(), tmp_path / "teacher.pth")
-    torch.multiprocessing.start_processes(
-        one_sharing_process, (str(tmp_path),), nprocs=2, start_method="spawn"
-    )
-    first, second = (torch.load(tmp_path / f"rank{rank}.pth") for rank in range(2))
-    assert any(not torch.equal(v, second["start"][k]) for k, v in first["start"].items())
+    first, *others = run_processes(one_sharing_process, tmp_path, processes)
+    for other in others:
+        assert any(not torch.equal(v, other["start"][k]) for k, v in first["start"].items())
     for key, value in first["student"].items():
-        assert torch.equal(value, second["student"][key]), key
+        assert all(torch.equal(value, other["student"][key]) for other in others), key
         if key.startswith(("neck.", "decode_head.")):
             assert torch.equal(value, teacher.state_dict()[key]), key
-    for found in (first, second):
+    for found in (first, *others):
         for key, value in teacher.state_dict().items():
             assert torch.equal(found["teacher"][key], value), key
     for key, gradient in first["gradients"].items():
         assert (gradient is None) == key.startswith(("neck.", "decode_head.")), key
         if gradient is not None:
-            torch.testing.assert_close(gradient, second["gradients"][key])
+            for other in others:
+                torch.testing.assert_close(gradient, other["gradients"][key])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 import torch.distributed as dist
 from mmengine.model import MMDistributedDataParallel
@@ -10,10 +13,21 @@ from small_pairs import batch, distiller, model_config, with_batch_norm
 import mmplugins  # noqa: F401 - before anything of OpenMMLab runs
 
 
-def one_process(rank: int, folder: str) -> None:
-    """A step in one of two processes; what it sees goes to a file."""
+def run_processes(function: Callable[[int, str, int], None], folder: Path, count: int) -> list:
+    """What processes of a group leave behind, by rank; a single one is this process."""
+    if count == 1:
+        function(0, str(folder), 1)
+    else:
+        torch.multiprocessing.start_processes(
+            function, (str(folder), count), nprocs=count, start_method="spawn"
+        )
+    return [torch.load(folder / f"rank{rank}.pth") for rank in range(count)]
+
+
+def one_process(rank: int, folder: str, count: int) -> None:
+    """A step in one of some processes; what it sees goes to a file."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder}/meeting", world_size=2, rank=rank)
+    dist.init_process_group("gloo", f"file://{folder}/meeting", world_size=count, rank=rank)
     arch = dict(depths=(1, 1, 2, 1), dims=(16, 16, 24, 32))
     task = "semantic-fpn"
     model = distiller(
@@ -32,14 +46,14 @@ def one_process(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-def one_sharing_process(rank: int, folder: str) -> None:
-    """Two steps in one of two processes, the student's head being the teacher's.
+def one_sharing_process(rank: int, folder: str, count: int) -> None:
+    """Two steps in one of some processes, the student's head being the teacher's.
 
-    Both read the teacher from a file, as trainings do; their students start differently, until DDP
-    gives both the first one's.
+    All read the teacher from a file, as trainings do; their students start differently, until DDP
+    gives all the first one's.
     """
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder}/meeting", world_size=2, rank=rank)
+    dist.init_process_group("gloo", f"file://{folder}/meeting", world_size=count, rank=rank)
     task, share = "semantic-fpn", ("neck", "decode_head")
     model = distiller(
         task,
