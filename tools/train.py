@@ -113,7 +113,8 @@ def run(cfg: Config, args: argparse.Namespace) -> None:
             check(cfg, processes)  # before the processes join: it is alone
     start_processes(cfg)
     if is_main_process():
-        check_model(cfg)
+        if args.no_check:
+            check_model(cfg)
         if args.overwrite and (aside := work_dir.move_aside(cfg.work_dir)):
             console.print(f"The earlier training is now in {aside}")
         console.print(f"Training {args.config}; logs and checkpoints go to {cfg.work_dir}")

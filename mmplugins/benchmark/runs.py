@@ -14,7 +14,7 @@ from mmengine.config import Config, ConfigDict
 from mmplugins.engine import SettingError, compose, load_config
 from mmplugins.engine.config import settings
 from mmplugins.engine.config.backbone_choice import parse_backbone, published_weights, short_name
-from mmplugins.engine.config.fitting import learning_parts
+from mmplugins.engine.config.outline import learning_parts
 
 from .budget import shapes_loaders, use_budget, use_shapes
 from .experiment import TASKS, Experiment, task_name

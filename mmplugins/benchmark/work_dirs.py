@@ -9,7 +9,7 @@ from typing import Any
 
 from mmplugins.engine import load_config
 from mmplugins.engine.config.backbone_choice import short_name
-from mmplugins.engine.config.fitting import learning_parts
+from mmplugins.engine.config.outline import learning_parts
 from mmplugins.engine.config.settings import SettingError
 from mmplugins.utils import type_name
 from mmplugins.visualization.training_curves import read_curves

@@ -20,7 +20,8 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from mmplugins.engine.config.fitting import PROBE_SIDE, check_fit
+from mmplugins.engine.config.fitting import check_fit
+from mmplugins.engine.config.outline import PROBE_SIDE, ComposedConfig
 from mmplugins.utils import did_you_mean, type_name
 
 from .explain import accepted_arguments, in_words, walk
@@ -108,8 +109,8 @@ def _build(registry: Registry, cfg: Any) -> Any:
 
 def check_maps(inspection: Inspection) -> str:
     """Maps from backbone to neck to heads: number, channels, strides."""
-    check_fit(inspection.cfg)
     model = inspection.model
+    check_fit(ComposedConfig.of(inspection.cfg, model))
     backbone, neck = getattr(model, "backbone", None), getattr(model, "neck", None)
     if backbone is None:
         return f"{type(model).__name__} has no backbone to look at"

@@ -24,7 +24,7 @@ from mmseg.structures import SegDataSample
 from recipes import DETECTION, SEGMENTATION
 
 from mmplugins.engine import SettingError, compose
-from mmplugins.engine.config.fitting import backbone_maps
+from mmplugins.engine.config.outline import backbone_maps
 from mmplugins.engine.config.settings import load_config
 from mmplugins.utils import write_whole
 

@@ -14,8 +14,10 @@ from pathlib import Path
 import mmdet
 import pytest
 import torch
-from mmengine.runner import CheckpointLoader
+from mmdet.models import SingleStageDetector
+from mmengine.runner import CheckpointLoader, Runner
 
+from mmplugins.backbones import PyramidBackbone
 from mmplugins.engine import SettingError
 
 ROOT = Path(__file__).parents[2]
@@ -111,6 +113,34 @@ def test_a_failed_check_stops_before_anything_is_written(
         call("train", detection, "--work-dir", folder / "never", "--cfg-options", *options)
     assert re.search(message, capsys.readouterr().out)
     assert not (folder / "never").exists()
+
+
+@pytest.fixture
+def built(monkeypatch) -> list[str]:
+    """What is built from here on: ``'detector'`` or ``'backbone'``, and on which device."""
+    found = []
+    for cls, name in ((SingleStageDetector, "detector"), (PyramidBackbone, "backbone")):
+
+        def init(self, *args, _init=cls.__init__, _name=name, **kwargs):
+            found.append(f"{_name} on {torch.empty(0).device}")
+            _init(self, *args, **kwargs)
+
+        monkeypatch.setattr(cls, "__init__", init)
+    return found
+
+
+@pytest.mark.parametrize(("composed", "checks"), [(True, True), (False, False)])
+def test_a_model_is_built_once_to_check_it_and_once_to_train_it(
+    detection, call, tmp_path, built, composed, checks, monkeypatch
+):
+    """Composing also looks at both backbones, that of the recipe and the one in its place."""
+    monkeypatch.setattr(Runner, "train", lambda runner: None)  # which has its model already
+    other = "dict(type='PoolFormer', arch=dict(depths=(1, 1, 1, 1), dims=(8, 16, 16, 16)))"
+    options = ("--cfg-options", "train_cfg.max_epochs=1")
+    args = [*(("--backbone", other) if composed else ()), *(() if checks else ("--no-check",))]
+    call("train", detection, "--work-dir", tmp_path / "work", *args, *options)
+    whole = [f"{part} on cpu" for part in ("detector", "backbone")]
+    assert built == ["backbone on meta"] * (2 * composed) + 2 * whole
 
 
 def test_without_checks_a_bad_model_stops_all_the_same(detection, call, folder):

@@ -20,19 +20,7 @@ from mmplugins.backbones.pyramid import resolve_out_indices
 from mmplugins.utils import type_name, write_whole
 
 from .backbone_choice import parse_backbone, published_weights, short_name
-from .fitting import (
-    PYRAMID_NECKS,
-    Maps,
-    at_index,
-    backbone_maps,
-    build_outline,
-    check_fit,
-    first_neck,
-    heads_by_index,
-    index_of,
-    learning_parts,
-    used_levels,
-)
+from .fitting import PYRAMID_NECKS, at_index, check_fit, index_of, used_levels
 from .joints import (
     NECKS_THAT_LEAVE_MAPS,
     connect_ssd,
@@ -41,7 +29,16 @@ from .joints import (
     takes_last_map,
     takes_without_neck,
 )
-from .settings import SettingError, import_this_package, load_config, merge_options
+from .outline import (
+    ComposedConfig,
+    Maps,
+    backbone_maps,
+    build_outline,
+    first_neck,
+    heads_by_index,
+    learning_parts,
+)
+from .settings import SettingError, import_this_package, load_config
 
 STRIDES = (4, 8, 16, 32)
 
@@ -89,60 +86,7 @@ def compose(cfg: Config | str | os.PathLike, backbone: str | Mapping[str, Any]) 
             backbone's maps do not fit the recipe; the message then shows the channels and strides
             of both.
     """
-    given = parse_backbone(backbone) if isinstance(backbone, str) else copy.deepcopy(dict(backbone))
-    new = load_config(cfg) if isinstance(cfg, str | os.PathLike) else copy.deepcopy(cfg)
-    if not isinstance(new, Config):
-        raise SettingError(
-            f"config is a {type(cfg).__name__}: expected an mmengine Config or the path of its file"
-        )
-    scope = new.get("default_scope")
-    part = _the_part(new)
-    old, neck = part["backbone"], first_neck(part)
-    refuse_what_cannot_serve(part)
-    without = neck is None and takes_without_neck(part)
-    if neck is None and not without and not any(heads_by_index(part)):
-        raise SettingError(
-            f"model {part.get('type')!r} has neither a neck nor heads with in_channels and "
-            "in_index, so nothing tells where the channels of another backbone belong: write the "
-            "backbone into the config by hand"
-        )
-    wanted = _recipe_maps(old, scope)
-    pyramid = neck is not None and type_name(neck) in PYRAMID_NECKS
-    used = wanted
-    if neck is not None and pyramid:
-        levels = used_levels(neck, len(wanted.strides))
-        used = Maps(wanted.channels[levels], wanted.strides[levels])
-    elif takes_last_map(part):
-        used = wanted = Maps(wanted.channels[-1:], wanted.strides[-1:])
-
-    config, maps = _fit_levels(given, old, used, scope, pyramid)
-    if "init_cfg" not in given:
-        config.pop("init_cfg", None)
-        if _is_pretrained(part) and (weights := published_weights(config)):
-            config["init_cfg"] = dict(type="Pretrained", checkpoint=weights)
-    part["backbone"] = ConfigDict(config)
-    if "pretrained" in part:
-        part["pretrained"] = None
-    if without:
-        connect_without_neck(part, maps)
-    elif neck is not None and type_name(neck) == "SSDNeck":
-        connect_ssd(part, neck, maps)
-    else:
-        _connect(part, neck, maps, wanted)
-    own_stages = "out_indices" not in given and type_name(config).lower() in families()
-    if neck is None and not without and own_stages:
-        _ask_for_what_heads_take(part, maps)
-    if neck is not None and pyramid:
-        unused = len(maps.strides) - len(used.strides)
-        if unused or "start_level" in neck:
-            neck["start_level"] = unused
-        neck.pop("end_level", None)
-    if neck is not None and type_name(neck) in NECKS_THAT_LEAVE_MAPS:
-        new["find_unused_parameters"] = True
-    _use_own_layer_decay(new)
-    import_this_package(new)
-    check_fit(new)
-    return new
+    return _exchange(cfg, backbone).cfg
 
 
 def load_composed(
@@ -162,12 +106,72 @@ def load_composed(
     """
     if backbone is None:
         return load_config(path, options)
-    cfg = compose(load_config(path), backbone)
-    cfg.setdefault("work_dir", f"work_dirs/{Path(path).stem}_{short_name(backbone)}")
+    composed = _exchange(load_config(path), backbone)
+    composed.cfg.setdefault("work_dir", f"work_dirs/{Path(path).stem}_{short_name(backbone)}")
     if options:
-        merge_options(cfg, options)
-        check_fit(cfg)
-    return cfg
+        composed = composed.merged(options)
+        check_fit(composed)
+    return composed.cfg
+
+
+def _exchange(cfg: Config | str | os.PathLike, backbone: str | Mapping[str, Any]) -> ComposedConfig:
+    """:func:`compose`, with the outline of what comes out."""
+    given = parse_backbone(backbone) if isinstance(backbone, str) else copy.deepcopy(dict(backbone))
+    new = load_config(cfg) if isinstance(cfg, str | os.PathLike) else copy.deepcopy(cfg)
+    if not isinstance(new, Config):
+        raise SettingError(
+            f"config is a {type(cfg).__name__}: expected an mmengine Config or the path of its file"
+        )
+    scope = new.get("default_scope")
+    path, part = _the_part(new)
+    old, neck = part["backbone"], first_neck(part)
+    refuse_what_cannot_serve(part)
+    without = neck is None and takes_without_neck(part)
+    if neck is None and not without and not any(heads_by_index(part)):
+        raise SettingError(
+            f"model {part.get('type')!r} has neither a neck nor heads with in_channels and "
+            "in_index, so nothing tells where the channels of another backbone belong: write the "
+            "backbone into the config by hand"
+        )
+    composed = ComposedConfig.of(new)
+    wanted = composed.parts[path].maps or _recipe_maps(old, scope)
+    pyramid = neck is not None and type_name(neck) in PYRAMID_NECKS
+    used = wanted
+    if neck is not None and pyramid:
+        levels = used_levels(neck, len(wanted.strides))
+        used = wanted[levels]
+    elif takes_last_map(part):
+        used = wanted = wanted[-1:]
+
+    config, maps = _fit_levels(given, old, used, scope, pyramid)
+    if "init_cfg" not in given:
+        config.pop("init_cfg", None)
+        if _is_pretrained(part) and (weights := published_weights(config)):
+            config["init_cfg"] = dict(type="Pretrained", checkpoint=weights)
+    part["backbone"] = ConfigDict(config)
+    if "pretrained" in part:
+        part["pretrained"] = None
+    if without:
+        connect_without_neck(part, maps)
+    elif neck is not None and type_name(neck) == "SSDNeck":
+        connect_ssd(part, neck, maps)
+    else:
+        _connect(part, neck, maps, wanted)
+    own_stages = "out_indices" not in given and type_name(config).lower() in families()
+    if neck is None and not without and own_stages:
+        maps = _ask_for_what_heads_take(part, maps)
+    if neck is not None and pyramid:
+        unused = len(maps.strides) - len(used.strides)
+        if unused or "start_level" in neck:
+            neck["start_level"] = unused
+        neck.pop("end_level", None)
+    if neck is not None and type_name(neck) in NECKS_THAT_LEAVE_MAPS:
+        new["find_unused_parameters"] = True
+    _use_own_layer_decay(new)
+    import_this_package(new)
+    composed = composed.with_maps(path, maps)
+    check_fit(composed)
+    return composed
 
 
 def write_config(cfg: Config, path: str | os.PathLike) -> Path:
@@ -188,8 +192,8 @@ def write_config(cfg: Config, path: str | os.PathLike) -> Path:
     return write_whole(path, cfg.pretty_text)
 
 
-def _the_part(cfg: Config) -> ConfigDict:
-    """The dict whose backbone is exchanged: of a distillation, the student's."""
+def _the_part(cfg: Config) -> tuple[str, ConfigDict]:
+    """Path and dict of the part whose backbone is exchanged: of a distillation, the student."""
     parts = learning_parts(cfg.get("model") or {})
     if len(parts) != 1:
         found = f"backbones at {', '.join(parts)}" if parts else "no backbone"
@@ -197,7 +201,7 @@ def _the_part(cfg: Config) -> ConfigDict:
             f"the model of this config has {found}: expected exactly one; write the backbone into "
             "the config by hand"
         )
-    return next(iter(parts.values()))
+    return next(iter(parts.items()))
 
 
 def _recipe_maps(old: Mapping[str, Any], scope: str | None) -> Maps:
@@ -324,8 +328,8 @@ def _connect(part: ConfigDict, neck: ConfigDict | None, maps: Maps, own: Maps) -
         )
 
 
-def _ask_for_what_heads_take(part: ConfigDict, maps: Maps) -> None:
-    """Leave out maps that no head looks at: their norms would get no gradient."""
+def _ask_for_what_heads_take(part: ConfigDict, maps: Maps) -> Maps:
+    """Leave out maps that no head looks at: their norms would get no gradient; returns the rest."""
     heads, count = [head for _, head in heads_by_index(part)], len(maps.strides)
     taken: set[int] = set()
     for head in heads:
@@ -336,7 +340,7 @@ def _ask_for_what_heads_take(part: ConfigDict, maps: Maps) -> None:
             head["c1_in_channels"] = maps.channels[0]
     stages = resolve_out_indices(part["backbone"].get("out_indices", (0, 1, 2, 3)), STRIDES)
     if len(taken) == count or count != len(stages):
-        return
+        return maps
     new = {old: k for k, old in enumerate(sorted(taken))}
     part["backbone"]["out_indices"] = tuple(stages[old] for old in new)
     for head in heads:
@@ -345,6 +349,7 @@ def _ask_for_what_heads_take(part: ConfigDict, maps: Maps) -> None:
             head["in_index"] = new[index % count]
         else:
             head["in_index"] = [new[i % count] for i in index]
+    return maps[sorted(taken)]
 
 
 def _use_own_layer_decay(cfg: Config) -> None:

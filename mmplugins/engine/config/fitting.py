@@ -1,169 +1,25 @@
-"""What maps a backbone puts out, and whether a config's neck and heads are made for them."""
+"""Whether the neck and the heads of a config are made for what its backbone puts out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from mmengine.config import Config, ConfigDict
-from mmengine.registry import MODELS
-from torch import Tensor, nn
+from mmengine.config import Config
 
-from mmplugins.utils import did_you_mean, type_name
+from mmplugins.utils import type_name
 
+from .outline import ComposedConfig, Maps, Part, first_neck, heads_by_index
 from .settings import SettingError
-
-PROBE_SIDE = 128
-"""Side of the image, in pixels, that shows what a backbone without ``out_strides`` puts out."""
 
 PYRAMID_NECKS = ("FPN", "PAFPN", "FPN_CARAFE", "NASFPN")
 """Necks of mmdet and mmseg with ``start_level``, ``end_level`` and ``num_outs``."""
-
-
-class UnknownMaps(SettingError):
-    """A backbone that neither says nor shows what it puts out."""
-
-
-@dataclass(frozen=True)
-class Maps:
-    """A pyramid of feature maps, finest first.
-
-    Attributes:
-        channels: Channels of each map.
-        strides: Pixels of the image per position of each map.
-    """
-
-    channels: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    def __str__(self) -> str:
-        return f"channels {list(self.channels)} at strides {list(self.strides)}"
-
-
-def parts_with_backbone(model: Mapping[str, Any], path: str = "model") -> dict[str, Any]:
-    """The dicts of a model config that have a ``backbone``, by dotted path.
-
-    That is the model itself or, for a wrapper, what it wraps.
-    """
-    if isinstance(model.get("backbone"), Mapping):
-        return {path: model}
-    found: dict[str, Any] = {}
-    for key, value in model.items():
-        if isinstance(value, Mapping):
-            found |= parts_with_backbone(value, f"{path}.{key}")
-    return found
-
-
-def learning_parts(model: Mapping[str, Any]) -> dict[str, Any]:
-    """As :func:`parts_with_backbone`, without the teacher of a distillation."""
-    parts = parts_with_backbone(model)
-    return {path: part for path, part in parts.items() if not path.endswith(".teacher")}
-
-
-def build_outline(
-    backbone: Mapping[str, Any], scope: str | None, device: str = "meta"
-) -> nn.Module:
-    """Build a backbone to look at: on the meta device where it can be, without its weights.
-
-    Args:
-        backbone: Config dict of any registered type.
-        scope: ``default_scope`` of its config.
-        device: ``'cpu'`` for one that can be run as well. Defaults to ``'meta'``.
-
-    Raises:
-        SettingError: If the type is not registered or refuses its arguments.
-    """
-    # Weights are read by init_weights, which nothing calls here, and by timm if pretrained is set.
-    config = {k: v for k, v in backbone.items() if k not in ("init_cfg", "pretrained")}
-    with MODELS.switch_scope_and_registry(scope) as models, torch.random.fork_rng(devices=[]):
-        if isinstance(config.get("type"), str) and models.get(config["type"]) is None:
-            known = {*MODELS.module_dict, *models.module_dict}
-            hint = did_you_mean(config["type"], known, count=3)
-            raise SettingError(
-                f"backbone type {config['type']!r} is not registered in the scope "
-                f"{scope or 'mmengine'!r}: name the module that registers it in custom_imports."
-                f"{hint}"
-            )
-        try:
-            try:
-                with torch.device(device):
-                    return models.build(config)
-            except (NotImplementedError, RuntimeError):  # some read values while they are built
-                return models.build(config)
-        except (AssertionError, KeyError, TypeError, ValueError) as error:
-            raise SettingError(f"backbone: {error.args[0] if error.args else error}") from error
-
-
-@torch.no_grad()
-def _trial_run(backbone: nn.Module, in_channels: int) -> Maps:
-    device = next((p.device for p in backbone.parameters()), torch.device("cpu"))
-    backbone.eval()  # which some backbones of mmdet answer with None
-    out = backbone(torch.zeros(1, in_channels, PROBE_SIDE, PROBE_SIDE, device=device))
-    maps = (out,) if isinstance(out, Tensor) else tuple(out)
-    if any(not isinstance(x, Tensor) or x.ndim != 4 for x in maps):
-        raise ValueError("it puts out something else than maps [N, C, H, W], which necks take")
-    sides = [x.shape[-1] for x in maps]
-    return Maps(tuple(x.shape[1] for x in maps), tuple(round(PROBE_SIDE / side) for side in sides))
-
-
-def backbone_maps(
-    config: Mapping[str, Any], scope: str | None, backbone: nn.Module | None = None
-) -> Maps:
-    """What a backbone puts out: by its own word if it has one, else by a trial run.
-
-    Args:
-        config: Config dict of any registered type.
-        scope: ``default_scope`` of its config.
-        backbone: What :func:`build_outline` made of it, if that has been done.
-
-    Raises:
-        SettingError: As :func:`build_outline`.
-        UnknownMaps: If the trial run fails.
-    """
-    backbone = backbone or build_outline(config, scope)
-    channels = getattr(backbone, "out_channels", None)
-    strides = getattr(backbone, "out_strides", None)
-    if isinstance(channels, Sequence) and isinstance(strides, Sequence):
-        return Maps(tuple(channels), tuple(strides))
-    in_channels = config.get("in_channels", 3)
-    try:
-        try:
-            return _trial_run(backbone, in_channels)
-        except (NotImplementedError, RuntimeError):  # an operator without a meta form
-            return _trial_run(build_outline(config, scope, "cpu"), in_channels)
-    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-        raise UnknownMaps(
-            f"{type(backbone).__name__} has no out_channels and out_strides, and a trial run with "
-            f"an image of {PROBE_SIDE}x{PROBE_SIDE} failed ({error}): give the backbone these two "
-            "attributes"
-        ) from error
 
 
 def used_levels(neck: Mapping[str, Any], count: int) -> slice:
     """Which of ``count`` maps an FPN looks at, by its ``start_level`` and ``end_level``."""
     end = neck.get("end_level", -1)
     return slice(neck.get("start_level", 0), count if end == -1 else end + 1)
-
-
-def first_neck(part: Mapping[str, Any]) -> ConfigDict | None:
-    """The neck that meets the backbone, if there is one; mmdet also takes a list of necks."""
-    neck = part.get("neck")
-    return neck[0] if isinstance(neck, list | tuple) and neck else neck or None
-
-
-def heads_by_index(part: Mapping[str, Any]) -> Iterator[tuple[str, ConfigDict]]:
-    """The heads of an mmseg model, nested ones included: those choose maps by ``in_index``."""
-    for key in ("decode_head", "auxiliary_head"):
-        heads = part.get(key) or []
-        for i, head in enumerate([heads] if isinstance(heads, Mapping) else heads):
-            name = key if isinstance(heads, Mapping) else f"{key}[{i}]"
-            if "in_channels" in head or "in_index" in head:
-                yield name, head
-            for inner, value in head.items():
-                if isinstance(value, Mapping) and "in_index" in value:
-                    yield f"{name}.{inner}", value
 
 
 def index_of(head: Mapping[str, Any]) -> int | list[int]:
@@ -181,7 +37,7 @@ def at_index(values: Sequence[int], index: int | Sequence[int]) -> int | list[in
     return [values[i] for i in index]
 
 
-def check_fit(cfg: Config) -> None:
+def check_fit(cfg: Config | ComposedConfig) -> None:
     """Compare the maps of the backbone with what the neck and the heads of a config expect.
 
     Channels and number of maps are compared for every neck with a list of ``in_channels``, and for
@@ -190,31 +46,28 @@ def check_fit(cfg: Config) -> None:
     read from disk but code.
 
     Args:
-        cfg: Config of any task; each part of its model that has a backbone is looked at.
+        cfg: Config of any task, or one with its outline, which then is not made anew; each part of
+            its model that has a backbone is looked at.
 
     Raises:
         SettingError: If something does not fit; the message shows both lists.
     """
-    for path, part in parts_with_backbone(cfg.get("model") or {}).items():
-        if "type" in part["backbone"]:
-            check_part(part, path, cfg.get("default_scope"))
+    composed = cfg if isinstance(cfg, ComposedConfig) else ComposedConfig.of(cfg)
+    for path, part in composed.parts.items():
+        if part.maps is not None:
+            _check_part(part, path)
 
 
-def check_part(part: Mapping[str, Any], path: str, scope: str | None) -> None:
-    """:func:`check_fit` for one dict with ``backbone``, ``neck`` and heads, found at ``path``."""
-    try:
-        maps = backbone_maps(part["backbone"], scope)
-    except UnknownMaps:
-        return
-    giver = f"{path}.backbone={type_name(part['backbone'])}"
-    neck = first_neck(part)
+def _check_part(part: Part, path: str) -> None:
+    maps, neck = part.maps, first_neck(part.config)
+    giver = f"{path}.backbone={type_name(part.config['backbone'])}"
     if neck is not None:
         _check_neck(neck, maps, f"{path}.neck={type_name(neck)}", giver)
-        if type_name(neck) not in PYRAMID_NECKS or neck is not part["neck"]:
+        if type_name(neck) not in PYRAMID_NECKS or neck is not part.config["neck"]:
             return
         maps, giver = _neck_maps(neck, maps, f"{path}.neck"), f"{path}.neck={type_name(neck)}"
-        _check_detection_heads(part, maps, path, giver)
-    for name, head in heads_by_index(part):
+        _check_detection_heads(part.config, maps, path, giver)
+    for name, head in heads_by_index(part.config):
         _check_head(head, maps, f"{path}.{name}={type_name(head)}", giver)
 
 
@@ -235,7 +88,7 @@ def _check_neck(neck: Mapping[str, Any], maps: Maps, taker: str, giver: str) -> 
 
 def _neck_maps(neck: Mapping[str, Any], maps: Maps, path: str) -> Maps:
     """What an FPN puts out: its levels, then further ones of twice the stride each."""
-    strides = list(maps.strides[used_levels(neck, len(maps.strides))])
+    strides = list(maps[used_levels(neck, len(maps.strides))].strides)
     count = neck.get("num_outs", len(strides))
     if not strides or count < len(strides):
         raise SettingError(

@@ -9,7 +9,7 @@ from mmengine.config import ConfigDict
 
 from mmplugins.utils import type_name
 
-from .fitting import Maps, first_neck
+from .outline import Maps, first_neck
 from .settings import SettingError
 
 WHOLE_NETWORKS = ("PIDHead", "DDRHead", "DPTHead", "SideAdapterCLIPHead", "VPDDepthHead")
