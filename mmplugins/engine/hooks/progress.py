@@ -1,6 +1,6 @@
 """Progress of training, validation and testing on the console, with the time that is left.
 
-On a terminal a bar; elsewhere, as in a log of a batch job, a line now and then.
+On a terminal these are rich's bars; elsewhere, as in a log of a batch job, a line now and then.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import atexit
 import logging
 import sys
 import time
+from collections.abc import Callable
+from datetime import timedelta
 from numbers import Real
 from typing import Any
 
@@ -18,7 +20,14 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+)
 from rich.text import Text
 
 if sys.platform != "win32":
@@ -28,7 +37,7 @@ LINE_SECONDS = 20.0
 """Time between two lines where there is no terminal."""
 
 REDRAW_SECONDS = 0.1
-"""Least time between two drawings of the bar."""
+"""Least time between two drawings of the bars."""
 
 LOSS_WINDOW = 20
 """Iterations over which the shown loss is averaged."""
@@ -44,124 +53,89 @@ def console_handlers(logger: logging.Logger) -> list[logging.StreamHandler]:
     ]
 
 
-def clock(seconds: float) -> str:
-    """``H:MM:SS``, or ``M:SS`` below an hour."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+def time_left(task: Task) -> str:
+    """``ETA 0:12:30``, and once all is done the time it took, ``in 1:02:03``.
+
+    The estimate is the mean pace so far, so that pauses for validation and checkpoints count as
+    they come. Rich's own goes by the last steps.
+    """
+    if task.finished:
+        return f"in {_clock(task.finished_time)}"
+    done = task.completed - task.fields["earlier"]
+    return f"ETA {_clock(task.elapsed / done * task.remaining) if done else '-:--:--'}"
 
 
-class Stretch:
-    """A known number of steps, and the time they take.
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
 
-    The estimate is the mean pace so far, so that pauses (validation, checkpoints) count as they
-    come: with ``total`` steps of which ``done`` are finished, the rest takes
-    ``elapsed / (done - start) * (total - done)``.
+
+class TimeLeftColumn(ProgressColumn):
+    """:func:`time_left` in a bar."""
+
+    def render(self, task: Task) -> Text:
+        """The text of a task."""
+        return Text(time_left(task), style="cyan")
+
+
+class Display:
+    """Rich's bars, and lines in their place where they cannot be seen.
+
+    Rich leaves nothing in a log until a bar is full. And it refreshes bars in a thread, which is
+    switched off here: data loaders fork, and a lock that the thread holds at that moment would stay
+    locked in the child for ever.
 
     Args:
-        name: What is done, for example ``'train'``.
-        total: Number of steps in all.
-        start: Steps that were done before, for example in the run that is resumed.
+        console: Where to.
     """
-
-    def __init__(self, name: str, total: int, start: int = 0):
-        self.name, self.total, self.start, self.done = name, total, start, start
-        self.began = time.monotonic()
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the first step."""
-        return time.monotonic() - self.began
-
-    @property
-    def left(self) -> float | None:
-        """Seconds to go, or None before the first step is done."""
-        if self.done == self.start:
-            return None
-        return self.elapsed / (self.done - self.start) * (self.total - self.done)
-
-    @property
-    def eta(self) -> str:
-        """The time left, and once all is done the time it took."""
-        if self.done >= self.total:
-            return f"in {clock(self.elapsed)}"
-        return "ETA -:--" if self.left is None else f"ETA {clock(self.left)}"
-
-
-class Bars:
-    """Stretches as bars at the foot of a terminal; what others print appears above them.
-
-    No thread refreshes them: data loaders fork, and a lock held by a thread at that moment would
-    stay locked in the child for ever.
-    """
-
-    def __init__(self, console: Console):
-        self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("[cyan]{task.fields[eta]}"),
-            TextColumn("{task.fields[note]}", markup=False),
-            console=console,
-            auto_refresh=False,
-            expand=True,
-        )
-        self._ids: dict[Stretch, TaskID] = {}
-        self._drawn = 0.0
-        self._progress.start()
-
-    def begin(self, stretch: Stretch) -> None:
-        self._ids[stretch] = self._progress.add_task(
-            stretch.name, total=stretch.total, completed=stretch.done, eta=stretch.eta, note=""
-        )
-        self._progress.refresh()
-
-    def update(self, stretch: Stretch, note: str) -> None:
-        now = time.monotonic()
-        if now - self._drawn < REDRAW_SECONDS and stretch.done < stretch.total:
-            return
-        self._drawn = now
-        self._progress.update(
-            self._ids[stretch], completed=stretch.done, eta=stretch.eta, note=note, refresh=True
-        )
-
-    def end(self, stretch: Stretch) -> None:
-        self._progress.remove_task(self._ids.pop(stretch))
-
-    def say(self, text: str) -> None:
-        self._progress.console.print(Text(text))
-
-    def close(self) -> None:
-        self._progress.stop()
-
-
-class Lines:
-    """Stretches as lines, one every :data:`LINE_SECONDS` and one at the end of each."""
 
     def __init__(self, console: Console):
         self._console = console
-        self._said = time.monotonic()
+        self._bars = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeLeftColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=console,
+            auto_refresh=False,
+            get_time=time.monotonic,
+            disable=not console.is_terminal,
+            expand=True,
+        )
+        self._shown = time.monotonic()
+        self._bars.start()
 
-    def begin(self, stretch: Stretch) -> None:
-        pass
+    def begin(self, name: str, total: int, done: int = 0) -> Task:
+        """Show a task of ``total`` steps, of which an earlier run did some."""
+        self._bars.add_task(name, total=total, completed=done, earlier=done, note="")
+        self._bars.refresh()
+        return self._bars.tasks[-1]
 
-    def update(self, stretch: Stretch, note: str) -> None:
+    def update(self, task: Task, done: int, note: Callable[[], str] = str) -> None:
+        """Show that ``done`` steps are over, if it is time to; the note is made if it is."""
         now = time.monotonic()
-        if now - self._said < LINE_SECONDS and stretch.done < stretch.total:
+        pause = REDRAW_SECONDS if self._console.is_terminal else LINE_SECONDS
+        if now - self._shown < pause and done < task.total:
             return
-        self._said = now
-        share = 100 * stretch.done // max(stretch.total, 1)
-        counts = f"{stretch.done}/{stretch.total}  {share}%"
-        self.say("  ".join(filter(None, (stretch.name, counts, stretch.eta, note))))
+        self._shown = now
+        self._bars.update(task.id, completed=done)
+        self._bars.update(task.id, note=note(), refresh=True)
+        if not self._console.is_terminal:
+            share = f"{task.completed}/{task.total}  {int(task.percentage)}%"
+            parts = (task.description, share, time_left(task), task.fields["note"])
+            self.say("  ".join(filter(None, parts)))
 
-    def end(self, stretch: Stretch) -> None:
-        pass
+    def end(self, task: Task) -> None:
+        """Take a task away."""
+        self._bars.remove_task(task.id)
 
     def say(self, text: str) -> None:
-        self._console.print(Text(text), soft_wrap=True)
+        """Print a line, above the bars."""
+        self._console.print(Text(text), soft_wrap=not self._console.is_terminal)
 
     def close(self) -> None:
-        pass
+        """Leave the bars as they are, and the cursor where it belongs."""
+        self._bars.stop()
 
 
 @HOOKS.register_module()
@@ -175,51 +149,46 @@ class ProgressHook(Hook):
     priority = "LOWEST"  # after the hooks that compute what it shows
 
     def __init__(self) -> None:
-        self._display: Bars | Lines | None = None
-        self._main: Stretch | None = None
-        self._inner: Stretch | None = None
+        self._display: Display | None = None
+        self._training: Task | None = None
+        self._task: Task | None = None
         self._handlers: list[tuple[logging.StreamHandler, Any, int]] = []
 
     def before_train(self, runner: Runner) -> None:
-        self._main = Stretch("train", runner.max_iters, runner.iter)
-        self._open(runner, self._main)
+        self._training = self._begin(runner, "train", runner.max_iters, runner.iter)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        if self._display and self._main:
-            self._main.done = runner.iter + 1
-            self._display.update(self._main, _training_note(runner, self._main))
+        if self._display and (task := self._training):
+            self._display.update(task, runner.iter + 1, lambda: _training_note(runner, task))
 
     def after_train(self, runner: Runner) -> None:
         self.close()
 
     def before_val_epoch(self, runner: Runner) -> None:
-        self._inner = Stretch("validate", len(runner.val_dataloader))
-        self._open(runner, self._inner)
+        self._task = self._begin(runner, "validate", len(runner.val_dataloader))
 
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        self._step_inner(batch_idx)
+        if self._display and self._task:
+            self._display.update(self._task, batch_idx + 1)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        if not self._display or not self._inner:
+        if not self._display or not self._task:
             return
-        self._display.end(self._inner)
-        place = f"after {self._main.done}/{self._main.total}: " if self._main else ""
+        self._display.end(self._task)
+        task = self._training
+        place = f"after {task.completed}/{task.total}: " if task else ""
         self._display.say(f"validated {place}{_in_words(metrics or {})}")
-        if self._main is None:
+        if task is None:
             self.close()
 
     def before_test_epoch(self, runner: Runner) -> None:
-        self._inner = Stretch("test", len(runner.test_dataloader))
-        self._open(runner, self._inner)
+        self._task = self._begin(runner, "test", len(runner.test_dataloader))
 
-    def after_test_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
-        self._step_inner(batch_idx)
+    after_test_iter = after_val_iter
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self.close()
@@ -238,37 +207,32 @@ class ProgressHook(Hook):
             handler.setLevel(level)
         self._display.close()
         atexit.unregister(self.close)
-        self._display = self._main = self._inner = None
+        self._display = self._training = self._task = None
         self._handlers = []
 
-    def _open(self, runner: Runner, stretch: Stretch) -> None:
+    def _begin(self, runner: Runner, name: str, total: int, done: int = 0) -> Task | None:
         if not is_main_process():
-            return
+            return None
         if self._display is None:
             console = Console()
-            self._display = Bars(console) if console.is_terminal else Lines(console)
+            self._display = Display(console)
             atexit.register(self.close)  # a run that fails must not leave the cursor hidden
             for handler in console_handlers(runner.logger):
                 self._handlers.append((handler, handler.stream, handler.level))
                 handler.setLevel(max(handler.level, logging.WARNING))
                 if console.is_terminal:
-                    handler.setStream(sys.stdout)  # now rich's: above the bar, not through it
-        self._display.begin(stretch)
-
-    def _step_inner(self, batch_idx: int) -> None:
-        if self._display and self._inner:
-            self._inner.done = batch_idx + 1
-            self._display.update(self._inner, "")
+                    handler.setStream(sys.stdout)  # now rich's: above the bars, not through them
+        return self._display.begin(name, total, done)
 
 
-def _training_note(runner: Runner, stretch: Stretch) -> str:
+def _training_note(runner: Runner, task: Task) -> str:
     """Epoch, speed, memory, losses (the sum, and its parts if there are some) and rate."""
     scalars = runner.message_hub.log_scalars
     parts = []
     if runner.max_epochs > 1:
         parts.append(f"epoch {runner.epoch + 1}/{runner.max_epochs}")
-    if stretch.elapsed > 0:
-        parts.append(f"{(stretch.done - stretch.start) / stretch.elapsed:.2f} it/s")
+    if task.elapsed > 0:
+        parts.append(f"{(task.completed - task.fields['earlier']) / task.elapsed:.2f} it/s")
     parts.append(f"{_memory():.1f} GB")
     losses = {
         name.removeprefix("train/"): buffer.mean(LOSS_WINDOW)

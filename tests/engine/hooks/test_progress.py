@@ -13,7 +13,7 @@ from mmengine.registry import HOOKS
 from rich.console import Console
 
 from mmplugins.engine.hooks import progress
-from mmplugins.engine.hooks.progress import Bars, Lines, ProgressHook, Stretch
+from mmplugins.engine.hooks.progress import Display, ProgressHook, time_left
 
 
 @pytest.fixture
@@ -48,51 +48,47 @@ def fake_runner(iters=4, epochs=2):
     )
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3661, "1:01:01")]
-)
-def test_clock(seconds, text):
-    assert progress.clock(seconds) == text
-
-
 def test_time_left_is_by_the_mean_pace_of_this_run(now):
-    stretch = Stretch("train", total=110, start=10)  # resumed at 10
-    assert stretch.left is None and stretch.eta == "ETA -:--"
-    stretch.done = 30
-    now.value += 40  # 2 seconds a step
-    assert stretch.left == pytest.approx(160)
-    assert stretch.eta == "ETA 2:40"
-    stretch.done = 110
-    now.value += 200
-    assert stretch.eta == "in 4:00"
+    display = Display(Console(file=io.StringIO()))
+    task = display.begin("train", total=110, done=10)  # resumed at 10
+    assert time_left(task) == "ETA -:--:--"
+    for done, seconds in ((28, 20), (30, 40)):  # a validation among the last steps
+        now.value += seconds
+        display.update(task, done)
+    assert time_left(task) == "ETA 0:04:00"  # 80 steps of 3 seconds
+    now.value += 3639.6
+    display.update(task, 110)
+    now.value += 100
+    assert time_left(task) == "in 1:01:40"
 
 
 def test_lines_come_now_and_then_and_at_the_end(now):
     out = io.StringIO()
-    lines = Lines(Console(file=out, width=20))
-    stretch = Stretch("train", total=100)
+    display = Display(Console(file=out, width=20))
+    task = display.begin("train", total=100)
+    notes = iter(range(100))
     for step in range(1, 101):
         now.value += 1
-        stretch.done = step
-        lines.update(stretch, "loss [0.5]")
+        display.update(task, step, lambda: f"loss [{next(notes)}]")
+    display.close()
     said = out.getvalue().splitlines()
     assert len(said) == 100 // progress.LINE_SECONDS
-    assert said[0] == "train  20/100  20%  ETA 1:20  loss [0.5]"
-    assert said[-1] == "train  100/100  100%  in 1:40  loss [0.5]"
+    assert said[0] == "train  20/100  20%  ETA 0:01:20  loss [0]"
+    assert said[-1] == "train  100/100  100%  in 0:01:40  loss [4]"  # notes are made to be shown
 
 
 def test_bars_show_count_time_and_note(now):
     out = io.StringIO()
-    bars = Bars(Console(file=out, force_terminal=True, width=100, color_system=None))
-    stretch = Stretch("train", total=8)
-    bars.begin(stretch)
-    stretch.done = 2
+    display = Display(Console(file=out, force_terminal=True, width=100, color_system=None))
+    task = display.begin("train", total=8)
     now.value += 10
-    bars.update(stretch, "loss 0.5")
-    bars.say("validated [so]")
-    bars.close()
+    display.update(task, 2, lambda: "loss [0.5]")
+    display.update(task, 3, lambda: "too soon")
+    display.say("validated [so]")
+    display.close()
     shown = out.getvalue()
-    assert "2/8 ETA 0:30 loss 0.5" in shown and "validated [so]" in shown
+    assert "2/8 ETA 0:00:30 loss [0.5]" in shown and "validated [so]" in shown
+    assert "too soon" not in shown
     assert shown.rstrip().endswith("\x1b[?25h")  # the cursor is back
 
 
@@ -117,13 +113,13 @@ def test_hook_through_a_training(now, capsys, monkeypatch):
     hook.after_train(runner)
     note = "0.03 it/s  1.5 GB  loss 1.0000  (cls 0.750, bbox 0.250)  lr 1.0e-02"
     assert capsys.readouterr().out.splitlines() == [
-        f"train  1/4  25%  ETA 1:30  epoch 1/2  {note}",
-        f"train  2/4  50%  ETA 1:00  epoch 1/2  {note}",
-        "validate  3/3  100%  in 0:00",
+        f"train  1/4  25%  ETA 0:01:30  epoch 1/2  {note}",
+        f"train  2/4  50%  ETA 0:01:00  epoch 1/2  {note}",
+        "validate  3/3  100%  in 0:00:00",
         "validated after 2/4: bbox_mAP 0.250",
-        f"train  3/4  75%  ETA 0:30  epoch 2/2  {note}",
-        f"train  4/4  100%  in 2:00  epoch 2/2  {note}",
-        "validate  3/3  100%  in 0:00",
+        f"train  3/4  75%  ETA 0:00:30  epoch 2/2  {note}",
+        f"train  4/4  100%  in 0:02:00  epoch 2/2  {note}",
+        "validate  3/3  100%  in 0:00:00",
         "validated after 4/4: bbox_mAP 0.250",
     ]
     assert runner.logger.handlers[0].level == logging.INFO
@@ -136,7 +132,7 @@ def test_hook_through_a_test(now, capsys):
     for batch in range(3):
         hook.after_test_iter(runner, batch)
     hook.after_test_epoch(runner, {})
-    assert capsys.readouterr().out == "test  3/3  100%  in 0:00\n"
+    assert capsys.readouterr().out == "test  3/3  100%  in 0:00:00\n"
     assert runner.logger.handlers[0].level == logging.INFO
 
 
