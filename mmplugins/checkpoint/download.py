@@ -1,4 +1,9 @@
-"""Downloads that resume, are checked, and appear under their name only when they are whole."""
+"""Downloads that resume, are checked, and appear under their name only when they are whole.
+
+No library does all of this. :func:`torch.hub.download_url_to_file` begins again where a host broke
+off, takes a file that was cut short for a whole one if no hash is known, and waits for ever for a
+silent host. huggingface_hub 2.4 keeps nothing of a download that failed, and knows its own hub alone.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +45,7 @@ class DownloadError(CheckpointError):
     """A file that could not be fetched."""
 
 
-def download(url: str, target: Path, sha256: str = "", progress: bool = True) -> Path:
+def download(url: str, target: Path, sha256: str = "") -> Path:
     """Fetch a weight file.
 
     It grows under the name ``<target>.part`` and is renamed when it is whole, is no web page, and
@@ -52,7 +57,6 @@ def download(url: str, target: Path, sha256: str = "", progress: bool = True) ->
         url: Address, http or https.
         target: Where it goes; an existing file is returned as it is.
         sha256: First digits of the hash, or ``''`` if unknown.
-        progress: Show a bar with the time left on the terminal. Defaults to True.
 
     Returns:
         ``target``.
@@ -69,7 +73,7 @@ def download(url: str, target: Path, sha256: str = "", progress: bool = True) ->
         tag = target.with_name(f"{target.name}.part.tag")
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                _fetch(url, part, tag, progress)
+                _fetch(url, part, tag)
                 break
             except urllib.error.HTTPError as error:
                 raise DownloadError(f"the host answered {error.code} {error.reason}") from error
@@ -95,7 +99,7 @@ class _NoSpace(OSError):
     pass
 
 
-def _fetch(url: str, part: Path, tag: Path, progress: bool) -> None:
+def _fetch(url: str, part: Path, tag: Path) -> None:
     """Bring ``part`` to full length, from where it stands if the host agrees."""
     headers = dict(_HEADERS)
     done = part.stat().st_size if part.is_file() else 0
@@ -111,7 +115,7 @@ def _fetch(url: str, part: Path, tag: Path, progress: bool) -> None:
         if error.code != 416:  # the part is as long as the file, or longer: begin again
             raise
         part.unlink()
-        return _fetch(url, part, tag, progress)
+        return _fetch(url, part, tag)
     with answer:
         kind = answer.headers.get("Content-Type", "")
         if kind.startswith("text/html"):
@@ -129,7 +133,7 @@ def _fetch(url: str, part: Path, tag: Path, progress: bool) -> None:
         # A weak ETag does not promise the same bytes.
         mark = etag if etag and not etag.startswith("W/") else answer.headers.get("Last-Modified")
         tag.write_text(mark or "")
-        with part.open("ab" if done else "wb") as file, _bar(part, progress) as bar:
+        with part.open("ab" if done else "wb") as file, _bar(part) as bar:
             task = bar.add_task(urlsplit(url).hostname or url, total=total, completed=done)
             while chunk := answer.read(_CHUNK):
                 file.write(chunk)
@@ -139,7 +143,7 @@ def _fetch(url: str, part: Path, tag: Path, progress: bool) -> None:
         raise ConnectionError(f"broken off after {size:,} of {total:,} bytes")
 
 
-def _bar(part: Path, progress: bool) -> Progress:
+def _bar(part: Path) -> Progress:
     return Progress(
         TextColumn(f"{part.name.removesuffix('.part')} from {{task.description}}", markup=False),
         BarColumn(),
@@ -147,7 +151,7 @@ def _bar(part: Path, progress: bool) -> Progress:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
-        disable=not progress or not sys.stderr.isatty(),
+        disable=not sys.stderr.isatty(),
     )
 
 

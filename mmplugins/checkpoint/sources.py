@@ -39,7 +39,9 @@ from .reading import CheckpointError, read_checkpoint
 from .zoo import Source, by_last_part, find_published, from_url
 
 FOLDERS_VARIABLE = "MMPLUGINS_WEIGHTS"
-_HUB = re.compile(r"https://huggingface\.co/(?P<repo>[^/]+/[^/]+)/resolve/[^/]+/(?P<file>.+)")
+_HUB = re.compile(
+    r"https://huggingface\.co/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>[^?#]+)"
+)
 _SCHEME = re.compile(r"([a-z][\w.+-]*):(\w+:)?//", re.IGNORECASE)
 OURS = ("file", "http", "https", "metaformer", "timm")
 """Schemes that are read here; mmengine and its plugins have others."""
@@ -140,13 +142,12 @@ def timm_sources(name: str) -> tuple[Source, ...]:
     return tuple(sources)
 
 
-def fetch(name: str, sources: Sequence[Source], progress: bool = True) -> Path:
+def fetch(name: str, sources: Sequence[Source]) -> Path:
     """The file of the first source that is kept somewhere, or else that can be downloaded.
 
     Args:
         name: What the user asked for, for messages.
         sources: Addresses of equal worth, tried in order.
-        progress: Show a bar. Defaults to True.
 
     Raises:
         DownloadError: If none can be had.
@@ -181,7 +182,7 @@ def kept_file(source: Source) -> Path | None:
     if hub:
         from huggingface_hub import try_to_load_from_cache
 
-        found = try_to_load_from_cache(hub["repo"], hub["file"])
+        found = try_to_load_from_cache(hub["repo"], hub["file"], revision=hub["revision"])
         if isinstance(found, str):
             return Path(found)
     return None

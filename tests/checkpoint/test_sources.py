@@ -66,15 +66,22 @@ def test_offline_folder_comes_first(site, published, weight_file, tmp_path, monk
     assert site.asked == []
 
 
-def test_file_in_the_hub_cache_is_used(tmp_path, weight_file, monkeypatch):
+@pytest.mark.parametrize("revision", ["main", "v2"])
+def test_file_in_the_hub_cache_is_used_for_its_own_revision(
+    tmp_path, weight_file, monkeypatch, revision
+):
     repo = tmp_path / "hf" / "models--timm--caformer_s18.sail_in1k"
     (repo / "refs").mkdir(parents=True)
-    (repo / "refs" / "main").write_text("c0ffee")
+    (repo / "refs" / revision).write_text("c0ffee")
     snapshot = repo / "snapshots" / "c0ffee"
     snapshot.mkdir(parents=True)
     (snapshot / "model.safetensors").write_bytes(weight_file.read_bytes())
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert resolve("timm://caformer_s18").samefile(snapshot / "model.safetensors")
+    address = "https://huggingface.co/timm/caformer_s18.sail_in1k/resolve/{}/model.safetensors?a=1"
+    assert resolve(address.format(revision)).samefile(snapshot / "model.safetensors")
+    other = {"main": address.format("v2"), "v2": "timm://caformer_s18"}[revision]
+    with pytest.raises(DownloadError, match="HF_HUB_OFFLINE is set"):
+        resolve(other)
 
 
 def test_mirror_of_the_hub_is_used(site, weight_file, monkeypatch):
