@@ -2,7 +2,7 @@
 
 No library does all of this. :func:`torch.hub.download_url_to_file` begins again where a host broke
 off, takes a file that was cut short for a whole one if no hash is known, and waits for ever for a
-silent host. huggingface_hub 2.4 keeps nothing of a download that failed, and knows its own hub alone.
+silent host. huggingface_hub 2.4 keeps nothing of a download that failed, and knows one host alone.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from mmplugins.utils import type_name
 
-from .outline import ComposedConfig, Maps, Part, first_neck, heads_by_index
+from .outline import ComposedConfig, Maps, first_neck, heads_by_index
 from .settings import SettingError
 
 PYRAMID_NECKS = ("FPN", "PAFPN", "FPN_CARAFE", "NASFPN")
@@ -55,19 +55,18 @@ def check_fit(cfg: Config | ComposedConfig) -> None:
     composed = cfg if isinstance(cfg, ComposedConfig) else ComposedConfig.of(cfg)
     for path, part in composed.parts.items():
         if part.maps is not None:
-            _check_part(part, path)
+            _check_part(part.config, part.maps, path)
 
 
-def _check_part(part: Part, path: str) -> None:
-    maps, neck = part.maps, first_neck(part.config)
-    giver = f"{path}.backbone={type_name(part.config['backbone'])}"
+def _check_part(part: Mapping[str, Any], maps: Maps, path: str) -> None:
+    neck, giver = first_neck(part), f"{path}.backbone={type_name(part['backbone'])}"
     if neck is not None:
         _check_neck(neck, maps, f"{path}.neck={type_name(neck)}", giver)
-        if type_name(neck) not in PYRAMID_NECKS or neck is not part.config["neck"]:
+        if type_name(neck) not in PYRAMID_NECKS or neck is not part["neck"]:
             return
         maps, giver = _neck_maps(neck, maps, f"{path}.neck"), f"{path}.neck={type_name(neck)}"
-        _check_detection_heads(part.config, maps, path, giver)
-    for name, head in heads_by_index(part.config):
+        _check_detection_heads(part, maps, path, giver)
+    for name, head in heads_by_index(part):
         _check_head(head, maps, f"{path}.{name}={type_name(head)}", giver)
 
 

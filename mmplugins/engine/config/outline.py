@@ -94,7 +94,7 @@ class ComposedConfig:
         """The same config, with another backbone in one part."""
         return replace(self, parts={**self.parts, path: replace(self.parts[path], maps=maps)})
 
-    def merged(self, options: Mapping[str, Any]) -> ComposedConfig:
+    def merged(self, options: dict[str, Any]) -> ComposedConfig:
         """The same config with ``options`` merged into it, see :func:`.settings.merge_options`.
 
         Only backbones that the options change are looked at anew.
