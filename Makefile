@@ -14,6 +14,7 @@ PIP := $(PY) -m pip install --disable-pip-version-check
 
 # Files that say what an environment holds; newer than the lock and setup.py, or made again.
 INSTALLED := $(VENV)/.mmplugins-$(LINE)
+DEMOABLE := $(INSTALLED)-demo
 TESTABLE := $(INSTALLED)-test
 LINTABLE := $(VENV)/.mmplugins-ruff
 TYPABLE := $(INSTALLED)-mypy
@@ -28,7 +29,7 @@ help:  ## list what can be made
 
 install: $(INSTALLED)  ## set up: virtual environment and tested versions of everything
 
-demo: $(INSTALLED)  ## set up, make data, train and test a detector: AP, pictures, curves
+demo: $(DEMOABLE)  ## set up, make data, train, test and export a detector: AP, pictures, ONNX
 	$(PY) tools/demo.py
 
 TEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS)
@@ -68,8 +69,9 @@ distclean: clean  ## also remove the virtual environments made here
 
 # One command for all extras: pip would not see that a second one unsettles the first.
 $(INSTALLED): EXTRAS := $(LINE)
+$(DEMOABLE): EXTRAS := $(LINE),export
 $(TESTABLE): EXTRAS := $(LINE),export,tensorboard,test
-$(INSTALLED) $(TESTABLE): setup.py $(LOCK) | $(PY)
+$(INSTALLED) $(DEMOABLE) $(TESTABLE): setup.py $(LOCK) | $(PY)
 	$(PIP) --constraint $(LOCK) --editable ".[$(EXTRAS)]"
 	$(if $(TORCH),$(PIP) "torch==$(TORCH)" torchvision)
 	@touch $(INSTALLED) $@

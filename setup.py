@@ -144,6 +144,8 @@ setup(
         "export": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.1"],
         # tools/export.py --format openvino, and running its files.
         "openvino": ["openvino>=2024.5"],
+        # tools/export.py --int8
+        "int8": ["nncf>=3.0", "openvino>=2025.0"],
         "test": ["pytest>=8", "pytest-xdist>=3.5", "pytest-cov>=5", "setuptools>=70.1"],
         # `make docs`; the tested versions want Python 3.11.
         "docs": ["mkdocs-material>=9.7", "mkdocstrings[python]>=1.0"],

@@ -18,7 +18,7 @@ DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml"}
 FROM_THE_LINES = {"mmengine", "mmcv", "mmdet", "mmseg", "cv2"}
 """From an extra, under names that differ by line; OpenCV comes with them."""
 WHERE_INSTALLED = {
-    "mmpretrain", "onnxruntime", "onnxscript", "openvino", "pynvml", "submitit", "triton",
+    "mmpretrain", "nncf", "onnxruntime", "onnxscript", "openvino", "pynvml", "submitit", "triton",
 }  # fmt: skip
 """Imported behind a look at whether they are there."""
 
@@ -71,7 +71,8 @@ def test_what_is_imported_is_asked_for():
 @pytest.mark.parametrize("line", LINES)
 def test_a_lock_pins_what_is_asked_for_within_its_bounds(line):
     pins, extras = locked(line), asked()
-    for extra in ("", line, "benchmark", "tensorboard", "export", "openvino", "test", "docs"):
+    optional = ("benchmark", "tensorboard", "export", "openvino", "int8", "test", "docs")
+    for extra in ("", line, *optional):
         for requirement in extras[extra]:
             name = canonicalize_name(requirement.name)
             if name == "setuptools":

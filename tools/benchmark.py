@@ -5,8 +5,9 @@ benchmark.py caformer_s18 --peers --sizes 512x512 800x1280 --batches 1 8
 benchmark.py configs/mask_rcnn/mask-rcnn_1x_coco.py --backbone poolformer_s12 caformer_s18
 benchmark.py convformer_s18 --variants plain deploy deploy,compile --device cuda
 
-A row is a backbone (mmplugins.list_backbones(), timm/<model>), a config file, or
-CONFIG.py@BACKBONE, with options after a colon: deploy, channels_last, compile, bf16, fp16, with_cp.
+A row is a backbone (mmplugins.list_backbones(), timm/<model>), a config file,
+CONFIG.py@BACKBONE, or an exported file, with options after a colon: deploy, channels_last, compile,
+bf16, fp16, with_cp; onnxruntime, openvino and openvino,bf16 or openvino,int8 run it elsewhere.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """From nothing to a trained and tested detector: RetinaNet with PoolFormer-S12 on shapes.
 
-Makes the shapes data, trains from random weights, tests on held-out pictures, and shows what came
-of it. An earlier demo is renamed, not overwritten.
+Makes the shapes data, trains from random weights, tests on held-out pictures, shows what came of
+it, and predicts with the model as an ONNX file. An earlier demo is renamed, not overwritten.
 """
 
 import argparse
@@ -13,8 +13,13 @@ from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.checks import DataError, check_data
+from mmplugins.deployment.errors import ExportError
+from mmplugins.deployment.exporting import lacking
 from mmplugins.engine import SettingError, test, train, work_dir
 from mmplugins.engine.config import arguments, settings
+from mmplugins.inference import find_inputs, load_model, stream
+from mmplugins.inference.exporting import export_verified, pictures_of
+from mmplugins.inference.writing import Writer
 from mmplugins.utils import one_line_errors
 from mmplugins.visualization import (
     detection_examples,
@@ -68,7 +73,23 @@ def main() -> None:
     for what, path in (("checkpoint", cfg.load_from), ("predictions", sheet), ("curves", curves)):
         console.print(f"{what:>11}: {path}")
 
+    console.rule("Predicting with the exported model")
+    if lack := lacking():
+        console.print(f"Passed over: {lack}")
+        return
+    model = load_model(cfg.load_from, device="cpu")
+    exported = folder / "model.onnx"
+    pictures = pictures_of(model, args.pictures)
+    found = export_verified(model, exported, pictures=pictures[:2])
+    console.print(f"Largest differences from PyTorch: {found}")
+    model = load_model(exported)
+    writer = Writer(model, folder / "exported")
+    for one, pixels in stream(model, find_inputs(pictures), score_thr=0.3):
+        writer.add(one, pixels)
+    for what, path in (("model", exported), *(("predictions", path) for path in writer.close())):
+        console.print(f"{what:>11}: {path}")
+
 
 if __name__ == "__main__":
-    with one_line_errors(DataError, SettingError):
+    with one_line_errors(DataError, ExportError, SettingError):
         main()

@@ -6,12 +6,15 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS
 from torch import nn
 
 from mmplugins.backbones.catalog import backbone_config
+from mmplugins.checkpoint.config_text import harmless_config
 from mmplugins.deployment import reparameterize
+from mmplugins.deployment.runtime import Exported
 from mmplugins.engine import compose, load_config
 from mmplugins.engine.config.settings import task_of
 
@@ -49,6 +52,20 @@ def _build_whole(row: Row) -> nn.Module:
     task_of(cfg)  # says what is missing if the config does not tell
     if row.with_cp:
         cfg.model.backbone.with_cp = True
+    return _built(cfg)
+
+
+def model_in(exported: Exported) -> nn.Module:
+    """The model that an exported file was made from, with random weights, for counting.
+
+    Raises:
+        CheckpointError: If its config is not plain data, or builds what is not registered.
+    """
+    cfg = harmless_config(exported.description["config"], str(exported.path))
+    return _built(cfg)
+
+
+def _built(cfg: Config) -> nn.Module:
     with MODELS.switch_scope_and_registry(cfg.get("default_scope")) as models:
         # mmengine counts no distributed processes here, and its batch norms would look for them.
         return revert_sync_batchnorm(models.build(cfg.model))

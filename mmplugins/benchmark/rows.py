@@ -4,6 +4,7 @@
 
 * a backbone: a name of ``list_backbones()``, ``timm/<model>`` or ``mmpretrain/<name>``;
 * a whole model: a config file, or ``CONFIG.py@BACKBONE`` for that recipe around another backbone;
+* an exported file: ``model.onnx``, ``model.xml`` or ``model.pt2`` of ``tools/export.py``;
 
 and an OPTION one of :data:`OPTIONS`.
 """
@@ -11,6 +12,7 @@ and an OPTION one of :data:`OPTIONS`.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 from mmplugins.utils import did_you_mean
 
@@ -21,8 +23,14 @@ OPTIONS = {
     "bf16": "bfloat16: weights and images of a backbone at inference, autocast elsewhere",
     "fp16": "float16, likewise; in training without loss scaling",
     "with_cp": "activation checkpointing in training",
+    "onnxruntime": "folded, exported, and run by ONNX Runtime; inference only",
+    "openvino": "likewise by OpenVINO, which has bf16 and int8",
+    "int8": "quantised by NNCF; OpenVINO only",
 }
 """Options of a row and what they mean. Without any: float32, contiguous, eager, as trained."""
+
+RUNTIMES = {".onnx": "onnxruntime", ".xml": "openvino", ".pt2": "torch.export"}
+"""What runs an exported file, by its suffix."""
 
 TIMM, MMPRETRAIN = "timm/", "mmpretrain/"
 
@@ -40,6 +48,9 @@ class Row:
         bf16: In bfloat16.
         fp16: In float16.
         with_cp: With activation checkpointing.
+        onnxruntime: In ONNX Runtime.
+        openvino: In OpenVINO.
+        int8: Quantised.
     """
 
     name: str
@@ -50,6 +61,9 @@ class Row:
     bf16: bool = False
     fp16: bool = False
     with_cp: bool = False
+    onnxruntime: bool = False
+    openvino: bool = False
+    int8: bool = False
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -58,8 +72,30 @@ class Row:
 
     @property
     def whole(self) -> bool:
-        """Whether the name is a config file."""
-        return self.name.endswith(".py")
+        """Whether it is a detector or segmentor, of a config or exported."""
+        return self.name.endswith(".py") or self.exported
+
+    @property
+    def exported(self) -> bool:
+        """Whether the name is an exported file."""
+        return Path(self.name).suffix in RUNTIMES
+
+    @property
+    def runtime(self) -> str:
+        """What runs it if PyTorch does not: a value of :data:`RUNTIMES`, else ``''``."""
+        if self.exported:
+            return RUNTIMES[Path(self.name).suffix]
+        return "onnxruntime" if self.onnxruntime else "openvino" if self.openvino else ""
+
+    @property
+    def eager(self) -> bool:
+        """Whether PyTorch runs it operator by operator, so that its parts can be watched."""
+        return not (self.compile or self.runtime)
+
+    @property
+    def trains(self) -> bool:
+        """Whether it can be trained: the deployed form and other runtimes are for inference."""
+        return not (self.deploy or self.runtime)
 
     @property
     def label(self) -> str:
@@ -74,8 +110,9 @@ class Row:
 
     @property
     def dtype(self) -> str:
-        """``'float32'``, ``'bfloat16'`` or ``'float16'``."""
-        return "bfloat16" if self.bf16 else "float16" if self.fp16 else "float32"
+        """``'float32'``, ``'bfloat16'``, ``'float16'`` or ``'int8'``."""
+        known = dict(bfloat16=self.bf16, float16=self.fp16, int8=self.int8)
+        return next((name for name, on in known.items() if on), "float32")
 
 
 def parse_row(text: str) -> Row:
@@ -109,9 +146,31 @@ def with_options(row: Row, options: str) -> Row:
     row = replace(row, **dict.fromkeys(words, True))
     if row.bf16 and row.fp16:
         raise ValueError(f"{row.label}: bf16 and fp16 exclude each other; choose one")
-    if row.backbone and not row.whole:
+    if row.backbone and not row.name.endswith(".py"):
         raise ValueError(f"{row.label}: @BACKBONE goes with a config file, NAME.py@{row.backbone}")
-    return row
+    return _in_runtime(row) if row.runtime or row.int8 else row
+
+
+def _in_runtime(row: Row) -> Row:
+    """A row of another runtime, without the options that say what it is anyway.
+
+    Raises:
+        ValueError: If the runtime does not have one of its options.
+    """
+    if not row.runtime:
+        raise ValueError(f"{row.label}: PyTorch has no int8 here; write {row.name}:openvino,int8")
+    has = ["bf16", "int8"] if row.runtime == "openvino" else []
+    has = has[:1] if row.exported else has  # a file is quantised or is not
+    wrong = [o for o in row.options if o not in ("deploy", row.runtime, *has)]
+    if wrong:
+        raise ValueError(
+            f"{row.label}: {', '.join(wrong)} cannot be had in {row.runtime}; expected "
+            f"{' or '.join(has) or 'no option beside it'}"
+        )
+    if row.bf16 and row.int8:
+        raise ValueError(f"{row.label}: bf16 and int8 exclude each other; choose one")
+    row = replace(row, deploy=False)
+    return replace(row, onnxruntime=False, openvino=False) if row.exported else row
 
 
 def expand(rows: list[Row], variants: list[str]) -> list[Row]:

@@ -224,11 +224,11 @@ class Session:
                 self.file.add_about("macs", key, **data)
             except Exception as error:
                 self._failed(key, error)
-        if "memory" not in self.settings.measures or subject.row.compile:
+        if "memory" not in self.settings.measures or not subject.row.eager:
             return
         for what, measure in (("inference", inference_memory), ("training", training_memory)):
             own = replace(key, what=what)
-            if own in results.memory or (what == "training" and subject.row.deploy):
+            if own in results.memory or (what == "training" and not subject.row.trains):
                 continue
             try:
                 memory = measure(subject, key.size, key.batch)
@@ -246,19 +246,19 @@ class Session:
 
         if "inference" in wanted or "energy" in wanted:
             plan.append(Task(replace(key, what="inference"), infer))
-        if "stages" in wanted and not row.compile:
+        if "stages" in wanted and row.eager:
             own = replace(key, what="stages")
             try:
                 ends = stage_ends(subject)
                 plan.append(Task(own, lambda watch: run_marked(subject, images, ends, watch)))
             except ValueError as error:
                 self._failed(own, error)
-        if "lower_bound" in wanted:
+        if "lower_bound" in wanted and not row.runtime:
             plan += self._plan_lower_bound(subject, replace(key, what="lower_bound"), images)
-        apart = "operations" in wanted and not row.compile
+        apart = "operations" in wanted and row.eager
         if apart and "inference" in wanted:
             plan.append(Task(replace(key, what="operations"), by_operation(infer)))
-        if "training" in wanted and not row.deploy:
+        if "training" in wanted and row.trains:
             step = TrainingStep(subject, images)
             plan.append(Task(replace(key, what="training"), step, rewarm=False))
             if apart:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -162,6 +162,33 @@ def interleave(
                 failed.add(task.key)
                 yield Failure(task.key, reason_of(error))
                 release(watch.device)
+
+
+def times_in_turns(
+    calls: Mapping[str, Callable[[], object]], rounds: int = 25
+) -> dict[str, dict[int, float]]:
+    """Seconds of a few calls by round, timed in turns as the rows of a benchmark are.
+
+    Args:
+        calls: What to time, by name.
+        rounds: Samples of each.
+    """
+
+    def task(name: str, call: Callable[[], object]) -> Task:
+        def run(watch: Stopwatch) -> None:
+            call()
+            watch.lap(name)
+
+        return Task(Key(name, "inference", (0, 0), 1), run)
+
+    watch = Stopwatch()
+    tasks = list(warm_up([task(*item) for item in calls.items()], watch))
+    ready = [one for one in tasks if isinstance(one, Task)]
+    found: dict[str, dict[int, float]] = {name: {} for name in calls}
+    for sample in interleave(ready, rounds, watch):
+        if isinstance(sample, Sample):
+            found[sample.key.row][sample.round] = sample.total
+    return found
 
 
 def reason_of(error: BaseException) -> str:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from mmplugins.engine.compiling import Compiler, block_compiler
 from mmplugins.engine.hooks.channels_last import to_channels_last
 
-from .models import build_model, fold
+from .models import build_model, fold, model_in
 from .rows import MMPRETRAIN, TIMM, Row
+from .runtimes import export_row, load_file
 from .whole_models import run_network, training_loss
 
 
@@ -29,7 +30,7 @@ class Subject:
     Attributes:
         row: The row.
         device: Its device.
-        model: The module, eager; in eval mode.
+        model: The module, eager; in eval mode. Of a row of another runtime it is only counted.
         compiled: Whether calls go through a compiled backbone, see :meth:`compile`.
 
     Raises:
@@ -47,21 +48,27 @@ class Subject:
         self.device = torch.device(device)
         self.compiled = False
         self._compiler: Compiler | None = None
+        if row.runtime and self.device.type != "cpu":
+            raise ValueError(f"{row.label}: {row.runtime} is measured on CPUs; use --device cpu")
+        self._exported = load_file(row) if row.exported else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            model = build_model(row, overrides)
+            known = self._exported
+            model = model_in(known) if known is not None else build_model(row, overrides)
         if weights is not None:
             model.load_state_dict(weights)
         model.eval()  # mmpretrain's returns None
         model = model.to(self.device)
-        if row.deploy:
+        if row.deploy or row.runtime:
             fold(model)
         if row.channels_last:
             to_channels_last(model)
-        self.pure = row.dtype != "float32" and not row.whole
+        self.pure = row.dtype != "float32" and not (row.whole or row.runtime)
         if self.pure:
             model = model.to(getattr(torch, row.dtype))
         self.model = model
+        if row.runtime and not row.exported:
+            self._exported = export_row(row, model)
 
     @property
     def backbone(self) -> nn.Module:
@@ -69,8 +76,13 @@ class Subject:
         return self.model.backbone if self.row.whole else self.model
 
     def images(self, size: tuple[int, int], batch: int = 1) -> Tensor:
-        """Made-up normalised pictures ``[batch, 3, H, W]``, in the row's dtype and layout."""
+        """Made-up normalised pictures ``[batch, 3, H, W]``, in the row's dtype and layout.
+
+        For exported files, which normalise, they are of 0..255.
+        """
         random = torch.Generator().manual_seed(0)
+        if self.row.exported:
+            return torch.rand(batch, 3, *size, generator=random) * 255
         images = torch.randn(batch, 3, *size, generator=random).to(self.device)
         if self.row.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
@@ -78,6 +90,8 @@ class Subject:
 
     def infer(self, images: Tensor) -> object:
         """One inference pass."""
+        if self._exported is not None:
+            return self._exported(images.numpy())
         with torch.no_grad(), self._autocast(not self.pure):
             found = run_network(self.model, images) if self.row.whole else self.model(images)
         self._require_compiled()
@@ -118,10 +132,10 @@ class Subject:
         """The model in training mode and in float32 inside.
 
         Raises:
-            ValueError: If the row is deployed, as that form is for inference.
+            ValueError: If the row is deployed or exported, as these forms are for inference.
         """
-        if self.row.deploy:
-            raise ValueError("deployed: this form is for inference only")
+        if not self.row.trains:
+            raise ValueError("deployed or exported: this form is for inference only")
         pure, self.pure = self.pure, False
         if pure:
             self.model.float()

@@ -153,10 +153,21 @@ def is_registered(kind: Any) -> bool:
     if not isinstance(kind, str):
         return False
     scope, _, name = kind.rpartition(".")
+    if scope.startswith("mmplugins."):
+        return _is_our_own(scope, name)
     if scope not in ("", *_LIBRARIES) or name in _EVALUATES:
         return False
     known = any(name in registry.module_dict for registry in _registries())
     return known or kind in (*_SUPPRESSIONS, *_LAYERS)
+
+
+def _is_our_own(module: str, name: str) -> bool:
+    """Whether a path leads to a registered class of this package, which may not be loaded yet."""
+    try:
+        part = getattr(import_module(module), name, None)
+    except ImportError:
+        return False
+    return any(part is one for registry in _registries() for one in registry.module_dict.values())
 
 
 def _types(value: Any) -> Iterator[Any]:

@@ -7,10 +7,11 @@ it, so that :func:`mmplugins.load_model` needs nothing else.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -58,22 +59,58 @@ def export_model(
         ExportError: If a part of the model cannot be exported; it is named.
         WriteError: If the file cannot be written.
     """
+    graph = graph_of(model)
+    about = {**description, "kind": graph.kind}
+    return export_graph(graph, path, about, format, OUTPUTS[graph.kind])
+
+
+def export_graph(
+    graph: nn.Module,
+    path: str | Path,
+    description: Mapping[str, Any],
+    format: str = "onnx",
+    outputs: Sequence[str] = (),
+) -> Path:
+    """Write a module from pictures to tensors; arguments and errors as of :func:`export_model`.
+
+    Args:
+        graph: In eval mode, on the CPU.
+        path: The file.
+        description: What stands in it; it needs ``task``, ``classes``, ``kind`` and ``config``.
+        format: Of :data:`FORMATS`.
+        outputs: Names of the outputs; numbers by default.
+    """
     path = Path(path)
     if FORMATS.get(format) != path.suffix:
         raise ExportError(f"{path.name} for format {format!r}: expected {FORMATS.get(format)}")
-    graph = graph_of(model)
+    if lack := lacking(format):
+        raise ExportError(lack)
     program = program_of(graph)
-    described = {**description, "outputs": list(OUTPUTS[graph.kind]), "kind": graph.kind}
-    text = json.dumps(described)
+    names = list(outputs) or [
+        f"output_{k}" for k in range(len(program.graph_signature.user_outputs))
+    ]
+    text = json.dumps({**description, "outputs": names})
     if format == "torch-export":
         with written_aside(path) as aside, aside.open("wb") as file:
             torch.export.save(program, file, extra_files={f"{KEY}.json": text})
         return path
-    proto = onnx_of(program, OUTPUTS[graph.kind])
+    proto = onnx_of(program, names)
     proto.metadata_props.add(key=KEY, value=text)
     if format == "onnx":
         return write_whole(path, proto.SerializeToString())
     return write_openvino(proto, path, text)
+
+
+def lacking(format: str = "onnx") -> str | None:
+    """What this environment lacks for a format, and the remedy; None if it lacks nothing."""
+    if not hasattr(torch.export.Dim, "DYNAMIC"):
+        return f"torch {torch.__version__} cannot trace open sizes: expected 2.6 or newer"
+    needed = dict(onnx=["onnx", "onnxscript", "onnxruntime"], openvino=["onnx", "onnxscript"])
+    absent = [n for n in needed.get(format, ()) if importlib.util.find_spec(n) is None]
+    extra = "export"
+    if format == "openvino" and importlib.util.find_spec("openvino") is None:
+        absent, extra = [*absent, "openvino"], "export,openvino" if absent else "openvino"
+    return f"{', '.join(absent)} not installed: pip install mmplugins[{extra}]" if absent else None
 
 
 def program_of(graph: nn.Module) -> torch.export.ExportedProgram:
@@ -96,7 +133,7 @@ def program_of(graph: nn.Module) -> torch.export.ExportedProgram:
         ) from error
 
 
-def onnx_of(program: torch.export.ExportedProgram, outputs: tuple[str, ...]) -> Any:
+def onnx_of(program: torch.export.ExportedProgram, outputs: Sequence[str]) -> Any:
     """A traced program in ONNX's operators.
 
     Raises:
@@ -134,10 +171,8 @@ def write_openvino(model: Any, path: Path, text: str) -> Path:
     Raises:
         ExportError: If OpenVINO cannot read it.
     """
-    try:
-        import openvino
-    except ImportError as error:
-        raise ExportError("OpenVINO is not installed: pip install mmplugins[openvino]") from error
+    import openvino
+
     data = model if isinstance(model, bytes) else model.SerializeToString()
     try:
         converted = openvino.Core().read_model(data, b"")

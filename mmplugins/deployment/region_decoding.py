@@ -57,6 +57,23 @@ class RegionDecoder(nn.Module):
             size: Height and width of the pictures.
         """
         number, count = proposed.shape
+        boxes, logits, deltas = self.classified(maps, boxes, size)
+        scores = logits.softmax(-1)[:, :-1]
+        scores = torch.where(scores > self.least, scores, -1.0)
+        scores = scores.reshape(number, count, -1)
+        scores = torch.where((proposed >= 0)[..., None], scores, -1.0)
+        return self._best(self.box_heads[-1], boxes, deltas, scores, size)
+
+    def classified(
+        self, maps: Sequence[Tensor], boxes: Tensor, size: Sequence[int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What the box heads make of proposals ``[N, P, 4]``.
+
+        Returns:
+            The boxes ``[N * P, 4]`` that the last stage began with, logits (means over the stages)
+            and deltas.
+        """
+        number, count = boxes.shape[:2]
         image = torch.arange(number, device=boxes.device)[:, None].expand(-1, count).reshape(-1, 1)
         boxes = boxes.reshape(-1, 4)
         each: list[Tensor] = []
@@ -68,11 +85,7 @@ class RegionDecoder(nn.Module):
             each.append(logits)
             if stage < len(self.box_heads) - 1:
                 boxes = self._moved(head, boxes, deltas, logits, size)
-        scores = (sum(each[1:], each[0]) / len(each)).softmax(-1)[:, :-1]
-        scores = torch.where(scores > self.least, scores, -1.0)
-        scores = scores.reshape(number, count, -1)
-        scores = torch.where((proposed >= 0)[..., None], scores, -1.0)
-        return self._best(head, boxes, deltas, scores, size)
+        return boxes, sum(each[1:], each[0]) / len(each), deltas
 
     def masks_of(
         self, maps: Sequence[Tensor], image: Tensor, boxes: Tensor, labels: Tensor
@@ -82,15 +95,20 @@ class RegionDecoder(nn.Module):
         # One region more than there are, which is dropped: some runtimes fail on none at all.
         regions = torch.cat([regions, regions.new_zeros(1, 5)])
         labels = torch.cat([labels, labels.new_zeros(1)])
-        each: list[Tensor] = []
-        for features, head in zip(self.mask_features, self.mask_heads, strict=True):
-            each.append(head(self.shared(features(maps, regions))).sigmoid())
-        masks = sum(each[1:], each[0]) / len(each)
-        if head.class_agnostic:
+        stages = [logits.sigmoid() for logits in self.mask_logits(maps, regions)]
+        masks = sum(stages[1:], stages[0]) / len(stages)
+        if self.mask_heads[-1].class_agnostic:
             return masks[:-1, 0]
         height, width = masks.shape[-2:]
         index = labels[:, None, None, None].expand(-1, 1, height, width)
         return masks.gather(1, index)[:-1, 0]
+
+    def mask_logits(self, maps: Sequence[Tensor], regions: Tensor) -> list[Tensor]:
+        """Mask logits ``[R, C, h, w]`` of regions ``[R, 5]``, by stage."""
+        return [
+            head(self.shared(features(maps, regions)))
+            for features, head in zip(self.mask_features, self.mask_heads, strict=True)
+        ]
 
     def _moved(
         self, head: nn.Module, boxes: Tensor, deltas: Tensor, logits: Tensor, size: Sequence[int]

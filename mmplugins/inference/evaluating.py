@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.evaluator import Evaluator
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData, PixelData
 
-from mmplugins.deployment.runtime import load_exported
+from mmplugins.checkpoint.config_text import check_harmless
+from mmplugins.deployment.runtime import Exported, load_exported
 from mmplugins.engine import build_runner
+from mmplugins.engine.config.settings import task_of
 
 from .exported import ExportedRuntime
+from .inputs import InputError
+from .model import scope_of
 from .results import Prediction, decode
 
 
@@ -60,6 +67,38 @@ def test_exported(
     runner._train_loop = None  # as in testing a checkpoint
     runner.model = ExportedModel(ExportedRuntime(exported, cfg))
     return runner, runner.test()
+
+
+def metrics_of(exported: Exported, cfg: Config, trust: bool = False) -> dict[str, float]:
+    """The metric of an exported file on the validation data of a config, without a work dir.
+
+    Args:
+        exported: The file.
+        cfg: Its config.
+        trust: Whether the config is the user's own and may build what it names.
+
+    Raises:
+        CheckpointError: If the config is not trusted and names what is not registered.
+        InputError: If it has no validation data, or they cannot be read.
+    """
+    loader, evaluator = cfg.get("val_dataloader"), cfg.get("val_evaluator")
+    if not loader or not evaluator:
+        raise InputError("the config has no val_dataloader and val_evaluator")
+    if not trust:
+        check_harmless(dict(loader=loader, evaluator=evaluator), str(exported.path))
+    loader = dict(loader, num_workers=0, persistent_workers=False)
+    model = ExportedModel(ExportedRuntime(exported, cfg))
+    # The data sets and metrics talk to the console; the figures are returned.
+    with scope_of(task_of(cfg)), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            data = Runner.build_dataloader(loader)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"the validation data cannot be read: {error}") from error
+        metric = Evaluator(evaluator)
+        metric.dataset_meta = data.dataset.metainfo
+        for batch in data:
+            metric.process(model.test_step(batch), batch)
+        return metric.evaluate(len(data.dataset))
 
 
 def _filled(sample: Any, found: Prediction) -> Any:

@@ -61,11 +61,10 @@ def export_verified(
         InputError: If there are no pictures, or the file exists.
     """
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} exists: give another --out, or --overwrite")
+    check_target(path, overwrite)
     if not isinstance(model.runtime, TorchRuntime):
         raise ExportError(f"{model.name} is exported already: expected a config and checkpoint")
-    batches = _batches(model, pictures or pictures_of(model))
+    batches = batches_of(model, pictures or pictures_of(model))
     trained = model.runtime.model
     folded = reparameterize(copy.deepcopy(trained).eval())
     description = describe(
@@ -81,11 +80,21 @@ def export_verified(
         tell(f"Tracing and writing {format}; this takes minutes for large models")
         export_model(folded, aside, description, format)
         found = verify(trained, aside, batches, bounds, tell)
-        _name(aside, path)
+        name_file(aside, path)
     finally:
         for left in (aside, aside.with_suffix(".bin")):
             left.unlink(missing_ok=True)
     return found
+
+
+def check_target(path: Path, overwrite: bool) -> None:
+    """Make sure, before minutes of work, that a file may have its name.
+
+    Raises:
+        InputError: If it exists and ``overwrite`` is False.
+    """
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists: give another --out, or --overwrite")
 
 
 def verify(
@@ -116,7 +125,7 @@ def verify(
     return total
 
 
-def _batches(model: LoadedModel, names: Sequence[str]) -> list[np.ndarray]:
+def batches_of(model: LoadedModel, names: Sequence[str]) -> list[np.ndarray]:
     """Pictures at two sizes, and a batch of two of the second."""
     batches = []
     for source in find_inputs(list(names)):
@@ -149,7 +158,7 @@ def pictures_of(model: LoadedModel, count: int = 4) -> list[str]:
     return [found[k] for k in np.linspace(0, len(found) - 1, min(count, len(found))).astype(int)]
 
 
-def _name(aside: Path, path: Path) -> None:
+def name_file(aside: Path, path: Path) -> None:
     """Give a verified file its name; of OpenVINO's pair, the weights first."""
     weights = aside.with_suffix(".bin")
     for source, target in ((weights, path.with_suffix(".bin")), (aside, path)):

@@ -65,6 +65,8 @@ HARMFUL = [
     dict(model=dict(test_cfg=dict(nms=dict(type="__import__('os').system('true')")))),
     dict(model=dict(type="CameraMotionCompensation", warp_mode="print(1)")),
     dict(model=dict(type=print)),
+    dict(model=dict(type="mmplugins.utils.write_whole")),
+    dict(model=dict(type="mmplugins.nothing.Model")),
     dict(custom_imports=dict(imports=["antigravity"])),
     dict(custom_imports=dict(imports="antigravity")),
 ]
@@ -86,5 +88,7 @@ def test_registered_types_pass():
     backbone = dict(type="PoolFormer", norm_cfg=dict(type="GN"))
     head = dict(type="RetinaHead", test_cfg=dict(nms=dict(type="nms")))
     model = dict(type="mmdet.RetinaNet", backbone=backbone, bbox_head=head)
-    parts = dict(model=model, custom_imports=dict(imports=["mmplugins", "mmdet.models"]))
+    metric = dict(type="mmplugins.evaluation.coco.FastCocoMetric")  # loaded when it is asked for
+    imports = dict(imports=["mmplugins", "mmdet.models"])
+    parts = dict(model=model, custom_imports=imports, test_evaluator=metric)
     assert check_harmless(parts, "a test") is None
