@@ -72,6 +72,7 @@ def harmless_config(text: str, source: str) -> Config:
     task = str(cfg.get("default_scope") or "mmdet")
     if task in ("mmdet", "mmseg"):
         import_module(f"{task}.utils").register_all_modules(init_default_scope=False)
+        import_module(f"{task}.visualization")  # which mmseg leaves out there
     built = ("default_scope", "model", "test_dataloader", "test_evaluator", "visualizer")
     check_harmless({key: cfg.get(key) for key in built}, source)
     return cfg
