@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,8 @@ from .model import LoadedModel, scope_of
 
 def export_quantized(
     model: LoadedModel,
-    source: str | os.PathLike,
-    path: str | os.PathLike,
+    source: Path,
+    path: Path,
     calibration: Sequence[str],
     *,
     pictures: Sequence[str] = (),
@@ -53,7 +52,6 @@ def export_quantized(
         ExportError: If NNCF is not installed, or fails.
         InputError: If a picture cannot be read, or the file exists.
     """
-    path = Path(path)
     check_target(path, overwrite)
     names = [one.name for one in find_inputs(list(calibration))]
 
@@ -63,7 +61,7 @@ def export_quantized(
     aside = path.with_name(f".{path.stem}.quantized.xml")
     try:
         tell(f"Quantising on {len(names)} pictures; this takes minutes")
-        quantize_file(Path(source), aside, names, read)
+        quantize_file(source, aside, names, read)
         before, after = load_exported(source), load_exported(aside)
         total = Differences()
         for images in batches_of(model, pictures or pictures_of(model)):
