@@ -32,7 +32,8 @@ install: $(INSTALLED)  ## set up: virtual environment and tested versions of eve
 demo: $(DEMOABLE)  ## set up, make data, train, test and export a detector: AP, pictures, ONNX
 	$(PY) tools/demo.py
 
-TEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS)
+# A file's tests stay in one process, so that what they share is made once.
+TEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile
 
 test: $(TESTABLE)  ## set up and run the tests, without the long ones
 	$(TEST) -m "not slow and not browser"

@@ -97,6 +97,7 @@ def test_the_wheel_holds_package_mim_and_hook(wheel):
         assert zipfile.ZipFile(wheel).read(name) == (ROOT / "hook" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_source_distribution_is_the_checkout(checkout, sdist):
     """What README and Makefile name is in it."""
     expected = all_files(checkout, *FILES, *FOLDERS)
@@ -104,6 +105,7 @@ def test_the_source_distribution_is_the_checkout(checkout, sdist):
     assert LEAF in expected and all_files(sdist, ".") - made == expected
 
 
+@pytest.mark.slow
 def test_a_wheel_of_the_source_distribution_is_the_same(sdist, wheel, tmp_path):
     again = zipfile.ZipFile(build(sdist, "wheel", tmp_path))
     assert set(again.namelist()) == set(zipfile.ZipFile(wheel).namelist())
@@ -154,7 +156,7 @@ def test_an_editable_install_links_mim(checkout, editable):
         assert (mim / "configs" / "_base_" / "later.py").exists()
 
 
-@pytest.mark.parametrize("kind", ["wheel", "editable"])
+@pytest.mark.parametrize("kind", ["wheel", pytest.param("editable", marks=pytest.mark.slow)])
 def test_install_activates_and_uninstall_removes_the_hook(kind, request, tmp_path):
     venv.create(tmp_path, with_pip=False)
     scripts = "Scripts" if os.name == "nt" else "bin"

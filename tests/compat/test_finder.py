@@ -90,6 +90,7 @@ def test_spawned_processes_have_it(fake_mmcv):
     assert run_python(fake_mmcv, "spawn.py", hook=True).strip() == str(finder.STAND_IN)
 
 
+@pytest.mark.slow
 def test_openmmlab_works_before_and_shares_compat_after_mmplugins(tmp_path):
     """mmdet's and mmseg's APIs without mmplugins; a later import finds the same compat."""
     code = (

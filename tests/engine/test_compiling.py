@@ -113,7 +113,10 @@ def test_names_copies_and_pickles():
                 torch.testing.assert_close(out, e)
 
 
-@pytest.mark.parametrize("family", [ConvFormer, PoolFormer, ConvNeXt])
+@pytest.mark.parametrize(
+    "family",
+    [PoolFormer, *(pytest.param(f, marks=pytest.mark.slow) for f in (ConvFormer, ConvNeXt))],
+)
 def test_few_graphs_for_many_sizes(family):
     """Fifty sizes and five rates of stochastic depth: three graphs at most of a structure."""
     model = family(TINY, drop_path_rate=0.4).train()
@@ -132,7 +135,11 @@ def test_few_graphs_for_many_sizes(family):
     assert 0 < in_evaluation <= 3 * len(structures)
 
 
-@pytest.mark.parametrize("way", ["with_cp", "autocast", "frozen", "deployed", "drop_path"])
+@pytest.mark.parametrize(
+    "way",
+    ["with_cp", "autocast", "drop_path"]
+    + [pytest.param(way, marks=pytest.mark.slow) for way in ("frozen", "deployed")],
+)
 def test_goes_with(way, randomise):
     """The same gradients with what else a training or test may have."""
     settings = dict(with_cp=way == "with_cp", frozen_stages=1 if way == "frozen" else -1)

@@ -77,7 +77,10 @@ def test_the_guide_is_covered():
 
 @pytest.mark.parametrize(
     ("task", "number", "dtype", "tolerance"),
-    [("detector", 0, torch.bfloat16, 0.1), ("segmentor", 1, torch.float16, 0.02)],
+    [
+        pytest.param("detector", 0, torch.bfloat16, 0.1, marks=pytest.mark.slow),
+        ("segmentor", 1, torch.float16, 0.02),
+    ],
 )
 def test_mixed_precision(task, number, dtype, tolerance, run, plain):
     training = run(task, line("Mixed precision", number))
@@ -152,6 +155,7 @@ def test_compiled_backbone(run, plain):
     plain("segmentor").runner.model.load_state_dict(training.weights())
 
 
+@pytest.mark.slow
 def test_averaged_weights(run, plain, tmp_path):
     text = line("Averaged weights")
     assert "momentum=0.0002" in text
@@ -199,7 +203,7 @@ def test_a_frozen_start(run):
     assert {n for n in long if n.startswith("backbone.stages.1.") and "weight" in n} <= moved
 
 
-@pytest.mark.parametrize("task", ["detector", "segmentor"])
+@pytest.mark.parametrize("task", [pytest.param("detector", marks=pytest.mark.slow), "segmentor"])
 def test_another_backbone_trains(task, run):
     arch = dict(depths=(1, 1, 1, 1), dims=(8, 16, 32, 64))
     training = run(task, backbone=dict(type="CAFormer", arch=arch))

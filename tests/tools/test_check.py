@@ -3,47 +3,57 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+TOOL = str(Path(__file__).parents[2] / "tools/check.py")
 
 
-def check(folder, *args):
-    command = [sys.executable, str(ROOT / "tools/check.py"), *map(str, args)]
-    environment = os.environ | {"COLUMNS": "1000"}
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=300, cwd=folder, env=environment
-    )
+@pytest.fixture
+def check(tmp_path, monkeypatch, capsys):
+    """Run the tool in this process: what it ends with, and what it prints."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "1000")
+
+    def check(*args):
+        monkeypatch.setattr(sys, "argv", [TOOL, *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(TOOL, run_name="__main__")
+        return ended.value.code, capsys.readouterr().out
+
+    return check
 
 
-def test_a_healthy_config(detection, tmp_path):
-    done = check(tmp_path, detection, "--full", "--work-dir", tmp_path / "work")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "6 of 6 pictures read" in done.stdout
-    assert done.stdout.rstrip().endswith("not run") and "failure" not in done.stdout
+def test_a_healthy_config(detection, check, tmp_path):
+    status, said = check(detection, "--full", "--work-dir", tmp_path / "work")
+    assert status == 0 and "6 of 6 pictures read" in said
+    assert said.rstrip().endswith("not run") and "failure" not in said
     assert os.listdir(tmp_path) == []
 
 
-def test_a_broken_config(detection, tmp_path):
-    done = check(tmp_path, detection, "--cfg-options", "model.neck.type=FNP")
-    assert done.returncode == 1, done.stderr
-    assert "model.neck.type: 'FNP' is not there" in done.stdout
-    assert "1 failure" in done.stdout.splitlines()[-1]
+def test_a_broken_config(detection, check):
+    status, said = check(detection, "--cfg-options", "model.neck.type=FNP")
+    assert status == 1 and "model.neck.type: 'FNP' is not there" in said
+    assert "1 failure" in said.splitlines()[-1]
+
+
+def test_another_backbone(detection, check):
+    status, said = check(detection, "--backbone", "timm/resnet18")
+    assert status == 0
+    assert "TimmBackbone puts out channels [128, 256, 512] at strides [8, 16, 32]" in said
+
+
+def test_an_absent_config(check):
+    status, _ = check("none.py")
+    assert status.startswith("error: config 'none.py' does not exist")
 
 
 @pytest.mark.slow
-def test_another_backbone(detection, tmp_path):
-    done = check(tmp_path, detection, "--backbone", "timm/resnet18")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "TimmBackbone puts out channels [128, 256, 512] at strides [8, 16, 32]" in done.stdout
-
-
-@pytest.mark.slow
-def test_an_absent_config(tmp_path):
-    done = check(tmp_path, "none.py")
-    said = done.stderr.splitlines()[-1]  # below what libraries warn of
-    assert done.returncode == 1 and said.startswith("error: config 'none.py' does not exist")
+def test_as_a_program(detection, tmp_path):
+    command = [sys.executable, TOOL, str(detection), "--cfg-options", "model.neck.type=FNP"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert done.returncode == 1 and "'FNP' is not there" in done.stdout, done.stderr

@@ -87,7 +87,7 @@ model = dict(
 """,
 }
 
-QUICK = ("retinanet", "semantic_fpn")
+QUICK = ("semantic_fpn",)
 
 
 def slow(value):
@@ -156,6 +156,7 @@ def test_both_forms_are_tested_in_deploy_form(detection, folder, call):
             torch.testing.assert_close(boxes["scores"], expected["scores"], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_averaged_augmented_and_deployed(detection, folder, call):
     """EMA, channels-last, ``--tta`` and ``--deploy`` together find the boxes of ``--tta`` alone."""
     torch.manual_seed(0)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -102,15 +101,11 @@ def test_another_budget_is_refused(study, args):
         study.read_results(args)
 
 
-def test_export_says_what_is_wrong(tmp_path):
-    config = ROOT / "configs/semantic_fpn/semantic-fpn_shapes.py"
+def test_export_says_what_is_wrong(tmp_path, monkeypatch):
+    tool = str(ROOT / "tools/distill_export.py")
+    config = str(ROOT / "configs/semantic_fpn/semantic-fpn_shapes.py")
     torch.save(dict(a=torch.ones(1)), tmp_path / "a.pth")
-    run = subprocess.run(
-        [sys.executable, ROOT / "tools/distill_export.py", config, tmp_path / "a.pth", "b.pth"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=dict(os.environ, PYTHONPATH=str(ROOT)),
-    )
-    assert run.returncode == 1
-    assert "error: the model of the config is 'EncoderDecoder'" in run.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [tool, config, "a.pth", "b.pth"])
+    with pytest.raises(SystemExit, match="^error: the model of the config is 'EncoderDecoder'"):
+        runpy.run_path(tool, run_name="__main__")

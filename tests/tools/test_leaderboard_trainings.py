@@ -242,6 +242,7 @@ def test_ctrl_c_keeps_what_is_there_and_the_same_command_goes_on(tmp_path, monke
     assert "1/1" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_three_workers_give_the_table_of_one(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     tool, command = load("leaderboard"), [*BACKBONES, *COMMON, "--seeds", "2", "--no-cost"]

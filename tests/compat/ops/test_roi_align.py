@@ -84,7 +84,7 @@ def test_forward_equals_the_definition(path, mode, sampling_ratio, aligned):
 def test_gradient(path, mode, sampling_ratio, aligned):
     input = features(4, 5).requires_grad_()
     pool = lambda x: roi_align(x, ROIS, (2, 2), 0.3, sampling_ratio, mode, aligned)  # noqa: E731
-    assert torch.autograd.gradcheck(pool, (input,))
+    assert torch.autograd.gradcheck(pool, (input,), fast_mode=True)
     assert torch.autograd.grad(pool(input).sum(), input)[0].abs().sum() > 0
 
 

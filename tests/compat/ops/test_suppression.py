@@ -41,7 +41,7 @@ def greedy(boxes, scores, threshold, offset=0):
 @pytest.mark.parametrize("threshold", [0.25, 0.5])
 def test_nms_equals_the_textbook_with_ties_and_empty_areas(path, offset, threshold):
     generator = torch.Generator().manual_seed(offset)
-    for count in (1, 2, 17, 300):
+    for count in (1, 2, 17, 150):
         boxes, scores = integer_boxes(count, generator)
         dets, kept = nms(boxes, scores, threshold, offset=offset)
         assert kept.tolist() == greedy(boxes, scores, Fraction(threshold), offset)
@@ -68,10 +68,11 @@ def test_nms_keeps_an_overlap_equal_to_the_threshold(path, width, threshold):
     assert nms(boxes, torch.tensor([0.9, 0.8]), threshold)[1].tolist() == [0, 1]
 
 
-def test_nms_of_ten_thousand_boxes_is_the_same_on_both_paths(plain_torch):
-    corners = torch.rand(10_000, 2) * 300
-    boxes = torch.cat([corners, corners + torch.rand(10_000, 2) * 100], 1)
-    scores = (torch.rand(10_000) * 500).round() / 500
+@pytest.mark.parametrize("count", [2000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_nms_of_thousands_of_boxes_is_the_same_on_both_paths(plain_torch, count):
+    corners = torch.rand(count, 2) * 300
+    boxes = torch.cat([corners, corners + torch.rand(count, 2) * 100], 1)
+    scores = (torch.rand(count) * 500).round() / 500
     kept = nms(boxes, scores, 0.5)[1]
     plain_torch()
     assert torch.equal(nms(boxes, scores, 0.5)[1], kept)
@@ -80,8 +81,8 @@ def test_nms_of_ten_thousand_boxes_is_the_same_on_both_paths(plain_torch):
     overlaps = torchvision.ops.box_iou(boxes, boxes[kept]) > 0.5
     rank = scores.sort(descending=True, stable=True).indices.argsort()
     better = overlaps & (rank[kept] < rank[:, None])
-    dropped = torch.ones(10_000, dtype=torch.bool).index_fill_(0, kept, False)
-    assert 500 < len(kept) < 5000
+    dropped = torch.ones(count, dtype=torch.bool).index_fill_(0, kept, False)
+    assert count / 20 < len(kept) < count / 2
     assert not better[kept].any() and better[dropped].any(1).all()
 
 
