@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,18 @@ SHAPES_SIDE = 128
 """Pixels of the pictures that the anchors of the shapes recipes are made for."""
 
 SPLITS = ("train", "val", "test")
+
+DECAYS = ("cosine", "poly")
+"""Ways by which a learning rate falls, beside steps; see :class:`Budget`."""
+
+
+def _are_shares(value: Any) -> bool:
+    return (
+        isinstance(value, tuple)
+        and bool(value)
+        and all(isinstance(share, Real) and 0 < share < 1 for share in value)
+        and list(value) == sorted(set(value))
+    )
 
 
 @dataclass(frozen=True)
@@ -32,6 +45,9 @@ class Budget:
         amp: Whether in mixed precision.
         threads: Threads of a training on a CPU. The number changes sums in the last digits, hence
             it is fixed. Defaults to 1; further cores serve further trainings.
+        decay: How the learning rate falls: ``'cosine'``, to 1 % of it; ``'poly'``, to zero by a
+            power of 0.9; or shares of the training, at each of which it falls to a tenth.
+        warm_up: Steps of a linear warm-up. Defaults to the first tenth of the training.
         options: Further changes of the configs, dotted names to values.
     """
 
@@ -41,9 +57,22 @@ class Budget:
     image_size: int | None = None
     amp: bool = False
     threads: int = 1
+    decay: str | tuple[float, ...] = "cosine"
+    warm_up: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
+        if isinstance(self.decay, list):
+            object.__setattr__(self, "decay", tuple(self.decay))
+        if self.decay not in DECAYS and not _are_shares(self.decay):
+            raise ValueError(
+                f"decay={self.decay!r}: expected {' or '.join(DECAYS)}, or rising shares of the "
+                "training such as [0.75, 0.917]"
+            )
+        if self.warm_up is not None and (
+            not isinstance(self.warm_up, int) or isinstance(self.warm_up, bool) or self.warm_up < 0
+        ):
+            raise ValueError(f"warm_up={self.warm_up!r}: expected a number of steps, 0 or more")
         for name in ("steps", "batch", "threads", "epochs"):
             value = getattr(self, name)
             if not (name == "epochs" and value is None) and (
@@ -69,12 +98,21 @@ def warm_up_steps(steps: int) -> int:
     return max(1, steps // 10)
 
 
-def schedule(steps: int) -> list[dict[str, Any]]:
-    """The ``param_scheduler`` of all: a linear warm-up, with a cosine decay to 1 % over all."""
-    return [
-        dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=warm_up_steps(steps)),
-        dict(type="CosineAnnealingLR", by_epoch=False, begin=0, end=steps, eta_min_ratio=0.01),
-    ]
+def schedule(
+    steps: int, decay: str | tuple[float, ...] = "cosine", warm_up: int | None = None
+) -> list[dict[str, Any]]:
+    """The ``param_scheduler`` of all, see :class:`Budget`; a warm-up ends with the training."""
+    rise = warm_up_steps(steps) if warm_up is None else min(warm_up, steps)
+    span = dict(by_epoch=False, begin=0, end=steps)
+    if decay == "cosine":
+        fall = dict(type="CosineAnnealingLR", eta_min_ratio=0.01, **span)
+    elif decay == "poly":
+        fall = dict(type="PolyLR", power=0.9, eta_min=0.0, **span)
+    else:
+        at = [round(share * steps) for share in decay]
+        fall = dict(type="MultiStepLR", milestones=at, gamma=0.1, **span)
+    first = dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=rise)
+    return [first, fall] if rise else [fall]
 
 
 def use_budget(
@@ -99,7 +137,7 @@ def use_budget(
     cfg.train_dataloader.batch_size = budget.batch
     every = math.ceil(steps / (validations or 1))
     cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=steps, val_interval=every)
-    cfg.param_scheduler = schedule(steps)
+    cfg.param_scheduler = schedule(steps, budget.decay, budget.warm_up)
     cfg.setdefault("log_processor", dict(type="LogProcessor")).by_epoch = False
     hooks = cfg.setdefault("default_hooks", {})
     hooks.setdefault("checkpoint", dict(type="CheckpointHook"))

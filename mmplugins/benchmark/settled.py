@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -113,10 +114,12 @@ def _changes(old: dict[str, Any], now: dict[str, Any]) -> list[str]:
         for key in now
         if key not in (*_FREE, "budget") and old[key] != now[key]
     ]
+    # A folder from before a setting existed has its default.
+    budget = asdict(Budget()) | old["budget"]
     found += [
-        f"{key}: {old['budget'].get(key)}, now {value}"
+        f"{key}: {budget[key]}, now {value}"
         for key, value in now["budget"].items()
-        if old["budget"].get(key) != value
+        if budget[key] != value
     ]
     sets = {one["name"]: one for one in old["sets"]}
     for one in now["sets"]:

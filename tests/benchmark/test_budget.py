@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.registry import PARAM_SCHEDULERS
 
 from mmplugins.benchmark.budget import (
     Budget,
@@ -26,6 +28,41 @@ def test_steps_or_epochs():
     for wrong in (dict(steps=0), dict(batch=1.5), dict(threads=True), dict(epochs=0)):
         with pytest.raises(ValueError, match="expected a whole number of 1 or more"):
             Budget(**wrong)
+
+
+def rates(steps, **how):
+    """The rates of all steps, by mmengine's own schedulers on a rate of 1."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedulers = [
+        PARAM_SCHEDULERS.build(dict(s, optimizer=optimizer)) for s in schedule(steps, **how)
+    ]
+    found = []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    return found
+
+
+def test_decays():
+    falling = rates(12, decay=[2 / 3, 11 / 12], warm_up=0)
+    assert falling == pytest.approx([1.0] * 8 + [0.1] * 3 + [0.01])
+    falling = rates(10, decay="poly", warm_up=0)
+    assert falling == pytest.approx([(1 - k / 9) ** 0.9 for k in range(10)])
+    warm = rates(20, warm_up=4)
+    assert warm[0] == pytest.approx(0.01) and max(warm) < 1 and warm.index(max(warm)) in (3, 4)
+    assert len(rates(2, warm_up=500)) == 2
+    for wrong in (
+        dict(decay="linear"),
+        dict(decay=[0.9, 0.5]),
+        dict(decay=[8, 11]),
+        dict(decay=[]),
+    ):
+        with pytest.raises(ValueError, match="decay=.*expected cosine or poly, or rising shares"):
+            Budget(**wrong)
+    with pytest.raises(ValueError, match="warm_up=-1: expected a number of steps"):
+        Budget(warm_up=-1)
 
 
 @pytest.mark.parametrize(("steps", "warm_up"), [(1, 1), (9, 1), (20, 2), (500, 50)])

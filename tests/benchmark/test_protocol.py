@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import pytest
 import yaml
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, DefaultScope
 
 from mmplugins.benchmark.protocol import (
     ProtocolError,
@@ -17,6 +19,7 @@ from mmplugins.benchmark.protocol import (
     shipped,
 )
 from mmplugins.benchmark.publish import as_yaml
+from mmplugins.benchmark.runs import plan, run_config
 from mmplugins.benchmark.settled import from_plain, read_settled, settle
 from mmplugins.engine import load_config
 
@@ -45,6 +48,44 @@ def test_those_that_ship(name, tmp_path):
             check_data(replace(protocol, sets=protocol.sets[:1]))
     for one in protocol.sets:
         assert load_config(one.recipe).model
+
+
+def test_optimisers_of_those_that_ship(tmp_path):
+    """Rates, decay and schedule of Battle of the Backbones and of benchmark-vfm-ss."""
+    (tmp_path / "bob/annotations").mkdir(parents=True)
+    categories = [dict(id=1, name="cat")]
+    images = [dict(id=i, file_name=f"{i}.jpg", width=9, height=9) for i in range(5016)]
+    content = dict(images=images, annotations=[], categories=categories)
+    for split in ("train", "val"):
+        path = tmp_path / f"bob/annotations/instances_{split}2017.json"
+        path.write_text(json.dumps(content))
+    labels = tmp_path / "vfm/ade/annotations/training"
+    labels.mkdir(parents=True)
+    (labels / "a.png").touch()
+    (tmp_path / "vfm/ade/classes.txt").write_text("sky\nsea\n")
+
+    def config(name, **roots):
+        protocol = load_protocol(name, {k: str(tmp_path / v) for k, v in roots.items()})
+        return run_config(plan(protocol, {"b": "poolformer_s12"}, tmp_path / "out")[0])
+
+    bob = config("bob-detection", coco="bob")
+    optimizer, (warm, fall) = bob.optim_wrapper, bob.param_scheduler
+    assert optimizer.optimizer.lr == 8e-5 and optimizer.optimizer.weight_decay == 0.05
+    assert optimizer.constructor == "DefaultOptimWrapperConstructor" and not optimizer.paramwise_cfg
+    assert bob.train_cfg.max_iters == fall.end == 36 and warm.end == 36  # 16 pictures at a time
+    assert fall.milestones == [27, 33] and fall.gamma == 0.1
+
+    vfm = config("vfm-ss", each="vfm")
+    with DefaultScope.overwrite_default_scope("mmseg"):
+        model = MODELS.build(vfm.model)
+    groups = build_optim_wrapper(model, vfm.optim_wrapper).optimizer.param_groups
+    kinds = {(round(g["lr"], 9), g["weight_decay"]) for g in groups}
+    assert kinds == {(1e-5, 0.05), (1e-4, 0.05)}
+    assert sum(len(g["params"]) for g in groups if g["lr"] < 5e-5) == len(
+        list(model.backbone.parameters())
+    )
+    (fall,) = vfm.param_scheduler
+    assert (fall.type, fall.power, fall.end) == ("PolyLR", 0.9, 40000)
 
 
 def test_the_list_of_those_that_ship():
@@ -142,6 +183,13 @@ def test_one_protocol_and_budget_to_a_folder(tmp_path):
             settle(other, {"a": "poolformer_s12"}, out)
     with pytest.raises(ProtocolError, match="'a' as poolformer_s12, and now it is resnet"):
         settle(protocol, {"a": "resnet"}, out)
+    assert (out / "protocol.json").read_bytes() == noted
+
+    # A folder of before a setting existed has its default.
+    old = json.loads(noted)
+    del old["protocol"]["budget"]["decay"], old["protocol"]["budget"]["warm_up"]
+    (out / "protocol.json").write_text(json.dumps(old))
+    settle(protocol, {"a": "poolformer_s12"}, out)
     assert (out / "protocol.json").read_bytes() == noted
 
     # More backbones, seeds, starts and sets are welcome, and data may lie elsewhere.
