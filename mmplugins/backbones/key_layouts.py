@@ -135,7 +135,7 @@ def to_native(
             continue
         ours = rename(key, to_ours) or key
         wanted = shapes.get(ours)
-        if wanted is not None and value.shape != wanted and _pointwise(value.shape, wanted):
+        if wanted is not None and value.shape != wanted and pointwise(value.shape, wanted):
             value = value.reshape(wanted)
             changed = True
         renamed[ours] = value
@@ -182,7 +182,7 @@ def from_native(
     return renamed
 
 
-def _pointwise(shape: Size, wanted: Size) -> bool:
+def pointwise(shape: Size, wanted: Size) -> bool:
     """Whether two weights differ only in trailing ones, those of a pointwise kernel."""
     longer, shorter = sorted((tuple(shape), tuple(wanted)), key=len, reverse=True)
     return longer == shorter + (1,) * (len(longer) - len(shorter))

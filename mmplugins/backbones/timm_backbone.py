@@ -6,6 +6,7 @@ A plain model, whose maps all have stride 16, gets the simple feature pyramid of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,9 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from .catalog import families
 from .folding import fold_batch_norms
+from .key_layouts import KeyLayout, find_layout, from_native, pointwise, to_native
 from .layers import LayerNorm2d, LayerSpec
 from .module_order import names_by_order, numbered_layout
 from .pyramid import PyramidBackbone, resolve_out_indices
@@ -212,9 +215,10 @@ class TimmBackbone(PyramidBackbone):
     def convert_state_dict(self, state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Bring a state dict in timm's names to ours, leaving out what the features do not need.
 
-        Files of torchvision and of EfficientNet-PyTorch get timm's names first.
+        Files of torchvision and of EfficientNet-PyTorch, and those in any layout of a family of
+        the suite, get timm's names first.
         """
-        state_dict = super().convert_state_dict(state_dict)
+        state_dict = self._in_timm_names(super().convert_state_dict(state_dict))
         own_names = self.found.own_names.items()
         needed = self.found.shapes.keys() & {name for name, own in own_names if own is not None}
         by_order = names_by_order(state_dict, self.found.shapes, needed)
@@ -227,13 +231,39 @@ class TimmBackbone(PyramidBackbone):
                 converted[f"body.{own}" if key in self.found.own_names else key] = value
         return converted
 
+    def _in_timm_names(self, state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        layout = self._layout_of_family(state_dict)
+        if layout is None or layout.name.startswith("timm"):
+            return state_dict
+        shapes, layouts = self.found.shapes, self._family.layouts
+        blocks = (re.match(r"stages\.(\d)\.blocks\.(\d+)\.", name) for name in shapes)
+        places = [(int(match[1]), int(match[2])) for match in blocks if match]
+        depths = [max(j for k, j in places if k == i) + 1 for i in range(len(STRIDES))]
+        timm = next(layout for layout in layouts if layout.name == "timm")
+        native = to_native(state_dict, layouts, depths, {})
+        return {
+            key: value.reshape(shapes[key])
+            if key in shapes and pointwise(value.shape, shapes[key])
+            else value
+            for key, value in from_native(native, timm, depths).items()
+        }
+
+    @property
+    def _family(self) -> type[PyramidBackbone] | None:
+        """The family of the suite that timm has too: ConvNeXt, PoolFormer ..."""
+        return families().get(self.model_name.partition("_")[0])
+
+    def _layout_of_family(self, keys: Iterable[str]) -> KeyLayout | None:
+        return find_layout(keys, self._family.layouts) if self._family else None
+
     def stage_of_tensor(self, name: str) -> int | None:
         """The stage whose map depends on a tensor first, -1 for the stem."""
         return self._stage_of_module.get(name.removeprefix("body.").rpartition(".")[0])
 
     def foreign_names(self, keys: Iterable[str]) -> str:
-        """``'timm'``, or the code base whose modules are in timm's order."""
-        return numbered_layout(keys) or "timm"
+        """``'timm'``, or the code base that has other names."""
+        layout = self._layout_of_family(keys)
+        return layout.name if layout else numbered_layout(keys) or "timm"
 
     def _fold(self) -> None:
         from timm.models import reparameterize_model

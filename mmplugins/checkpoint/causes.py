@@ -19,9 +19,9 @@ _SIGNS = {  # the first that fits counts; each is looked for after any dot
         r"(storage_tokens|register_tokens|reg_token|rope_embed\.periods)$"
     ),
     "ConvNeXt V2": r"\d+\.(mlp\.)?grn\.(gamma|beta|weight)$",
-    "Swin Transformer": r"relative_position_bias_table$",
-    "SAM's image encoder": r"blocks\.0\.attn\.rel_pos_h$",
     "MaxViT": r"(grid_attention|attn_grid)\.",
+    "Swin Transformer": r"(relative_position_bias_table|cpb_mlp\.0\.weight)$",
+    "SAM's image encoder": r"blocks\.0\.attn\.rel_pos_h$",
     "EVA": r"blocks\.0\.attn\.(q_bias|inner_attn_ln\.weight)$",
     "Vision Transformer": r"(cls_token|blocks\.0\.attn\.qkv\.weight|layer\.0\.attention\..*weight|"
     r"encoder_layer_0\.self_attention\.in_proj_weight)$",
@@ -35,7 +35,13 @@ _SIGNS = {  # the first that fits counts; each is looked for after any dot
     "RegNet": r"(trunk_output|s1\.b1\.conv1)",
     "DenseNet": r"denseblock1\.denselayer1\.",
     "ResNet": r"(layer1\.0\.(conv1|0)|res2\.0\.conv1)\.weight$",
-    "VGG": r"features\.0\.weight$",
+    "SqueezeNet": r"features\.\d+\.squeeze\.weight$",
+    "ShuffleNet": r"stage2\.0\.branch1\.0\.weight$",
+    "MNASNet": r"layers\.8\.0\.layers\.0\.weight$",
+    "GoogLeNet": r"inception3a\.branch1\.",
+    "Inception": r"Mixed_5b\.branch1x1\.",
+    "VGG": r"features\.(1[1-9]|2\d)\.weight$",
+    "AlexNet": r"features\.0\.weight$",
     "CSPDarknet or YOLO": r"(dark2\.|stage1\.0\.conv\.weight|model\.0\.conv\.weight)",
     "DETR": r"transformer\.(encoder|decoder)\.layers\.0\.",
 }
@@ -71,13 +77,14 @@ def likely_cause(model: PyramidBackbone, tensors: Mapping[str, Tensor], report: 
             )
         starts = sorted({key.split(".")[0] for key in tensors})[:6]
         family = family_of_keys(tensors)
-        if family and family == family_of_keys(model.state_dict()):
+        if family and family == _family_of(model):
             return f"another {family} than the model's, {getattr(model, 'model_name', '')}".rstrip(
                 ", "
             )
         if family:
+            article = "an" if family[0] in "AEI" else "a"
             return (
-                f"wrong family: the file holds a {family}, the model is a {type(model).__name__}; "
+                f"wrong family: the file holds {article} {family}, the model is {_name_of(model)}; "
                 "timm's models of other families are timm/NAME (timm.list_models() has the names)"
             )
         return (
@@ -91,7 +98,7 @@ def likely_cause(model: PyramidBackbone, tensors: Mapping[str, Tensor], report: 
     degree = "holds" if held.exact else "resembles"
     if family is None:
         kinds = " or ".join(names)
-        return f"the file {degree} {kinds}, the model is another ({type(model).__name__})"
+        return f"the file {degree} {kinds}, the model is {_name_of(model)}"
     if same is None:
         name = own.backbone if own else type(model).__name__
         return f"wrong family: the file {degree} {' or '.join(names)}, the model is {name}"
@@ -105,6 +112,18 @@ def likely_cause(model: PyramidBackbone, tensors: Mapping[str, Tensor], report: 
     if held.exact:
         return f"the file holds all of {what}; the model was built with other arguments"
     return f"the file holds a part of {what} only, or was changed"
+
+
+def _name_of(model: PyramidBackbone) -> str:
+    name = getattr(model, "model_name", None)
+    return f"timm's {name}" if name else f"a {type(model).__name__}"
+
+
+def _family_of(model: PyramidBackbone) -> str | None:
+    """Its family; timm's MobileNets have the names of its EfficientNets' modules."""
+    if getattr(model, "model_name", "").startswith("mobilenet"):
+        return "MobileNet"
+    return family_of_keys(model.state_dict())
 
 
 def family_of_keys(keys: Iterable[str]) -> str | None:

@@ -59,15 +59,20 @@ def rename_for(model: PyramidBackbone, tensors: Mapping[str, Tensor]) -> Renamed
         absent = [key for key in tensors if re.match(layout.absent, key)]
         left_out = {f"head.{key.removeprefix('head.')}": "classifier" for key in absent}
         return Renamed(native, tensors, layout.name, layout, left_out)
-    kept = {id(value) for value in native.values()}
+    kept = set(map(_memory, native.values()))
     left_out = {
         key: "folded while loading, or not needed for the features"
         for key, value in tensors.items()
-        if key not in native and id(value) not in kept
+        if key not in native and _memory(value) not in kept
     }
     own = native.keys() <= tensors.keys()
     name = NATIVE if own else model.foreign_names(tensors)
     return Renamed(native, tensors, name, None, left_out)
+
+
+def _memory(value: Tensor) -> tuple[int, int]:
+    """Where a tensor's values are, whatever its shape."""
+    return value.untyped_storage().data_ptr(), value.storage_offset()
 
 
 def match(

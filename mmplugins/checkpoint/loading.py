@@ -15,7 +15,7 @@ from mmplugins.backbones.deploy_state import refuse_deployed
 from mmplugins.backbones.pyramid import PyramidBackbone
 
 from .fitting import fit, rename_for
-from .payload import Weights, find_prefixes, find_weights, unwrapped
+from .payload import Weights, find_prefixes, find_weights, prefixes_that_fit, unwrapped
 from .reading import CheckpointError, check_tensors
 from .report import MatchReport
 from .sources import load_source
@@ -119,7 +119,10 @@ def _choose_prefix(weights: Weights, model: PyramidBackbone, prefix: str | None)
         return prefix
     own = set(model.state_dict())
     bare = [key for key in weights.tensors if key in own]
-    found = find_prefixes(weights.tensors, model.layouts)
+    if model.layouts:
+        found = find_prefixes(weights.tensors, model.layouts)
+    else:
+        found = prefixes_that_fit(weights.tensors, model)
     if bare or not found:
         return ""
     others = [p for p in found if not (p.startswith(found[0]) or found[0].startswith(p))]

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from mmplugins.backbones.key_layouts import KeyLayout, find_layout
+from mmplugins.backbones.pyramid import PyramidBackbone
 
 from .reading import CheckpointError
 
@@ -112,6 +113,36 @@ def find_prefixes(keys: Iterable[str], layouts: Sequence[KeyLayout]) -> list[str
         The prefixes, the one with most keys first; ``''`` if the dict is the backbone's. What has
         less than a third of the first one's keys is a namesake, not a backbone, and left out.
     """
+    found = Counter({p: body_size(rest, layouts) for p, rest in _below(keys).items()})
+    most = max(found.values(), default=0)
+    return [prefix for prefix, size in found.most_common() if size and 3 * size >= most]
+
+
+def prefixes_that_fit(tensors: Mapping[str, Tensor], model: PyramidBackbone) -> list[str]:
+    """Prefixes below which a backbone that has no layouts stands: those that fill most of it.
+
+    Args:
+        tensors: State dict.
+        model: The backbone, whose own conversion tells what fits.
+
+    Returns:
+        The prefixes, the best one first: of equal ones that with the least left over, then the
+        shortest. What fills less than half of the backbone is left out.
+    """
+    own = model.state_dict().keys()
+    found: dict[str, tuple[int, int, int]] = {}
+    for prefix, rest in _below(tensors).items():
+        if 2 * len(rest) < len(own):
+            continue
+        native = model.convert_state_dict({key: tensors[prefix + key] for key in rest})
+        fits = len(own & native.keys())
+        if 2 * fits >= len(own):
+            found[prefix] = -fits, len(rest) - fits, len(prefix)
+    return sorted(found, key=lambda prefix: found[prefix])
+
+
+def _below(keys: Iterable[str]) -> dict[str, list[str]]:
+    """Keys by the dotted words before them, without these."""
     below: dict[str, list[str]] = {}
     for key in keys:
         prefix = ""
@@ -121,9 +152,7 @@ def find_prefixes(keys: Iterable[str], layouts: Sequence[KeyLayout]) -> list[str
             if not dot or prefix.count(".") >= 6:
                 break
             prefix += head + dot
-    found = Counter({p: body_size(rest, layouts) for p, rest in below.items()})
-    most = max(found.values(), default=0)
-    return [prefix for prefix, size in found.most_common() if size and 3 * size >= most]
+    return below
 
 
 def body_size(keys: Sequence[str], layouts: Sequence[KeyLayout]) -> int:
