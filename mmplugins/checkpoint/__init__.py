@@ -4,6 +4,7 @@ Importing this package registers ``timm://`` and ``metaformer://`` with mmengine
 loader, and the initialiser behind ``init_cfg=dict(type='Pretrained', ...)``.
 """
 
+from .archives import refuse_shards
 from .converting import Conversion, convert
 from .identity import Identity, identify
 from .loading import PretrainedWithReport, check_weights, load_weights
@@ -40,6 +41,7 @@ __all__ = [
     "load_weights",
     "published",
     "read_checkpoint",
+    "refuse_shards",
     "resolve",
     "save_weights",
 ]

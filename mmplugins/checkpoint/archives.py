@@ -1,4 +1,4 @@
-"""Weight files before they are opened: whole, and no larger inside than outside."""
+"""Weight files before they are opened: whole, in one piece, no larger inside than outside."""
 
 from __future__ import annotations
 
@@ -12,6 +12,35 @@ from typing import IO, Any
 
 from .errors import WAYS_OUT, CheckpointError, UnsafeCheckpointError
 from .structure import StructureError, check_instructions
+
+
+def refuse_shards(path: str | Path) -> None:
+    """Refuse a checkpoint in shards, a folder of several files or one of them, by a way to join it.
+
+    Raises:
+        CheckpointError: If it is one of torch, of mmengine's FSDP strategy, or of DeepSpeed.
+    """
+    path = Path(path)
+    folder = path if path.is_dir() else path.parent
+    try:
+        names = {entry.name for entry in folder.iterdir()} if path.is_dir() else {path.name}
+    except OSError:  # not ours to read
+        return
+    if ".metadata" in names or any(name.endswith(".distcp") for name in names):
+        way = (
+            "torch.distributed.checkpoint: if it is your own, join it by `python -m "
+            f"torch.distributed.checkpoint.format_utils dcp_to_torch {folder} OUT.pth`"
+        )
+    elif "zero_to_fp32.py" in names or any("mp_rank_" in name for name in names):
+        way = "DeepSpeed: if it is your own, join its weights by the zero_to_fp32.py beside them"
+    elif path.is_dir() and "rank0.pth" in names:
+        way = (
+            "mmengine's FSDPStrategy: write it in one file, strategy.state_dict_cfg='full', or "
+            "load it once by that strategy and save the model's state_dict"
+        )
+    else:
+        return
+    raise CheckpointError(f"{path} is a checkpoint in shards, which are not read here, of {way}")
 
 
 def check_holes(path: Path) -> None:

@@ -3,19 +3,25 @@
 mmengine itself reads such a text by running it. It is a list of assignments of literals, with
 ``dict(name=value)`` in place of braces, and that is all that is understood here. The data are then
 looked through as well, for a config names what is built: only names that OpenMMLab's registries
-know, and no imports but those of OpenMMLab and this package.
+know, and no imports but those of OpenMMLab and this package. And while it is built, nothing is
+imported by name and no file is read that is a program.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import Registry, root
+from mmengine.fileio import handlers
+from mmengine.registry import Registry, registry, root
+from mmengine.utils import get_object_from_string
 
+from mmplugins.compat.patches.patch import replaced
 from mmplugins.utils import few
 
 from .reading import CheckpointError
@@ -73,9 +79,69 @@ def harmless_config(text: str, source: str) -> Config:
     if task in ("mmdet", "mmseg"):
         import_module(f"{task}.utils").register_all_modules(init_default_scope=False)
         import_module(f"{task}.visualization")  # which mmseg leaves out there
-    built = ("default_scope", "model", "test_dataloader", "test_evaluator", "visualizer")
+    built = ("default_scope", "model", "test_dataloader", "visualizer")
     check_harmless({key: cfg.get(key) for key in built}, source)
+    if isinstance(loader := cfg.get("test_dataloader"), dict):
+        loader["dataset"] = _innermost(loader.get("dataset"))
+    if isinstance(visualizer := cfg.get("visualizer"), dict):
+        for key in ("vis_backends", "save_dir"):
+            visualizer.pop(key, None)  # they write, or send, where the file's author says
     return cfg
+
+
+def _innermost(dataset: Any) -> Any:
+    """The data set in others; mmdet tells the outermost one only to leave its files alone."""
+    while isinstance(dataset, Mapping):
+        several = dataset.get("datasets")
+        inner = several[0] if isinstance(several, list) and several else dataset.get("dataset")
+        if not isinstance(inner, Mapping):
+            break
+        dataset = inner
+    return dataset
+
+
+@contextlib.contextmanager
+def registered_only() -> Iterator[None]:
+    """Let parts of a config of unknown origin be built of registered classes and of nothing else.
+
+    Not only ``type`` names classes, but norms, activations and token mixers too, and a registry
+    imports what it does not know. Other settings name files that run as they are read: configs,
+    pickles, and YAML in mmengine's way.
+    """
+    known = handlers.file_handlers
+    before = dict(known)
+    known.update(dict.fromkeys(_PROGRAMS, _Program()))
+    try:
+        with (
+            replaced(registry, "get_object_from_string", _registered),
+            replaced(registry, "import_module", _import_library),
+            replaced(Config, "fromfile", _Program()),
+        ):
+            yield
+    finally:
+        known.update(before)
+
+
+def _import_library(name: str) -> ModuleType:
+    """Import for a registry, which takes what stands before a dot for a package."""
+    if name.partition(".")[0] not in _LIBRARIES:
+        raise ImportError(f"{name} is not imported for a config of unknown origin")
+    return import_module(name)
+
+
+_PROGRAMS = ("pickle", "pkl", "yaml", "yml")
+
+
+class _Program:
+    """Stands for what would read a program, before it opens the file."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise CheckpointError(
+            "its config names a file that runs as it is read (a config, a pickle or YAML). If you "
+            "trust it as your own code, give the config file too, or --trust (trust=True)"
+        )
+
+    str_like = property(__call__)
 
 
 def literal(text: str) -> Any:
@@ -150,25 +216,32 @@ def check_harmless(parts: Mapping[str, Any], source: str) -> None:
 
 
 def is_registered(kind: Any) -> bool:
-    """Whether a type in a config is the name of something registered, with or without its scope."""
+    """Whether a type in a config is the name of something registered, alone, by scope, or in full.
+
+    Args:
+        kind: For example ``'RetinaNet'``, ``'mmdet.RetinaNet'``, ``'mmdet.models.RetinaNet'``.
+    """
     if not isinstance(kind, str):
         return False
     scope, _, name = kind.rpartition(".")
-    if scope.startswith("mmplugins."):
-        return _is_our_own(scope, name)
-    if scope not in ("", *_LIBRARIES) or name in _EVALUATES:
+    if name in _EVALUATES:
         return False
+    if "." in scope:
+        return _registered(kind) is not None
     known = any(name in registry.module_dict for registry in _registries())
-    return known or kind in (*_SUPPRESSIONS, *_LAYERS)
+    return scope in ("", *_LIBRARIES) and (known or kind in (*_SUPPRESSIONS, *_LAYERS))
 
 
-def _is_our_own(module: str, name: str) -> bool:
-    """Whether a path leads to a registered class of this package, which may not be loaded yet."""
-    try:
-        part = getattr(import_module(module), name, None)
-    except ImportError:
-        return False
-    return any(part is one for registry in _registries() for one in registry.module_dict.values())
+def _registered(full_name: str) -> Any:
+    """What a full name like ``mmdet.models.RetinaNet`` stands for, None unless it is registered.
+
+    Its module is imported if it is one of :data:`_LIBRARIES`.
+    """
+    if full_name.partition(".")[0] not in _LIBRARIES:
+        return None
+    found = get_object_from_string(full_name)
+    kinds = (kind for one in _registries() for kind in one.module_dict.values())
+    return found if any(found is kind for kind in kinds) else None
 
 
 def _types(value: Any) -> Iterator[Any]:

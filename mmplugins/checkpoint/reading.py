@@ -25,7 +25,7 @@ from torch import Tensor
 
 from mmplugins.compat.patches.checkpoints import allowed
 
-from .archives import check_holes, check_legacy, check_zip
+from .archives import check_holes, check_legacy, check_zip, refuse_shards
 from .errors import WAYS_OUT, CheckpointError, UnsafeCheckpointError
 from .structure import StructureError, check_structure
 
@@ -68,6 +68,7 @@ def read_checkpoint(
             holds.
     """
     path = Path(path).expanduser()
+    refuse_shards(path)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise FileNotFoundError(f"{path} {what}: expected a weight file (.pth, .safetensors)")

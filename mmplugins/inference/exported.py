@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 
+from mmplugins.checkpoint.config_text import registered_only
 from mmplugins.deployment.runtime import Exported, load_exported
 
 from .loading import safe_config, trusted_config
@@ -26,14 +28,15 @@ def load_exported_model(
     known = exported.description
     read = trusted_config if trust else safe_config
     cfg = read(known["config"], os.fspath(path))
-    return LoadedModel(
-        os.fspath(path),
-        cfg,
-        known["task"],
-        tuple(map(str, known["classes"])),
-        tuple((int(r), int(g), int(b)) for r, g, b in known.get("palette") or ()),
-        ExportedRuntime(exported, cfg),
-    )
+    with nullcontext() if trust else registered_only():
+        return LoadedModel(
+            os.fspath(path),
+            cfg,
+            known["task"],
+            tuple(map(str, known["classes"])),
+            tuple((int(r), int(g), int(b)) for r, g, b in known.get("palette") or ()),
+            ExportedRuntime(exported, cfg),
+        )
 
 
 class ExportedRuntime:

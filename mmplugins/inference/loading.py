@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,13 @@ from mmengine.registry import DATASETS, MODELS
 from torch import nn
 
 from mmplugins.backbones.deploy_state import MARK
-from mmplugins.checkpoint import CheckpointError, find_weights, load_source
-from mmplugins.checkpoint.config_text import check_harmless, config_from_text, is_registered
+from mmplugins.checkpoint import CheckpointError, find_weights, load_source, refuse_shards
+from mmplugins.checkpoint.config_text import (
+    check_harmless,
+    config_from_text,
+    is_registered,
+    registered_only,
+)
 from mmplugins.checkpoint.fitting import match_model
 from mmplugins.deployment import reparameterize
 from mmplugins.engine import SettingError, load_composed
@@ -60,6 +66,7 @@ def load_model(
         ExportError: If an exported file is somebody else's, or its runtime is not installed.
     """
     path = os.path.expanduser(os.fspath(model))
+    refuse_shards(path if checkpoint is None else os.path.expanduser(os.fspath(checkpoint)))
     where = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(0, device=where)
@@ -92,12 +99,13 @@ def load_model(
         raise InputError(f"{', '.join(runtime)}: only exported files take this")
     if checkpoint is None:
         merge_options(cfg, dict(options or {}))
-    task = task_of(cfg)
-    built = build_model(cfg, content, name, deploy)
-    built.to(where)
     own = trust or checkpoint is not None
-    classes, palette = names_and_colours(cfg, content.get("meta") or {}, own)
-    return LoadedModel(name, cfg, task, classes, palette, TorchRuntime(built))
+    with nullcontext() if own else registered_only():
+        task = task_of(cfg)
+        built = build_model(cfg, content, name, deploy)
+        built.to(where)
+        classes, palette = names_and_colours(cfg, content.get("meta") or {}, own)
+        return LoadedModel(name, cfg, task, classes, palette, TorchRuntime(built))
 
 
 def _read(checkpoint: str | os.PathLike) -> dict[str, Any]:

@@ -3,42 +3,38 @@
 import contextlib
 import functools
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from .patch import patch
+from .patch import patch, replaced
 
 
-@contextlib.contextmanager
-def _configs_read_by(config: type, read: Callable[[str], Any]) -> Iterator[None]:
-    """Let ``Config.fromstring`` read text by another function for the length of a block."""
-    before = vars(config)["fromstring"]
-    config.fromstring = staticmethod(lambda text, file_format=".py": read(text))
-    try:
-        yield
-    finally:
-        config.fromstring = before
-
-
-def _read_as_data(text: str) -> Any:
+def _read_as_data(text: str, file_format: str = ".py") -> Any:
     """The config in a checkpoint, if it is plain data and names registered classes only."""
+    return _reader().harmless_config(text, "the checkpoint")
+
+
+def _reader() -> ModuleType:
     # By name and late: compat knows nothing of the rest, and this is needed with mmplugins only.
-    reader = importlib.import_module("mmplugins.checkpoint.config_text")
-    return reader.harmless_config(text, "the checkpoint")
+    return importlib.import_module("mmplugins.checkpoint.config_text")
 
 
 @patch("mmengine.infer.infer", needed=lambda module: True)
 def config_of_inferencers_is_data(module: ModuleType) -> None:
     """``DetInferencer(weights=FILE)`` runs the text that FILE gives for its config."""
-    original = module.BaseInferencer._init_model
+    original = module.BaseInferencer.__init__
 
     @functools.wraps(original)
-    def _init_model(self, *args, **kwargs):
-        with _configs_read_by(module.Config, _read_as_data):
-            return original(self, *args, **kwargs)
+    def __init__(self, model=None, *args, **kwargs):
+        with contextlib.ExitStack() as stack:
+            read = staticmethod(_read_as_data)
+            stack.enter_context(replaced(module.Config, "fromstring", read))
+            if not model:  # else the config is the user's own
+                stack.enter_context(_reader().registered_only())
+            original(self, model, *args, **kwargs)
 
-    module.BaseInferencer._init_model = _init_model
+    module.BaseInferencer.__init__ = __init__
 
 
 @patch("mmengine.runner.runner", "mmengine.runner._flexible_runner", needed=lambda module: True)
@@ -55,7 +51,7 @@ def config_of_resumed_is_not_run(module: ModuleType) -> None:
 
     @functools.wraps(original)
     def resume(self, *args, **kwargs):
-        with _configs_read_by(Config, lambda text: Config()):
+        with replaced(Config, "fromstring", staticmethod(lambda *args, **kwargs: Config())):
             return original(self, *args, **kwargs)
 
     runner.resume = resume

@@ -82,7 +82,7 @@ def rebind(module: ModuleType, name: str, new: Any) -> None:
 @contextlib.contextmanager
 def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
     """Give ``owner.name`` another value for the length of a ``with`` block."""
-    old = getattr(owner, name)
+    old = vars(owner)[name] if name in vars(owner) else getattr(owner, name)  # also static methods
     setattr(owner, name, value)
     try:
         yield

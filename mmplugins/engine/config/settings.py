@@ -15,6 +15,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 from mmengine.utils import get_installed_path
 
+from mmplugins.checkpoint import refuse_shards
 from mmplugins.utils import did_you_mean, type_name
 
 ENTRIES = {*inspect.signature(Runner.__init__).parameters} - {"self", "cfg"} | {
@@ -177,8 +178,10 @@ def existing_checkpoint(path: str) -> str:
     """``path`` unchanged; whatever has a scheme (``https://``) is not looked at.
 
     Raises:
+        CheckpointError: If it is a checkpoint in shards.
         SettingError: If it is a local path without a file.
     """
+    refuse_shards(path)
     if "://" not in path and not Path(path).is_file():
         raise SettingError(
             f"checkpoint {path!r} does not exist (looked for {Path(path).resolve()}): give a file "

@@ -18,6 +18,9 @@ from mmplugins.utils import few
 from ..unwrapping import bare_model
 from .training_folder import resumable_files
 
+MIN_SCALE = 2.0**-10
+"""Loss scales below it: gradients are infinite whatever the scale, and every step is skipped."""
+
 REMEDY = (
     "To remedy it: a lower learning rate, a longer warm-up, or clipped gradients "
     "(optim_wrapper.clip_grad=dict(max_norm=1.0)); with mixed precision, bfloat16; and pictures "
@@ -33,9 +36,10 @@ class DivergedError(RuntimeError):
 class FiniteLossHook(Hook):
     """Stops a training whose losses stay NaN or infinite.
 
-    Single steps are let pass: mixed precision skips them. The losses are those that mmengine has
-    fetched for its log, so no step waits for the device; several processes compare notes every
-    ``interval`` steps. In a config::
+    Single steps are let pass: mixed precision skips them. If it skips so many that its loss scale
+    falls below :data:`MIN_SCALE`, the training stops, too: it would go on and learn nothing. The
+    losses are those that mmengine has fetched for its log, so no step waits for the device; several
+    processes compare notes every ``interval`` steps. In a config::
 
         default_hooks = dict(finite_loss=dict(type="FiniteLossHook"))
 
@@ -77,12 +81,20 @@ class FiniteLossHook(Hook):
         worst = torch.tensor(self._bad_steps)
         if get_world_size() > 1:
             all_reduce(worst, "max")
-        if int(worst) >= self.interval:
-            shown = [f"{name} {value:.4g}" for name, value in losses.items()]
-            raise DivergedError(
-                f"the loss was not finite for {int(worst)} steps up to step {step} "
-                f"({few(shown, 8)}; learning rate {_rates(runner)}). {_last(runner)}{REMEDY}"
-            )
+        scale = _loss_scale(runner)
+        overflows = scale is not None and scale < MIN_SCALE
+        if not overflows and int(worst) < self.interval:
+            return
+        shown = [f"{name} {value:.4g}" for name, value in losses.items()]
+        what = (
+            f"the gradients overflow and no step is taken at step {step}: the loss scale of mixed "
+            f"precision fell to {scale:.1g}"
+            if overflows
+            else f"the loss was not finite for {int(worst)} steps up to step {step}"
+        )
+        raise DivergedError(
+            f"{what} ({few(shown, 8)}; learning rate {_rates(runner)}). {_last(runner)}{REMEDY}"
+        )
 
 
 def require_finite(runner: Runner) -> None:
@@ -132,6 +144,13 @@ def _fetched_losses(outputs: Any) -> dict[str, float]:
         for name, value in outputs.items()
         if "loss" in name and isinstance(value, Tensor | float) and torch.as_tensor(value).ndim == 0
     }
+
+
+def _loss_scale(runner: Runner) -> float | None:
+    """The loss scale of mixed precision, None without one and for one that is fixed."""
+    scaler = getattr(runner.optim_wrapper, "loss_scaler", None)
+    fixed = getattr(runner.optim_wrapper, "_scale_update_param", None) is not None
+    return None if scaler is None or fixed or not scaler.is_enabled() else scaler.get_scale()
 
 
 def _rates(runner: Runner) -> str:

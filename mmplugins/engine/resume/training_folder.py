@@ -9,7 +9,12 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
-from mmplugins.checkpoint import CheckpointError, check_checksums, read_checkpoint
+from mmplugins.checkpoint import (
+    CheckpointError,
+    check_checksums,
+    read_checkpoint,
+    refuse_shards,
+)
 from mmplugins.checkpoint.training_schema import check_training
 
 POINTER = "last_checkpoint"
@@ -82,6 +87,7 @@ def latest_resumable(work_dir: str | Path) -> Path | None:
     named = _named(Path(work_dir))
     lost = named and not (Path(work_dir) / named).exists()
     reasons = [f"{named}, which {POINTER} names, does not exist"] if lost else []
+    reasons += _shards_in(Path(work_dir))
     for path in resumable_files(work_dir):
         try:
             check_resumable(path)
@@ -125,6 +131,18 @@ def resumable_files(work_dir: str | os.PathLike) -> list[Path]:
     found.sort(key=age, reverse=True)
     named = _named(work_dir)
     return sorted(found, key=lambda path: path.name != named)
+
+
+def _shards_in(work_dir: Path) -> list[str]:
+    """What is said of the folders of a work dir that are checkpoints in shards."""
+    found = []
+    for folder in sorted(work_dir.iterdir()) if work_dir.is_dir() else ():
+        try:
+            if folder.is_dir():
+                refuse_shards(folder)
+        except CheckpointError as error:
+            found.append(str(error))
+    return found
 
 
 def _named(work_dir: Path) -> str:

@@ -113,8 +113,7 @@ class WholeCheckpointHook(CheckpointHook):
         local = "://" not in folder
         if self.backend_args is None and self.file_client_args is None and local:
             self.backend_args = dict(backend="mmplugins.whole")
-        info = runner.message_hub.runtime_info
-        left = self._own_files(info, folder, _continues(runner, folder))
+        left = self._own_files(runner, folder)
         super().before_train(runner)
         self.file_backend = _LateRemoval(self.file_backend, self.out_dir, self.filename_tmpl)
         if is_main_process() and local:
@@ -144,7 +143,7 @@ class WholeCheckpointHook(CheckpointHook):
         )
         if is_main_process():
             write_whole(Path(runner.work_dir) / POINTER, self.filename_tmpl.format(step))
-            self.file_backend.remove_now()
+            self.file_backend.remove_now(but=self._named(runner))
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, float]) -> None:
         if not self.save_best:
@@ -152,7 +151,7 @@ class WholeCheckpointHook(CheckpointHook):
         require_finite(runner)
         super()._save_best_checkpoint(runner, metrics)
         if is_main_process():
-            self.file_backend.remove_now()
+            self.file_backend.remove_now(but=self._named(runner))
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Leave out what could not be read back, above all what is no data."""
@@ -174,32 +173,42 @@ class WholeCheckpointHook(CheckpointHook):
             return str(runner.work_dir)
         return f"{str(self.out_dir).rstrip('/')}/{Path(runner.work_dir).name}"
 
-    def _own_files(self, info: dict[str, Any], folder: str, own: bool) -> list[str]:
+    def _own_files(self, runner: Runner, folder: str) -> list[str]:
         """Bring what the checkpoint says about files down to names of this training's own.
 
         Args:
-            info: Of the message hub, as the checkpoint left it; changed in place.
-            folder: Where this training writes to.
-            own: Whether the checkpoint comes from there. Another folder's files are not ours.
+            runner: Its message hub, as the checkpoint left it, is changed in place.
+            folder: Where this training writes to; another folder's files are not ours.
 
         Returns:
-            Names of files that the checkpoint has replaced.
+            Names of files that are no longer wanted: the checkpoint has replaced them, or
+            ``max_keep_ckpts`` is lower now.
         """
+        info, own = runner.message_hub.runtime_info, _continues(runner, folder)
         for key in [key for key in info if str(key).startswith("best_ckpt")]:
             name = _name(info[key])
             if own and name.startswith("best_") and is_own_name(name, self.filename_tmpl):
                 info[key] = f"{folder.rstrip('/')}/{name}"
             else:
                 del info[key]
-        ids = info.pop("keep_ckpt_ids", None)
-        if own and isinstance(ids, list) and all(type(step) is int and step >= 0 for step in ids):
-            info["keep_ckpt_ids"] = ids
-        left = info.pop(RETIRED, None)
-        if not own or not isinstance(left, list):
+        ids, left = info.pop("keep_ckpt_ids", None), info.pop(RETIRED, None)
+        if not own:
             return []
-        kept = {self.filename_tmpl.format(step) for step in info.get("keep_ckpt_ids", [])}
-        kept |= {_name(value) for key, value in info.items() if str(key).startswith("best_ckpt")}
-        return [n for n in left if is_own_name(n, self.filename_tmpl) and n not in kept]
+        done = runner.epoch if self.by_epoch else runner.iter
+        given = ids if isinstance(ids, list) else []
+        steps = [step for step in given if type(step) is int and 0 <= step <= done]
+        kept = steps[-self.max_keep_ckpts :] if self.max_keep_ckpts > 0 else steps
+        info["keep_ckpt_ids"] = kept
+        names = [self.filename_tmpl.format(step) for step in steps[: len(steps) - len(kept)]]
+        names += left if isinstance(left, list) else []
+        wanted = self._named(runner)
+        return [n for n in names if is_own_name(n, self.filename_tmpl) and n not in wanted]
+
+    def _named(self, runner: Runner) -> set[str]:
+        """Names of the checkpoints that this training has now, as far as it counts them."""
+        info = runner.message_hub.runtime_info
+        names = {self.filename_tmpl.format(step) for step in info.get("keep_ckpt_ids", [])}
+        return names | {_name(v) for key, v in info.items() if str(key).startswith("best_ckpt")}
 
 
 class _LateRemoval:
@@ -226,20 +235,20 @@ class _LateRemoval:
     def remove(self, path: str) -> None:
         self._retire(self._backend.remove, path)
 
-    def rmtree(self, path: str) -> None:
-        # Checkpoints of DeepSpeed are folders; only those that mmengine just wrote bear our names.
-        self._retire(self._backend.rmtree, path)
+    def isdir(self, path: str) -> bool:
+        """Nothing that this hook has written is a folder; whose it is, and why, is not known."""
+        return False
 
     def _retire(self, remove: Callable[[str], None], path: str) -> None:
         own = self._backend.join_path(self._folder, _name(path)) == str(path)
         if own and is_own_name(_name(path), self._template):
             self._retired.append((remove, str(path)))
 
-    def remove_now(self) -> None:
-        """Remove what was retired, if it is still there."""
+    def remove_now(self, but: set[str]) -> None:
+        """Remove what was retired, if it is still there and no name in ``but``."""
         while self._retired:
             remove, path = self._retired.pop(0)
-            if self._backend.exists(path):
+            if _name(path) not in but and self._backend.isfile(path):
                 remove(path)
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
+from mmengine.registry import HOOKS, MODELS
 from random_training import Killed, compare_states, run
-from toy_training import toy
+from toy_training import ToyModel, toy
 
 from mmplugins.checkpoint import read_checkpoint
 from mmplugins.engine import DivergedError, WholeCheckpointHook, train
@@ -163,7 +163,7 @@ def test_a_kill_before_removing_is_made_up_for(tmp_path, monkeypatch, moment):
             raise Killed
         write(path, data)
 
-    def die_later(self):
+    def die_later(self, but):
         if any("iter_6" in name for name in self.retired_names):
             raise Killed
 
@@ -233,3 +233,26 @@ def test_the_hook_is_there_whatever_the_config_inherits(tmp_path):
     cfg.custom_hooks = [dict(type="RuinHook", after=2, loss_only=True)]
     with pytest.raises(DivergedError, match="step 20"):
         train(cfg)
+
+
+@MODELS.register_module(force=True)
+class InfiniteGradient(ToyModel):
+    """Its loss is finite, and the gradient of a root at 0 is not."""
+
+    def forward(self, inputs, mode="tensor"):
+        found = super().forward(inputs, mode)
+        if mode == "loss":
+            found["loss_first"] = found["loss_first"] + (self.head.weight * 0).sum().abs().sqrt()
+        return found
+
+
+def test_mixed_precision_that_skips_every_step_is_stopped(tmp_path):
+    cfg = toy(tmp_path, model=dict(type="InfiniteGradient"))
+    cfg.optim_wrapper.update(type="AmpOptimWrapper", dtype="float16")
+    cfg.train_cfg.update(max_iters=60, val_interval=100)
+    with pytest.raises(DivergedError, match=r"no step is taken at step 30: the loss scale"):
+        train(cfg)
+    assert "iter_27.pth" in names(tmp_path)
+    cfg.optim_wrapper.loss_scale = 512.0  # fixed by the user: not ours to judge
+    cfg.work_dir = str(tmp_path / "fixed")
+    train(cfg)
