@@ -21,12 +21,7 @@ from mmplugins.inference import find_inputs, load_model, stream
 from mmplugins.inference.exporting import export_verified, pictures_of
 from mmplugins.inference.writing import Writer
 from mmplugins.utils import one_line_errors
-from mmplugins.visualization import (
-    detection_examples,
-    metrics_table,
-    prediction_sheet,
-    training_curves,
-)
+from mmplugins.visualization import metrics_table, prediction_sheet, training_curves
 
 CONFIG = Path(__file__).parents[1] / "configs/poolformer/retinanet_poolformer-s12_fpn_shapes.py"
 
@@ -61,14 +56,9 @@ def main() -> None:
     console.rule("Testing on held-out pictures")
     cfg.load_from = str(work_dir.last_checkpoint(folder))
     runner, metrics = test(cfg)
-    dataset = runner.test_dataloader.dataset
     console.print(metrics_table(metrics))
-    sheet = prediction_sheet(
-        detection_examples(runner.model, dataset, args.pictures),
-        dataset.metainfo["classes"],
-        dataset.metainfo["palette"],
-        folder / "predictions.png",
-    )
+    dataset = runner.test_dataloader.dataset
+    sheet = prediction_sheet(runner.model, dataset, folder / "predictions.png", args.pictures)
     curves = training_curves(folder, folder / "curves.png")
     for what, path in (("checkpoint", cfg.load_from), ("predictions", sheet), ("curves", curves)):
         console.print(f"{what:>11}: {path}")

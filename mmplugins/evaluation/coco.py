@@ -11,6 +11,7 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
+from faster_coco_eval import COCOeval_faster
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.evaluation.metrics import CocoMetric, coco_metric
 from mmengine.logging import print_log
@@ -19,16 +20,6 @@ from pycocotools.cocoeval import COCOeval
 
 from mmplugins.compat.patches.patch import replaced
 from mmplugins.utils import DataError, few
-
-try:
-    from faster_coco_eval import COCOeval_faster
-except ImportError:  # the results are the same, they come later
-    COCOeval_faster = None
-
-NOT_INSTALLED = (
-    "faster-coco-eval is not installed: COCO's metric comes, with the same values, from "
-    "pycocotools. `pip install faster-coco-eval` is faster"
-)
 
 
 class AnyIdCOCO(COCO):
@@ -87,7 +78,7 @@ class AnyIdCOCO(COCO):
 
 
 class AnyIdCOCOeval(COCOeval):
-    """pycocotools' evaluation of data with any ids, matched by faster-coco-eval if it is there.
+    """pycocotools' evaluation of data with any ids, matched by faster-coco-eval.
 
     pycocotools takes an annotation of id 0 for no match, and faster-coco-eval whole ids only; so
     images, categories and annotations are numbered for them. Parameters, arrays
@@ -108,13 +99,13 @@ class AnyIdCOCOeval(COCOeval):
         Raises:
             DataError: If an annotation lacks what it is matched by.
         """
-        params, kind = self.params, COCOeval_faster or COCOeval
+        params = self.params
         images, categories = _numbers(params.imgIds), _numbers(params.catIds)
         truth, found = (
             _numbered(data, images, categories, params.iouType)
             for data in (self.cocoGt, self.cocoDt)
         )
-        matching = kind(truth, found, params.iouType)
+        matching = COCOeval_faster(truth, found, params.iouType)
         matching.params.__dict__.update(
             imgIds=list(images.values()),
             catIds=[categories[one] for one in params.catIds],
@@ -146,8 +137,7 @@ class FastCocoMetric(CocoMetric):
     Two things differ. Annotations may have any ids, also 0, which mmdet's metric counts as not
     found, and texts. A detector that finds nothing scores 0; mmdet's metric then has no values.
 
-    faster-coco-eval computes them where it is installed, else pycocotools does. What the latter
-    prints goes to the log.
+    faster-coco-eval computes them. What is printed meanwhile goes to the log.
 
     Attributes:
         per_class: After an evaluation, for each kind of result (``'bbox'``, ``'segm'``) and each
@@ -165,8 +155,6 @@ class FastCocoMetric(CocoMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Compute the metrics as mmdet does."""
-        if COCOeval_faster is None:
-            print_log(NOT_INSTALLED, "current")
         done: list[COCOeval] = []
         said = io.StringIO()
         with _own_parts(done), contextlib.redirect_stdout(said):

@@ -13,7 +13,6 @@ from mmdet.evaluation.metrics import CocoMetric
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
-from mmplugins.evaluation import coco
 from mmplugins.evaluation.coco import FastCocoMetric
 from mmplugins.utils import DataError
 
@@ -88,11 +87,8 @@ def evaluated(kind, truth, samples, folder, **kwargs):
     return metric, metric.evaluate(len(truth["images"]))
 
 
-@pytest.mark.parametrize("engine", ["faster-coco-eval", "pycocotools"])
 @pytest.mark.parametrize("what", ["annotation", "image", "category", "all"])
-def test_truth_against_itself(engine, what, tmp_path, monkeypatch):
-    if engine == "pycocotools":
-        monkeypatch.setattr(coco, "COCOeval_faster", None)
+def test_truth_against_itself(what, tmp_path):
     for name, ids in IDS.items():
         of = {kind: IDS["whole"] for kind in ("annotation", "image", "category")}
         of |= {kind: ids for kind in of if what in (kind, "all")}
