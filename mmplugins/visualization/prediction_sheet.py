@@ -78,7 +78,7 @@ def prediction_sheet(
 
 
 def _pair(info: dict[str, Any], found: BaseDataElement) -> tuple[np.ndarray, BaseDataElement]:
-    """A picture ``uint8[H, W, 3]`` in RGB, and its boxes: the true ones but crowds, and those found."""
+    """A picture ``uint8[H, W, 3]`` in RGB, and its boxes: the true, no crowds, and those found."""
     import mmcv
     from mmdet.structures import DetDataSample
 

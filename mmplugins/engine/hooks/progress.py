@@ -28,6 +28,7 @@ from rich.progress import (
     Task,
     TextColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 if sys.platform != "win32":
@@ -92,10 +93,13 @@ class Display:
         self._console = console
         self._bars = Progress(
             TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=None),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
-            TimeLeftColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
+            TimeLeftColumn(Column(no_wrap=True)),
+            # What there is no room for is cut off here, and not in the columns before.
+            TextColumn(
+                "{task.fields[note]}", markup=False, table_column=Column(no_wrap=True, ratio=1)
+            ),
             console=console,
             auto_refresh=False,
             get_time=time.monotonic,

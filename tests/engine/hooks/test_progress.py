@@ -79,16 +79,16 @@ def test_lines_come_now_and_then_and_at_the_end(now):
 
 def test_bars_show_count_time_and_note(now):
     out = io.StringIO()
-    display = Display(Console(file=out, force_terminal=True, width=100, color_system=None))
-    task = display.begin("train", total=8)
+    display = Display(Console(file=out, force_terminal=True, width=60, color_system=None))
+    task = display.begin("train", total=8000)
     now.value += 10
-    display.update(task, 2, lambda: "loss [0.5]")
-    display.update(task, 3, lambda: "too soon")
+    display.update(task, 2000, lambda: "loss [0.5]" + " and more" * 9)
+    display.update(task, 3000, lambda: "too soon")
     display.say("validated [so]")
     display.close()
     shown = out.getvalue()
-    assert "2/8 ETA 0:00:30 loss [0.5]" in shown and "validated [so]" in shown
-    assert "too soon" not in shown
+    assert "2000/8000 ETA 0:00:30 loss [0.5] and…" in shown  # all on one line
+    assert "validated [so]" in shown and "too soon" not in shown
     assert shown.rstrip().endswith("\x1b[?25h")  # the cursor is back
 
 
