@@ -83,17 +83,35 @@ def resolve(source: str | Path) -> Path:
             f"{name[:200]!r}: {remedy}; expected a path, or an address that begins with "
             f"{', '.join(f'{scheme}://' for scheme in OURS)}"
         )
+    found = _places(name)
+    return found if isinstance(found, Path) else fetch(name, found)
+
+
+def find_kept(source: str | Path) -> Path | None:
+    """Where the file of a source is or should be; None if it would have to be downloaded.
+
+    Raises:
+        ValueError: If a published name is unknown.
+    """
+    found = _places(str(source))
+    if isinstance(found, Path):
+        return found
+    return next((file for one in found if (file := kept_file(one)) is not None), None)
+
+
+def _places(name: str) -> Path | tuple[Source, ...]:
+    """The file of a local source, or the addresses of one on the net."""
     if scheme := _SCHEME.match(name):
         name = scheme[1].lower() + name[len(scheme[1]) :]
     if name.startswith("file://"):
         return Path(url2pathname(urlsplit(name).path))
     if name.startswith("metaformer://"):
-        return fetch(name, find_published(name.removeprefix("metaformer://")).sources)
+        return find_published(name.removeprefix("metaformer://")).sources
     if name.startswith("timm://"):
-        return fetch(name, timm_sources(name.removeprefix("timm://")))
+        return timm_sources(name.removeprefix("timm://"))
     if name.startswith(("http://", "https://")):
-        return fetch(name, (from_url(name),))
-    return Path(source).expanduser()
+        return (from_url(name),)
+    return Path(name).expanduser()
 
 
 def is_resolvable(source: str | Path) -> bool:

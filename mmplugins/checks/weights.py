@@ -12,16 +12,12 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from mmplugins.backbones.pyramid import PyramidBackbone
 from mmplugins.checkpoint import check_weights, find_weights, load_source
 from mmplugins.checkpoint.fitting import match_model
-from mmplugins.checkpoint.sources import is_offline, kept_file, timm_sources
-from mmplugins.checkpoint.zoo import find_published, from_url
+from mmplugins.checkpoint.sources import find_kept, is_offline, is_resolvable
 from mmplugins.utils import did_you_mean, few, type_name
 
 from .inspection import Inspection, NotRun, listed
 
 TEACHER = "model.teacher_checkpoint"
-
-_SCHEME = re.compile(r"[\w.+-]+:(\w+:)?//")
-_OURS = ("timm://", "metaformer://", "http://", "https://")
 
 
 def pretrained(part: Any) -> str:
@@ -92,32 +88,21 @@ def _kept(source: str) -> Path | None:
     Raises:
         ValueError: If a published name or a scheme is unknown.
     """
-    if source.startswith("metaformer://"):
-        sources = find_published(source.removeprefix("metaformer://")).sources
-    elif source.startswith("timm://"):
-        sources = timm_sources(source.removeprefix("timm://"))
-    elif source.startswith(("http://", "https://")):
-        sources = (from_url(source),)
-    elif scheme := _SCHEME.match(source):
-        _check_scheme(scheme[0], source)
-        return None  # mmengine's own schemes, with caches of their own
-    else:
-        return Path(source).expanduser()
-    return next((found for s in sources if (found := kept_file(s)) is not None), None)
-
-
-def _check_scheme(scheme: str, source: str) -> None:
+    if is_resolvable(source):
+        return find_kept(source)
     known = [pattern for pattern in CheckpointLoader._schemes if pattern]
     if not any(re.match(pattern, source) for pattern in known):
+        scheme = source.partition("://")[0] + "://"
         names = [pattern for pattern in known if pattern.endswith("://")]
         raise ValueError(
             f"{source}: nothing loads {scheme}: expected a file or one of {', '.join(names)}."
             f"{did_you_mean(scheme, names)}"
         )
+    return None  # mmengine's own schemes, with caches of their own
 
 
 def _not_here(inspection: Inspection, where: str, source: str) -> str:
-    if is_offline() and source.startswith(_OURS):
+    if is_offline() and is_resolvable(source):
         inspection.fail(
             f"{source} is not here, and HF_HUB_OFFLINE forbids the net: place the file as "
             "`tools/weights.py` says, or unset HF_HUB_OFFLINE",
