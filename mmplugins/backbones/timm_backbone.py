@@ -233,7 +233,7 @@ class TimmBackbone(PyramidBackbone):
 
     def _in_timm_names(self, state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         layout = self._layout_of_family(state_dict)
-        if layout is None or layout.name.startswith("timm"):
+        if self._family is None or layout is None or layout.name.startswith("timm"):
             return state_dict
         shapes, layouts = self.found.shapes, self._family.layouts
         blocks = (re.match(r"stages\.(\d)\.blocks\.(\d+)\.", name) for name in shapes)

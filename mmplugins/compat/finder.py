@@ -6,6 +6,7 @@ import warnings
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 from .patches import TARGETS, apply_patches
 
@@ -43,7 +44,7 @@ class PatchFinder:
 
 def _patched_on_load(spec: ModuleSpec) -> ModuleSpec:
     # A copy, because some loaders (zipimport) serve many modules with one object.
-    loader = copy.copy(spec.loader)
+    loader: Any = copy.copy(spec.loader)
     execute = loader.exec_module
 
     def execute_and_patch(module):

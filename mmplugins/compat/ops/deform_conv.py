@@ -5,6 +5,7 @@ Version 1 is version 2 without mask and bias; both share one forward and one bac
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -289,7 +290,7 @@ def _forward(
     kernel = torchvision_kernel("deform_conv2d", input.device)
     if kernel is not None:
         return kernel(*tensors, *geometry, use_mask)
-    return _sample_and_multiply(*tensors, geometry, use_mask)
+    return _sample_and_multiply(tensors, geometry, use_mask)
 
 
 def _backward(
@@ -309,20 +310,13 @@ def _backward(
         return kernel(grad_output.contiguous(), *tensors, *geometry, use_mask)
     with torch.enable_grad():
         leaves = [t.detach().requires_grad_() for t in tensors]
-        output = _sample_and_multiply(*leaves, geometry, use_mask)
+        output = _sample_and_multiply(leaves, geometry, use_mask)
         return torch.autograd.grad(output, leaves, grad_output, allow_unused=not use_mask)
 
 
-def _sample_and_multiply(
-    input: Tensor,
-    weight: Tensor,
-    offset: Tensor,
-    mask: Tensor,
-    bias: Tensor,
-    geometry: Geometry,
-    use_mask: bool,
-) -> Tensor:
+def _sample_and_multiply(tensors: Sequence[Tensor], geometry: Geometry, use_mask: bool) -> Tensor:
     """The definition: sample the input at every displaced tap, then multiply by the weight."""
+    input, weight, offset, mask, bias = tensors
     n, channels, height, width = input.shape
     kernel_h, kernel_w = weight.shape[2:]
     out_h, out_w = offset.shape[2:]

@@ -103,7 +103,8 @@ def roi_align_backward(
     bins = (aligned_height, aligned_width)
     shape = grad_input.shape
     if pool_mode == MAX_POOL:
-        grad_input += _max_backward(*widen(grad_output, rois, argmax_y, argmax_x), shape)
+        grad_output, rois, argmax_y, argmax_x = widen(grad_output, rois, argmax_y, argmax_x)
+        grad_input += _max_backward(grad_output, rois, argmax_y, argmax_x, shape)
         return
     grad_output, rois = widen(grad_output, rois)
     kernel = torchvision_kernel("_roi_align_backward", grad_output.device)

@@ -55,8 +55,11 @@ def sync_bn_forward_output(
     """
     std.copy_((var + eps).sqrt())
     norm.copy_((widen(input)[0] - mean[:, None]) / std[:, None])
-    output.copy_(norm if weight is None else norm * weight[:, None] + bias[:, None])
-    if running_mean is not None:
+    if weight is None or bias is None:
+        output.copy_(norm)
+    else:
+        output.copy_(norm * weight[:, None] + bias[:, None])
+    if running_mean is not None and running_var is not None:
         count = input.size(0) * input.size(2) * group_size
         unbiased = var * count / (count - 1) if count > 1 else var
         running_mean.copy_(momentum * mean + (1 - momentum) * running_mean)

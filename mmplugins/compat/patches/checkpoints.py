@@ -169,7 +169,7 @@ class _WeightsOnlyTorch(ModuleType):
 )
 def weights_only_before_torch_2_6(module: ModuleType) -> None:
     """Older torch runs what the pickle in a checkpoint says unless told otherwise."""
-    module.torch = _WeightsOnlyTorch("torch")
+    vars(module)["torch"] = _WeightsOnlyTorch("torch")
 
 
 @patch("mmengine.runner.checkpoint", needed=lambda module: hasattr(module, "_safe_torch_load"))
@@ -186,4 +186,4 @@ def _runs_downloaded_code(module: ModuleType) -> bool:
 @patch("mmengine.runner.checkpoint", needed=_runs_downloaded_code)
 def weights_only_from_the_net(module: ModuleType) -> None:
     """``torch.hub.load_state_dict_from_url`` still runs code of downloaded files by default."""
-    module.load_url = functools.partial(module.load_url, weights_only=True)
+    vars(module)["load_url"] = functools.partial(module.load_url, weights_only=True)

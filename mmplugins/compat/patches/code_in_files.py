@@ -73,16 +73,16 @@ def _named(*owners: Any, prefix: str = "") -> Callable[[str], Any]:
 @patch("mmcv.ops.nms", needed=lambda module: True)
 def suppression_by_name(module: ModuleType) -> None:
     """``batched_nms`` runs ``nms=dict(type=TEXT)`` of a config as Python."""
-    module.eval = _named(module)
+    vars(module)["eval"] = _named(module)
 
 
 @patch("mmdet.models.task_modules.tracking.camera_motion_compensation", needed=lambda module: True)
 def warp_mode_by_name(module: ModuleType) -> None:
     """``CameraMotionCompensation`` runs its ``warp_mode`` as Python."""
-    module.eval = _named(module.cv2, prefix="cv2.")
+    vars(module)["eval"] = _named(module.cv2, prefix="cv2.")
 
 
 @patch("mmcv.cnn.rfsearch.search", needed=lambda module: True)
 def searched_layers_by_name(module: ModuleType) -> None:
     """``RFSearchHook`` runs the names of layers in its config as Python."""
-    module.eval = _named(module, module.nn, prefix="nn.")
+    vars(module)["eval"] = _named(module, module.nn, prefix="nn.")

@@ -57,7 +57,7 @@ def apply_patches(module: ModuleType) -> None:
                 f"({type(error).__name__}: {error}); continuing without it.",
                 stacklevel=2,
             )
-    module.__patches__ = tuple(applied)
+    vars(module)["__patches__"] = tuple(applied)
 
 
 def in_force() -> dict[str, tuple[str, ...]]:
@@ -74,8 +74,8 @@ def rebind(module: ModuleType, name: str, new: Any) -> None:
     """Replace ``module.name``, also where other loaded modules have imported it before."""
     old = getattr(module, name)
     for other in list(sys.modules.values()):
-        names = getattr(other, "__dict__", None)
-        for key in [key for key, value in list((names or {}).items()) if value is old]:
+        names: dict[str, Any] = getattr(other, "__dict__", {})
+        for key in [key for key, value in list(names.items()) if value is old]:
             names[key] = new
 
 
