@@ -291,7 +291,12 @@ def test_seed_determines_the_start(name):
     assert any(not torch.equal(first[key], other[key]) for key in first)
 
 
-@every_backbone
+QUICK = ("caformer_s18", "convnext_tiny", "poolformer_s12", "smlpnet_t", "TimmBackbone")
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CONFIGS]
+)
 @torch.no_grad()
 def test_compiles_as_one_graph(name, randomise, assert_close):
     model = randomise(build(name)).eval()

@@ -24,7 +24,10 @@ SMALLEST = ("poolformerv2_s12", "convformer_s18", "caformer_s18")
 DIMS = (64, 128, 320, 512)
 
 
-@pytest.mark.parametrize("name", IN_TIMM)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n.endswith("36") else n for n in IN_TIMM],
+)
 def test_same_features_as_timm(name, assert_same_as_timm):
     sizes = [(224, 224), (97, 131)]
     assert_same_as_timm(name, sizes if name in SMALLEST else [(64, 97)])
