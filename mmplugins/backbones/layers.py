@@ -128,7 +128,7 @@ class Scale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale ``x [N, C, H, W]`` by channel."""
-        return x * self.scale[:, None, None]
+        return x * self.scale.view(-1, 1, 1)
 
 
 class DropPath(nn.Module):

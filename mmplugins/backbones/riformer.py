@@ -73,7 +73,7 @@ class Affine(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x [N, C, H, W]``; shape is kept."""
-        return torch.addcmul(self.bias[:, None, None], x, self.weight[:, None, None] - 1)
+        return torch.addcmul(self.bias.view(-1, 1, 1), x, self.weight.view(-1, 1, 1) - 1)
 
     @torch.no_grad()
     def fold_into(self, norm: nn.Module) -> nn.Module:
