@@ -30,6 +30,9 @@ from .cuda_graphs import replay_by_size
 GRAPHS_KEPT = 64
 """Graphs that PyTorch may keep of one structure: by mode, precision, and few or many sizes."""
 
+OLD = digit_version(torch.__version__) < digit_version("2.5")
+"""Known of 2.4.1; what lies between it and 2.15 is not known."""
+
 Graph = Callable[..., Any]
 
 _numbers = itertools.count()
@@ -72,7 +75,8 @@ def compile_blocks(
 
     Raises:
         ValueError: If there is no backbone, the budget is not between 0 and 1, the mode is
-            unknown, or weights are to be frozen that may still change or for all sizes at once.
+            unknown, weights are to be frozen that may still change or for all sizes at once, or
+            the backbone has ``with_cp`` on torch 2.4, which cannot compile while it recomputes.
     """
     block_compiler(model, memory_budget, dynamic=dynamic, mode=mode, freeze=freeze, backend=backend)
     return model
@@ -107,6 +111,12 @@ def block_compiler(
     if freeze and dynamic:
         raise ValueError(
             "freeze=True and dynamic=True: PyTorch lays out constants for one size; choose one"
+        )
+    if OLD and getattr(backbone, "with_cp", False):
+        raise ValueError(
+            f"with_cp=True and compiled blocks: torch {torch.__version__} cannot recompute what it "
+            "compiles meanwhile; leave with_cp out (memory_budget recomputes as well), or use a "
+            "newer torch"
         )
     _prepare_compiler()
     graphs = mode == "reduce-overhead"
@@ -246,7 +256,7 @@ def _prepare_compiler() -> None:
     if hasattr(shapes, "use_duck_shape"):
         shapes.use_duck_shape = False  # sides that are equal once may differ the next time
     inductor.fx_graph_cache = True
-    if digit_version(torch.__version__) < digit_version("2.5"):
+    if OLD:
         dynamo.inline_inbuilt_nn_modules = True  # else each block is a graph of its own
 
 

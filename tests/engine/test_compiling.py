@@ -21,7 +21,13 @@ from torch._dynamo.backends.common import aot_autograd
 
 import mmplugins
 from mmplugins.backbones import CAFormer, ConvFormer, ConvNeXt, MetaFormer, PoolFormer, PoolFormerV2
-from mmplugins.engine.compiling import block_compiler, blocks_of, cache_folder, structure_of
+from mmplugins.engine.compiling import (
+    OLD,
+    block_compiler,
+    blocks_of,
+    cache_folder,
+    structure_of,
+)
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 TINY = dict(depths=(1, 1, 2, 1), dims=(8, 16, 24, 32))
@@ -137,7 +143,11 @@ def test_few_graphs_for_many_sizes(family):
 
 @pytest.mark.parametrize(
     "way",
-    ["with_cp", "autocast", "drop_path"]
+    [
+        pytest.param("with_cp", marks=pytest.mark.skipif(OLD, reason="torch 2.4 cannot")),
+        "autocast",
+        "drop_path",
+    ]
     + [pytest.param(way, marks=pytest.mark.slow) for way in ("frozen", "deployed")],
 )
 def test_goes_with(way, randomise):
@@ -287,6 +297,13 @@ def test_what_the_compiler_cannot_take_runs_eager(log):
 def test_wrong_arguments_are_named(model, settings, message):
     with pytest.raises(ValueError, match=message):
         mmplugins.compile_blocks(model, **settings)
+
+
+def test_torch_2_4_and_activation_checkpointing(monkeypatch):
+    monkeypatch.setattr("mmplugins.engine.compiling.OLD", True)
+    mmplugins.compile_blocks(PoolFormer(TINY), backend="eager")
+    with pytest.raises(ValueError, match="with_cp=True and compiled blocks: .* leave with_cp out"):
+        mmplugins.compile_blocks(PoolFormer(TINY, with_cp=True))
 
 
 @needs_compiler
