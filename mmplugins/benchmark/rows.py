@@ -20,6 +20,7 @@ OPTIONS = {
     "deploy": "folded by switch_to_deploy(); inference only",
     "channels_last": "weights and images channels-last in memory",
     "compile": "the backbone compiled: ours by block, those of timm and mmpretrain whole",
+    "freeze": "ours deployed and compiled with the weights as constants; inference only",
     "bf16": "bfloat16: weights and images of a backbone at inference, autocast elsewhere",
     "fp16": "float16, likewise; in training without loss scaling",
     "with_cp": "activation checkpointing in training",
@@ -45,6 +46,7 @@ class Row:
         deploy: Folded.
         channels_last: Channels-last.
         compile: Compiled.
+        freeze: With the weights as constants.
         bf16: In bfloat16.
         fp16: In float16.
         with_cp: With activation checkpointing.
@@ -58,6 +60,7 @@ class Row:
     deploy: bool = False
     channels_last: bool = False
     compile: bool = False
+    freeze: bool = False
     bf16: bool = False
     fp16: bool = False
     with_cp: bool = False
@@ -144,6 +147,10 @@ def with_options(row: Row, options: str) -> Row:
                 f"{did_you_mean(word, OPTIONS)}"
             )
     row = replace(row, **dict.fromkeys(words, True))
+    if row.freeze:
+        if row.name.startswith((TIMM, MMPRETRAIN)):
+            raise ValueError(f"{row.label}: freeze is for backbones of this package")
+        row = replace(row, deploy=True, compile=True)
     if row.bf16 and row.fp16:
         raise ValueError(f"{row.label}: bf16 and fp16 exclude each other; choose one")
     if row.backbone and not row.name.endswith(".py"):

@@ -110,12 +110,13 @@ class Subject:
     def compile(self) -> None:
         """Have the backbone compiled for each size, from the next call on.
 
-        Ours by block, as ``--compile`` of the tools does it; those of other code bases whole.
+        Ours by block, as ``--compile`` of the tools does it, or whole with the weights as
+        constants; those of other code bases whole.
         """
         if self.row.name.startswith((TIMM, MMPRETRAIN)):
             self.backbone.forward = torch.compile(_own_code(self.backbone.forward), dynamic=False)
         else:
-            self._compiler = block_compiler(self.backbone, dynamic=False)
+            self._compiler = block_compiler(self.backbone, dynamic=False, freeze=self.row.freeze)
         self.compiled = True
 
     def _require_compiled(self) -> None:

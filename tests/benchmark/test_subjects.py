@@ -22,6 +22,12 @@ def test_ours_are_compiled_by_block_and_never_go_on_eager_unnoticed():
         subject.infer(subject.images((32, 32)))
 
 
+def test_ours_with_frozen_weights_are_one_graph():
+    subject = Subject(parse_row("poolformer_s12:freeze"))
+    subject.compile()
+    assert compiled_parts(subject) == [""] and subject._compiler.freeze
+
+
 def test_others_are_compiled_whole(monkeypatch):
     given = []
     monkeypatch.setattr("torch.compile", lambda function, **settings: given.append(settings))
