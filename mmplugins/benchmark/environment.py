@@ -1,4 +1,9 @@
-"""On what, with which versions and when something was measured."""
+"""On what, with which versions and when something was measured.
+
+:mod:`torch.utils.collect_env` describes a machine as text for people, with commands that take some
+seconds, and goes into what is published (:mod:`.publish`). Here are the plain data by which two
+environments are compared.
+"""
 
 from __future__ import annotations
 
