@@ -4,8 +4,8 @@ Every operator that PyTorch dispatches is a lap of its own, named by its kind; w
 of them, Python and PyTorch's own calling, is ``'calls'``. Watching makes each call some
 microseconds longer, all of which count as calls: many small operators show there, a bit too large.
 
-:mod:`torch.profiler` tells the same and more, but needs some seconds to put the events of a training
-step together, which every sample of every row would wait for, and writes to the terminal.
+:mod:`torch.profiler` tells the same and more. But it takes seconds to put the events of a training
+step together, for which every sample of every row would wait, and it writes to the terminal.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What named modules took and gave in one forward pass, caught by hooks for just that long."""
+"""Records what modules take and return in one forward pass."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ class Call(NamedTuple):
 
 
 def stay_visible(module: nn.Module, args: tuple, output: Any) -> None:
-    """A hook that does nothing but be there.
+    """A hook that does nothing.
 
-    Where nobody looks at a module, a backbone may compute it together with its neighbours. What is
-    recomputed in the backward pass must have come about in the same way, so that with ``with_cp``
-    modules that are looked at in the forward pass keep this hook for ever.
+    A backbone may compute a module together with its neighbours if the module has no hook. With
+    ``with_cp``, the backward pass recomputes blocks, and must take the path of the forward pass.
+    So modules that are recorded in the forward pass keep this hook.
     """
 
 
 class Captures:
-    """Context in which the calls of some modules of a model are recorded.
+    """A context that records the calls of some modules of a model.
 
-    The hooks go on at the beginning and come off at the end. So a recomputation in the backward
-    pass (``with_cp``) is not recorded, and a copy of the model inherits no hook.
+    Entering adds the hooks, and leaving removes them. So a recomputation in the backward pass
+    (``with_cp``) is not recorded, and a copy of the model has no hooks.
 
     Args:
         model: The model.
@@ -55,8 +55,8 @@ class Captures:
                     "model.named_modules()"
                 ) from None
 
-            # Nothing is computed here: with_cp demands that the recomputation, which has no hook,
-            # saves the same tensors.
+            # The hook computes nothing. The recomputation of with_cp has no hook, and must save
+            # the same tensors.
             def record(module: nn.Module, args: tuple, output: Any, calls: list = calls) -> None:
                 calls.append(Call(args, output))
 

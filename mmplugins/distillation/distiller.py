@@ -41,31 +41,31 @@ TRIAL_SIZE = (1, 3, 64, 64)
 class Distiller(BaseModel):
     """Trains any detector of mmdet or segmentor of mmseg with a frozen teacher beside it.
 
-    The method of J. Wang et al., "RIFormer: Keep Your Vision Backbone Effective But Removing Token
-    Mixer", CVPR 2023, arXiv 2304.05659, for dense tasks. The loss is the student's own plus the
-    weighted ``terms``; prediction, data preprocessing and all else are the student's.
+    The method is that of J. Wang et al., "RIFormer: Keep Your Vision Backbone Effective But
+    Removing Token Mixer", CVPR 2023, arXiv 2304.05659, here for dense tasks. The loss is the
+    student's own plus the weighted ``terms``. Prediction and data preprocessing are the student's.
 
-    The teacher runs once per step on the batch that the student has. It is no submodule: it is in
-    no checkpoint, optimiser, moving average or bucket of distributed training, though it moves with
-    the model (``.to()``, ``.half()``). A deep copy shares it until the copy is moved by itself.
+    The teacher runs once per step, on the student's batch. It is no submodule. So it is in no
+    checkpoint, optimiser, moving average or bucket of distributed training. It does move with the
+    model (``.to()``, ``.half()``). A deep copy shares the teacher until the copy is moved.
 
-    In a checkpoint, the student's weights have the names of the plain model, so that the file is
-    one of the plain model too; the projections of terms, if there are any, stand below ``terms.``.
+    In a checkpoint, the student's weights have the names of the plain model, which can load the
+    file. The projections of terms, if there are any, have names below ``terms.``.
 
     Args:
         student: Config dict of the student, or the model itself.
         teacher: Config dict of the teacher, path of its config file, or the model itself.
         terms: Settings of each term by its name in :data:`TERMS`.
-        teacher_checkpoint: Weights of the whole teacher, read when weights are initialised at the
-            beginning of a training; a test does not need them. Defaults to None, which is refused
-            unless ``untrained_teacher``, or the teacher is given as a model.
+        teacher_checkpoint: Weights of the whole teacher. A training reads them when it initialises
+            weights, and a test does not need them. Defaults to None, which is refused unless
+            ``untrained_teacher`` is True or the teacher is given as a model.
         untrained_teacher: Let the teacher start as its own config says (``init_cfg``), for example
-            with a backbone from ImageNet and heads of chance. Defaults to False.
-        inherit: Copy all of the teacher's weights but its token mixers' to the student when weights
-            are initialised, after the student's own ``init_cfg``. Defaults to False.
-        share: Names of modules of the student, for example ``('decode_head',)``, whose weights are
-            the teacher's, frozen: copied when weights are initialised, never trained, their norms
-            and dropouts as at inference, see :mod:`.sharing`. Defaults to none.
+            with a backbone from ImageNet and random heads. Defaults to False.
+        inherit: Copy the teacher's weights to the student, but for token mixers, after the
+            student's own ``init_cfg``. Defaults to False.
+        share: Names of modules of the student, for example ``('decode_head',)``. They get the
+            teacher's weights when weights are initialised, and are never trained. Their norms and
+            dropouts run in eval mode, see :mod:`.sharing`. Defaults to none.
 
     Raises:
         DistillationError: If the two do not go together; the message says in which way.
@@ -113,7 +113,7 @@ class Distiller(BaseModel):
         self._take_shared()
 
     def init_weights(self) -> None:
-        """Initialise the student, load the teacher, and let the student inherit if it is to.
+        """Initialise the student, load the teacher, and let the student inherit if asked to.
 
         Raises:
             DistillationError: If the teacher's weights are not there or do not fit.
@@ -131,7 +131,7 @@ class Distiller(BaseModel):
         self._take_shared()
 
     def check_teacher(self) -> None:
-        """Read ``teacher_checkpoint`` and compare it with the teacher, which stays as it is.
+        """Read ``teacher_checkpoint`` and compare it with the teacher, without loading it.
 
         Raises:
             DistillationError: If the file is not there or does not fit.
@@ -140,7 +140,7 @@ class Distiller(BaseModel):
             read_teacher(self.teacher, self.teacher_checkpoint)
 
     def train(self, mode: bool = True) -> Distiller:
-        """Set the mode; norms and dropouts of shared modules stay as at inference."""
+        """Set the mode. Norms and dropouts of shared modules stay in eval mode."""
         super().train(mode)
         still(self.student, self.share)
         return self
@@ -153,7 +153,7 @@ class Distiller(BaseModel):
     def forward(
         self, inputs: Tensor, data_samples: list | None = None, mode: str = "tensor"
     ) -> dict[str, Tensor] | list | tuple | Tensor:
-        """As of the student; with ``mode='loss'`` the terms of distillation are added.
+        """Run the student. With ``mode='loss'``, the terms of distillation are added.
 
         Args:
             inputs: Pictures ``[N, 3, H, W]``.
@@ -167,8 +167,8 @@ class Distiller(BaseModel):
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
         """The student's losses, and ``loss_distill_<term>`` for each term, weighted.
 
-        Terms whose weight is 0 at the moment are computed all the same, so that distributed
-        training never meets a projection without a gradient.
+        A term is computed also while its weight is 0. Otherwise its projection would have no
+        gradient, which distributed training refuses.
 
         Raises:
             DistillationError: If the teacher has no weights yet.
@@ -189,7 +189,7 @@ class Distiller(BaseModel):
         return losses
 
     def _measure(self) -> None:
-        """Run both backbones on a blank picture, so that terms see shapes of what they watch."""
+        """Run both networks on a blank picture, so that the terms see shapes."""
         terms = self.terms.values()
         watched = (
             (self.student, _union(term.student_points for term in terms)),
@@ -209,7 +209,7 @@ class Distiller(BaseModel):
             term.measure(*calls)
 
     def _apply(self, fn: Callable, recurse: bool = True) -> Distiller:
-        """Move or convert the teacher as well; a borrowed one is copied first."""
+        """Move or convert the teacher as well. A shared one is copied first."""
         super()._apply(fn, recurse)
         if self._borrows_teacher:
             self.__dict__["teacher"] = copy.deepcopy(self.teacher)
@@ -218,7 +218,7 @@ class Distiller(BaseModel):
         return self
 
     def __deepcopy__(self, memo: dict) -> Distiller:
-        """A copy of all but the teacher, which never changes and is shared."""
+        """Copy all but the teacher. The teacher never changes, so the copy shares it."""
         clone = type(self).__new__(type(self))
         memo[id(self)] = clone
         memo[id(self.teacher)] = self.teacher
@@ -227,8 +227,7 @@ class Distiller(BaseModel):
         return clone
 
     def __getattr__(self, name: str) -> Any:
-        """What else is asked of a detector or segmentor (``with_mask``, ``out_channels``) is the
-        student's answer."""
+        """Look up in the student what is not here, such as ``with_mask`` and ``out_channels``."""
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -238,7 +237,7 @@ class Distiller(BaseModel):
             return getattr(student, name)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Give the names of the plain model back the place that they have here."""
+        """Turn the names of the plain model into those of this one."""
         for key in [key for key in state_dict if key.startswith(prefix)]:
             name = key[len(prefix) :]
             if not name.startswith((OWN, STUDENT)):
@@ -247,14 +246,14 @@ class Distiller(BaseModel):
 
 
 def _share_after_loading(module: Distiller, incompatible: object) -> None:
-    """Whatever was loaded, shared modules are the teacher's."""
+    """Give shared modules the teacher's values again, whatever was loaded."""
     module._take_shared()
 
 
 def _name_as_plain_model(
     module: nn.Module, state_dict: dict[str, Any], prefix: str, local_metadata: dict
 ) -> None:
-    """Take ``student.`` out of the names, in place and in order."""
+    """Remove ``student.`` from the names, in place. The order stays."""
     start = prefix + STUDENT
     for key in list(state_dict):
         value = state_dict.pop(key)

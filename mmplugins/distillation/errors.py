@@ -1,4 +1,4 @@
-"""The one kind of error of this package."""
+"""The error that this package raises."""
 
 
 class DistillationError(ValueError):

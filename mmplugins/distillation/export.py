@@ -1,4 +1,4 @@
-"""After training: the plain student, its token mixers folded away, with no trace of the teacher."""
+"""Export after training: the student alone, with its token mixers folded."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from .distiller import OWN, TRIAL_SIZE, Distiller
 from .errors import DistillationError
 
 TOLERANCE = 1e-5
-"""Greatest difference of the maps before and after folding, as a part of their greatest value."""
+"""Greatest difference that folding may make, relative to the greatest value of a feature map."""
 
 
 def plain_student(distiller: Distiller) -> nn.Module:
-    """The student of a distiller as a detector or segmentor of its own, folded.
+    """Copy the student of a distiller, and fold the copy.
 
     Args:
-        distiller: Unchanged afterwards.
+        distiller: The distiller. It stays as it is.
 
     Returns:
-        A copy in eval mode. Its maps are the student's to 1e-5.
+        A detector or segmentor in eval mode. Its feature maps are the student's to 1e-5.
 
     Raises:
-        DistillationError: If folding changed the maps, which means a mistake.
+        DistillationError: If folding changed the feature maps, which would be a mistake of ours.
     """
     student = copy.deepcopy(distiller.student)
     for module in student.modules():
@@ -42,19 +42,18 @@ def plain_student(distiller: Distiller) -> nn.Module:
         for key in [key for key, hook in hooks.items() if hook is stay_visible]:
             del hooks[key]
     for name in distiller.share:
-        student.get_submodule(name).requires_grad_(True)  # from here on, it is a model as any other
+        student.get_submodule(name).requires_grad_(True)  # it is a model as any other now
     return fold(student)
 
 
 def fold(model: nn.Module) -> nn.Module:
-    """Fold token mixers into the norms before them, in place, and compare before and after.
+    """Fold token mixers into the norms before them, in place, and compare the feature maps.
 
-    What remains has the names of a plain model without these mixers (``RIFormer(deploy=True)``),
-    and trains on as one. The faster form of :mod:`mmplugins.deployment`, for inference only, can be
-    made of it.
+    The result has the parameter names of a model without these mixers (``RIFormer(deploy=True)``),
+    and can be trained on. :mod:`mmplugins.deployment` makes the faster form for inference of it.
 
     Args:
-        model: A detector or segmentor; it is left in eval mode.
+        model: A detector or segmentor. It is in eval mode afterwards.
 
     Raises:
         DistillationError: As in :func:`plain_student`.
@@ -87,22 +86,22 @@ def export_student(
     fold_mixers: bool = True,
     overwrite: bool = False,
 ) -> tuple[Path, Path]:
-    """Write the plain student of a training: weights, and a config that loads them strictly.
+    """Write the student of a training: its weights, and a config that loads them strictly.
 
     Args:
-        config: Of the training, whose model is a :class:`Distiller`.
-        checkpoint: Of the training. If a moving average was kept, these are the averaged weights,
-            as mmengine saves them.
-        out: Weights to write, ``.pth``. The config goes beside it, with ``.py``.
-        fold_mixers: Fold what folds. Defaults to True; False keeps the form that trains on.
+        config: Config of the training. Its model is a :class:`Distiller`.
+        checkpoint: Checkpoint of the training. If the training kept a moving average, its weights
+            are the averaged ones.
+        out: File for the weights, ``.pth``. The config is written beside it, as ``.py``.
+        fold_mixers: Whether to fold token mixers. Defaults to True.
         overwrite: Replace existing files. Defaults to False.
 
     Returns:
         Paths of weights and config.
 
     Raises:
-        DistillationError: If the config has no Distiller, the weights do not fit, or the folded
-            student has no config.
+        DistillationError: If the config has no Distiller, the weights do not fit, or no config
+            describes the folded student.
         FileExistsError: If a file exists and ``overwrite`` is False.
     """
     out = check_target(out, overwrite)
@@ -137,7 +136,7 @@ def export_student(
 
 
 def _load(cfg: Config, weights: dict, source: str | Path) -> nn.Module:
-    """Build the model of a config with exactly these weights, but the projections of terms."""
+    """Build the model of a config with exactly these weights, without the projections of terms."""
     with MODELS.switch_scope_and_registry(cfg.get("default_scope")) as models:
         model = models.build(copy.deepcopy(cfg.model))
     own = {key: value for key, value in weights.items() if not key.startswith(OWN)}

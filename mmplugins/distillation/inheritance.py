@@ -1,4 +1,4 @@
-"""Partial inheritance: the student starts from all of its teacher but the token mixers."""
+"""Partial inheritance: the student starts with its teacher's weights, but for token mixers."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ MIXER = ".token_mixer."
 
 
 def inherit(student: nn.Module, teacher: nn.Module) -> MatchReport:
-    """Copy every tensor of the teacher, neck and heads included, but those of its token mixers.
+    """Copy the teacher's weights to the student, neck and heads included, but for token mixers.
 
-    RIFormer's partial loading of weights. With PoolFormer as the teacher, whose mixer has no
-    parameters, this is all of it.
+    RIFormer calls this partial loading. PoolFormer's mixer has no parameters, so a student of
+    PoolFormer gets all of its weights.
 
     Args:
-        student: Detector or segmentor; its token mixers stay as they are.
-        teacher: The same with the same blocks.
+        student: Detector or segmentor. Its token mixers stay as they are.
+        teacher: A detector or segmentor with the same blocks.
 
     Returns:
-        The report; the student is untouched if an error is raised.
+        The report. If an error is raised, the student stays as it was.
 
     Raises:
         DistillationError: If something else of the student is not in the teacher, or has another
@@ -32,7 +32,7 @@ def inherit(student: nn.Module, teacher: nn.Module) -> MatchReport:
     """
     if not isinstance(student.backbone, PyramidBackbone):
         raise DistillationError(
-            f"inherit=True: {type(student.backbone).__name__} is no backbone of mmplugins, so that "
+            f"inherit=True: {type(student.backbone).__name__} is no backbone of mmplugins, and "
             "its token mixers are not known: use inherit=False and init_cfg"
         )
     given = {key: value for key, value in teacher.state_dict().items() if MIXER not in key}

@@ -1,7 +1,7 @@
 """The formulas of distillation: plain tensors in, one number out, gradients to the student only.
 
-Every function takes the student's tensor first and computes in float32. Means are over all
-elements, so that a loss does not grow with the batch, the picture or the width.
+Every function takes the student's tensor first and computes in float32. A loss is a mean over all
+elements. It does not grow with the batch, the picture or the width.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from torch import Tensor
 
 
 def imitation_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared error between two maps of one shape.
+    """Mean squared error between two feature maps of one shape.
 
-    RIFormer's module imitation and hidden-state distillation, a squared Frobenius norm over the
-    number of elements.
+    RIFormer's module imitation and hidden-state distillation: a squared Frobenius norm, divided by
+    the number of elements.
     """
     return F.mse_loss(student.float(), teacher.float())
 
@@ -23,16 +23,16 @@ def imitation_loss(student: Tensor, teacher: Tensor) -> Tensor:
 def relation_loss(student: Tensor, teacher: Tensor, side: int = 14) -> Tensor:
     """Mean squared error between the relations of positions, ``R = T T'`` of unit vectors.
 
-    ``T [N, P, C]`` holds the positions of a map, each divided by its length, and ``R [N, P, P]``
-    their cosines. As ``R`` has no channels, the widths of the two may differ. At dense resolutions
-    all positions would be too many (60,800 at stride 4 of 800x1216 pixels): larger maps are first
-    averaged down.
+    ``T [N, P, C]`` holds the positions of a feature map, each divided by its length.
+    ``R [N, P, P]`` holds their cosines. ``R`` has no channels, so the two widths may differ. At
+    dense resolutions there are too many positions (60,800 at stride 4 of 800x1216 pixels). So
+    larger feature maps are averaged down first.
 
     Args:
-        student: Map ``[N, C, H, W]``.
-        teacher: Map ``[N, C', H, W]``.
-        side: Greatest height and width of the maps that are compared. Defaults to 14, where a
-            224-pixel picture has its third stage.
+        student: Feature map ``[N, C, H, W]``.
+        teacher: Feature map ``[N, C', H, W]``.
+        side: Greatest height and width that are compared. Defaults to 14, the size of stage 2 for
+            a picture of 224 pixels.
     """
     ours, theirs = (_cosines(x.float(), side) for x in (student, teacher))
     return F.mse_loss(ours, theirs)
@@ -55,7 +55,7 @@ def soft_label_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0) 
     Args:
         student: Logits with the classes in dimension 1: ``[N, K, H, W]`` or ``[N, K]``.
         teacher: The same of the teacher.
-        temperature: Above 1 it tells more of the classes that the teacher does not choose.
+        temperature: Above 1, the classes that the teacher does not choose count for more.
             Defaults to 1.
 
     Returns:
@@ -71,9 +71,10 @@ def soft_focal_loss(student: Tensor, teacher: Tensor, gamma: float = 2.0) -> Ten
     """Focal loss with the teacher's scores as soft targets, for independent (sigmoid) classes.
 
     ``|q - p|^gamma * BCE(p, q)`` with the teacher's score q and the student's p: the quality focal
-    loss of Li et al., "Generalized Focal Loss", arXiv 2006.04388, eq. 5. What both call background
-    costs next to nothing. The sum is divided by how many objects the teacher sees, the sum of the
-    greatest score of each anchor, as the focal loss is by the number of positive anchors.
+    loss of Li et al., "Generalized Focal Loss", arXiv 2006.04388, eq. 5. Anchors that both call
+    background add next to nothing. The focal loss is divided by the number of positive anchors.
+    This one is divided by the number of objects that the teacher sees: the sum over anchors of the
+    greatest score.
 
     Args:
         student: Logits ``[A, K]``, one row per anchor.

@@ -1,13 +1,12 @@
-"""Which block of the teacher a block of the student is to imitate.
+"""Which block of the teacher a block of the student imitates.
 
-Blocks are matched within stages. Where a stage has one depth in both, block j belongs to block j.
-Else each block of the shallower side is matched once, with the block at which the deeper side has
-done the same share of its stage: block k of n, counted from 1, with block ceil(k * m / n) of m. The
-last blocks always belong together. So 2 blocks imitate blocks 2 and 3 of 3, and 6 blocks imitate
+Blocks are matched within stages. If a stage has the same depth in both networks, block j imitates
+block j. Otherwise each block of the shallower stage has one partner: the block at which the deeper
+stage is as far along. Counted from 1, block k of n has the partner ceil(k * m / n) of m, and the
+last blocks are always partners. So 2 blocks imitate blocks 2 and 3 of 3. And 6 blocks imitate
 blocks 2, 3, 5, 6, 8, 9 of 9 (S12 and S18).
 
-RIFormer's paper does not say which layers it matches, so that this rule, and everything that may
-be chosen here, is a setting.
+RIFormer's paper does not say which layers it matches. So other pairs can be chosen here.
 """
 
 from __future__ import annotations
@@ -31,9 +30,10 @@ def matched_depths(student: int, teacher: int) -> list[tuple[int, int]]:
 
 
 def blocks_by_stage(backbone: nn.Module) -> list[list[str]]:
-    """Names of a backbone's blocks, stage by stage; empty if its form is not known.
+    """Names of a backbone's blocks, stage by stage.
 
-    Known are ``stages[i].blocks`` (this suite, Swin) and the ``layer1`` ... of ResNets.
+    Two forms are known: ``stages[i].blocks`` (this suite, Swin), and ``layer1`` ... of ResNets. The
+    list is empty for any other form.
     """
     if hasattr(backbone, "res_layers"):
         return [

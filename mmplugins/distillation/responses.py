@@ -14,9 +14,9 @@ from .terms import Step, Term, at_size, shapes
 
 
 class PixelScores(Term):
-    """Soft class scores of every pixel of a segmentor: Semantic FPN, UPerNet and their like.
+    """Compares the class scores of pixels, in segmentors such as Semantic FPN and UPerNet.
 
-    The scores are compared at the head's own resolution, a quarter of the picture's.
+    It does so at the resolution of the head, a quarter of the picture's.
 
     Args:
         weight: Factor of the loss. Defaults to 1.
@@ -38,7 +38,7 @@ class PixelScores(Term):
                     "a channel per class: leave the term out"
                 )
         _check_classes("pixel_scores", *heads)
-        # mmseg calls the forward method of the head itself, which no hook sees.
+        # mmseg calls the head's forward method directly, so that a hook of the head does not run.
         self.student_points = ["decode_head.conv_seg"]
 
     def forward(self, step: Step) -> Tensor:
@@ -49,7 +49,7 @@ class PixelScores(Term):
 
 
 class AnchorScores(Term):
-    """Soft class scores of every anchor of a one-stage detector: RetinaNet and its like.
+    """Compares the class scores of anchors, in one-stage detectors such as RetinaNet.
 
     Args:
         weight: Factor of the loss. Defaults to 1.
@@ -97,16 +97,17 @@ class AnchorScores(Term):
 
 
 class RegionScores(Term):
-    """Soft class scores of regions in the heads of a two-stage detector, background included.
+    """Compares the class scores of regions, background included, in two-stage detectors.
 
-    Each box head of the two (a cascade has three) judges the same regions; the mean over heads.
+    The box heads of both models judge the same regions. The loss is the mean over the box heads, of
+    which a cascade has three.
 
     Args:
         weight: Factor of the loss. Defaults to 1.
         temperature: Of the softmax, see :func:`.losses.soft_label_loss`. Defaults to 1.
-        proposals: Whose regions: those that the ``'student'`` learns from, already sampled, or all
-            that the ``'teacher'`` proposes, for which the student's box heads run once more.
-            Defaults to ``'student'``.
+        proposals: Whose regions. Those of the ``'student'`` are the sampled ones that it learns
+            from. Those of the ``'teacher'`` are all that it proposes, and the student's box heads
+            run once more for them. Defaults to ``'student'``.
         **schedule: ``warmup``, ``decay``, ``until`` of :class:`.terms.Term`.
     """
 

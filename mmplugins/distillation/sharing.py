@@ -1,11 +1,11 @@
-"""Modules that the student has in common with its teacher: its head, say, as it is and for good.
+"""Shared modules: the student has its teacher's weights there, frozen, for example in the head.
 
-What is learnt is then what comes before it, so that it fits the teacher's head. For classifiers
-this is the reused classifier of Chen et al., "Knowledge Distillation with the Reused Teacher
-Classifier", CVPR 2022, arXiv 2203.14001.
+The student then learns what comes before the module, so that it fits the teacher's head. For
+classifiers this is the reused classifier of Chen et al., "Knowledge Distillation with the Reused
+Teacher Classifier", CVPR 2022, arXiv 2203.14001.
 
-The values are copied, the tensors stay the student's own: what copies, saves, moves or distributes
-a model meets nothing special, and the student is complete without the teacher.
+The values are copied, and the tensors are the student's own. So a model with shared modules is
+copied, saved, moved and distributed as any other, and the student is complete without its teacher.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def check_shared(
         The names.
 
     Raises:
-        DistillationError: If one has no such module, or other tensors in it, or nothing would be
-            left to learn.
+        DistillationError: If one of the two has no such module, if the tensors in it differ, or if
+            the student would have nothing to learn.
     """
     names = (share,) if isinstance(share, str) else tuple(share)
     for name in names:
@@ -62,9 +62,9 @@ def check_shared(
 
 
 def still(student: nn.Module, share: Sequence[str]) -> None:
-    """Let norms and dropouts of the shared modules run as at inference.
+    """Bring norms and dropouts of the shared modules into eval mode.
 
-    The modules around them keep their mode: some heads put out something else in training.
+    The modules around them keep their mode, because some heads put out something else in training.
     """
     for name in share:
         for module in student.get_submodule(name).modules():

@@ -1,4 +1,4 @@
-"""The teacher: where its config and weights come from, and what it must share with the student."""
+"""The teacher: how it is built, where its weights come from, whether it goes with the student."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ModelSpec: TypeAlias = str | Path | Mapping | nn.Module
 
 
 def build_teacher(spec: ModelSpec) -> nn.Module:
-    """Build a teacher, frozen and in eval mode, with weights of chance.
+    """Build a teacher with random weights, frozen and in eval mode.
 
     Args:
         spec: Config dict of a detector or segmentor, path of a config file whose ``model`` it is,
@@ -42,15 +42,16 @@ def build_teacher(spec: ModelSpec) -> nn.Module:
             raise DistillationError(f"teacher config {str(spec)!r} has no `model`")
         spec = config.model
     teacher = spec if isinstance(spec, nn.Module) else MODELS.build(spec)
-    # In eval mode they are the same, and the runner, which sees to this, does not see the teacher.
+    # A runner does this to its model, but the teacher is no part of the model. In eval mode both
+    # kinds of batch norm are the same.
     return revert_sync_batchnorm(teacher).requires_grad_(False).eval()
 
 
 def read_teacher(teacher: nn.Module, source: str) -> dict[str, Tensor]:
-    """Read the weights of a whole detector or segmentor; all must fit.
+    """Read the weights of a whole detector or segmentor. All of them must fit.
 
     Args:
-        teacher: The model; stays as it is.
+        teacher: The model. It stays as it is.
         source: A local file, an address, or whatever :func:`mmplugins.checkpoint.load_source`
             reads.
 
@@ -79,11 +80,11 @@ def read_teacher(teacher: nn.Module, source: str) -> dict[str, Tensor]:
 
 
 def check_pair(student: nn.Module, teacher: nn.Module) -> None:
-    """Check what student and teacher must and must not have in common.
+    """Check that student and teacher go together.
 
     Raises:
-        DistillationError: If one is no detector or segmentor, they share parameters, or the
-            teacher expects pictures prepared in another way, as it gets the student's.
+        DistillationError: If one of them is no detector or segmentor, if they share parameters, or
+            if they prepare pictures differently. The teacher gets the student's pictures.
     """
     for role, model in (("student", student), ("teacher", teacher)):
         if not hasattr(model, "extract_feat") or not hasattr(model, "backbone"):

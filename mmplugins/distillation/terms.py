@@ -1,4 +1,4 @@
-"""The terms of distillation that compare maps inside the networks, and what all terms share.
+"""The terms of distillation that compare feature maps, and the base class of all terms.
 
 A term is one entry of ``terms`` in the config, by name::
 
@@ -7,7 +7,7 @@ A term is one entry of ``terms`` in the config, by name::
         pixel_scores=dict(weight=3.0, temperature=2.0, decay='cosine'),
     )
 
-and one line of the log, ``loss_distill_<name>``. Terms of scores are in :mod:`.responses`.
+In the log it is ``loss_distill_<name>``. The terms that compare scores are in :mod:`.responses`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Step:
         teacher: The frozen one.
         own: Calls of the student's modules.
         other: Calls of the teacher's modules.
-        features: The teacher's maps for its heads, one per level.
+        features: The feature maps that the teacher's heads take, one per level.
         data_samples: The batch's annotations and sizes.
     """
 
@@ -85,9 +85,11 @@ class Term(nn.Module):
         self.teacher_points: list[str] = []
 
     def factor(self, iteration: int, iterations: int | None = None) -> float:
-        """The weight at an iteration, from 0, of a training of so many iterations.
+        """The weight at an iteration, counted from 0.
 
-        It is never 0 in the warm-up, as the first iteration has done one part of it.
+        Args:
+            iteration: The iteration. The first one of a warm-up already has a weight above 0.
+            iterations: Length of the training, where the decay ends without ``until``.
         """
         factor = self.weight
         if iteration < self.warmup:
@@ -99,7 +101,7 @@ class Term(nn.Module):
         return factor
 
     def current_factor(self) -> float:
-        """The weight at the runner's iteration; outside of a runner, at iteration 0."""
+        """The weight at the runner's iteration. Without a runner, it is that of iteration 0."""
         hub = MessageHub.get_current_instance()
         return self.factor(hub.get_info("iter", 0), hub.get_info("max_iters", None))
 
@@ -112,10 +114,10 @@ class Term(nn.Module):
         raise NotImplementedError
 
     def measure(self, own: Captures, other: Captures) -> None:
-        """Make what depends on widths, after a trial run of both backbones on 64x64 pixels.
+        """Build what depends on widths. Both networks have just run on 64x64 pixels.
 
         Raises:
-            DistillationError: If the maps cannot be compared.
+            DistillationError: If the feature maps cannot be compared.
         """
 
     def forward(self, step: Step) -> Tensor:
@@ -124,7 +126,7 @@ class Term(nn.Module):
 
 
 class _PairTerm(Term):
-    """Compares the maps that pairs of modules put out; the sum over pairs."""
+    """Compares the feature maps of pairs of modules, and sums over the pairs."""
 
     part = ""
 
@@ -148,7 +150,7 @@ class _PairTerm(Term):
         self.teacher_points = [b for _, b in self.pairs]
 
     def maps(self, own: Captures, other: Captures) -> list[tuple[Tensor, Tensor]]:
-        """Pairs of maps, the student's first."""
+        """Pairs of feature maps, the student's first."""
         return [(own[a].output, other[b].output) for a, b in self.pairs]
 
     def measure(self, own: Captures, other: Captures) -> None:
@@ -161,7 +163,7 @@ class _PairTerm(Term):
 
 
 class MixerImitation(_PairTerm):
-    """Module imitation: the outputs of the token mixers, after the first norm, before the residual.
+    """Module imitation: compares what token mixers put out, before the residual is added.
 
     Args:
         weight: Factor of the loss, a sum over the matched blocks. Defaults to 1.
@@ -174,19 +176,19 @@ class MixerImitation(_PairTerm):
 
 
 class BlockImitation(_PairTerm):
-    """Module imitation: the outputs of whole blocks, which are the inputs of the next ones.
+    """Module imitation: compares what whole blocks put out.
 
-    Arguments are those of :class:`MixerImitation`.
+    It takes the arguments of :class:`MixerImitation`.
     """
 
 
 class Relation(_PairTerm):
-    """Relations between the positions of a map, see :func:`.losses.relation_loss`.
+    """Compares relations between positions, see :func:`.losses.relation_loss`.
 
     Args:
         weight: Factor of the loss, a sum over the matched blocks. Defaults to 1.
-        of: Maps to compare: of the token mixers (``'mixer'``) or of ``'block'``. Defaults to
-            ``'mixer'``.
+        of: What is compared: the output of the token ``'mixer'`` or of the ``'block'``. Defaults
+            to ``'mixer'``.
         side: Greatest height and width that is compared. Defaults to 14.
         **settings: ``blocks`` and ``stages`` of :class:`MixerImitation`, and the schedule.
     """
@@ -208,7 +210,7 @@ class Relation(_PairTerm):
         self.side = side
 
     def measure(self, own: Captures, other: Captures) -> None:
-        """Compare the sizes only: cosines have no channels."""
+        """Compare the sizes alone, because cosines have no channels."""
         check_maps(self.maps(own, other), self.pairs)
 
     def forward(self, step: Step) -> Tensor:
@@ -218,7 +220,7 @@ class Relation(_PairTerm):
 
 
 class PyramidImitation(_PairTerm):
-    """Hidden-state distillation: the maps that the backbone, or the neck, puts out.
+    """Hidden-state distillation: compares what the backbone, or the neck, puts out.
 
     Args:
         weight: Factor of the loss, a sum over the levels. Defaults to 1.
@@ -237,7 +239,7 @@ class PyramidImitation(_PairTerm):
         self.of = of
 
     def bind(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Check that there are such maps."""
+        """Check that both models have this part."""
         for role, model in (("student", student), ("teacher", teacher)):
             if getattr(model, self.of, None) is None:
                 raise DistillationError(f"the {role} {type(model).__name__} has no {self.of}")
@@ -257,7 +259,7 @@ class PyramidImitation(_PairTerm):
 
 
 def imitation(maps: Sequence[tuple[Tensor, Tensor]], projections: nn.ModuleList) -> Tensor:
-    """Sum over pairs of the mean squared error, the student's map projected where widths differ."""
+    """Sum over pairs of the mean squared error. The student is projected where widths differ."""
     total = 0
     for (ours, theirs), projection in zip(maps, projections, strict=True):
         if isinstance(projection, nn.Conv2d):
@@ -267,7 +269,7 @@ def imitation(maps: Sequence[tuple[Tensor, Tensor]], projections: nn.ModuleList)
 
 
 def projections(maps: Sequence[tuple[Tensor, Tensor]], names: Pairs) -> nn.ModuleList:
-    """A pointwise convolution for each pair of maps of different widths, else nothing."""
+    """One module per pair: a pointwise convolution if the widths differ, else an identity."""
     check_maps(maps, names)
     return nn.ModuleList(
         nn.Identity()
@@ -278,7 +280,7 @@ def projections(maps: Sequence[tuple[Tensor, Tensor]], names: Pairs) -> nn.Modul
 
 
 def check_maps(maps: Sequence[tuple[Tensor, Tensor]], names: Pairs) -> None:
-    """Raise DistillationError unless all are maps, and those of a pair have the same size."""
+    """Raise DistillationError unless all are feature maps, and those of a pair have one size."""
     wrong = [
         i
         for i, (a, b) in enumerate(maps)
@@ -305,7 +307,7 @@ def shapes(values: Sequence[Any]) -> str:
 
 
 def at_size(x: Tensor, like: Tensor) -> Tensor:
-    """Resample a map where strides round an odd picture differently in the two networks."""
+    """Resize to the size of another feature map: two networks may round odd sizes differently."""
     if x.shape[-2:] == like.shape[-2:]:
         return x
     return F.interpolate(x.float(), like.shape[-2:], mode="bilinear", align_corners=False)

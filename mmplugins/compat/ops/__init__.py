@@ -1,14 +1,15 @@
 """Stand-in for ``mmcv._ext``, the compiled half of mmcv's ops.
 
-``mmcv/ops/*.py`` calls a pybind module by name and keyword. This package has the same functions
-with the same argument names and in-place conventions, built on torchvision's operators, and on
-plain torch where those cannot load, so that mmcv's Python files run unchanged on mmcv-lite.
+``mmcv/ops/*.py`` calls a pybind module by name and keyword. This package has the same functions,
+with the same argument names and in-place conventions. So mmcv's Python files run unchanged on
+mmcv-lite. The functions call torchvision's operators, or plain torch where those cannot load.
 
-The package imports nothing but torch, torchvision and itself, and only by relative names: it is
-loaded both under its own name and, by the finder of ``mmplugins.compat``, as ``mmcv._ext``.
+The package imports torch, torchvision and itself, and itself by relative names only. The reason is
+that it is loaded twice: under its own name, and by the finder of ``mmplugins.compat`` as
+``mmcv._ext``.
 
-Every name that is not here resolves to a function that raises ``NotImplementedError`` when called,
-because ``mmcv.utils.ext_loader.load_ext`` checks at import that each op it may need exists.
+``mmcv.utils.ext_loader.load_ext`` checks at import that each op it may need exists. So a name that
+is not here stands for a function that raises ``NotImplementedError`` when it is called.
 """
 
 from .bbox import bbox_overlaps
@@ -83,8 +84,8 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    # No op of mmcv begins with an underscore, while Python and its tools probe modules for many
-    # such names (__path__, __wrapped__, ...) and must be told that they are not there.
+    # No op of mmcv begins with an underscore. Python and its tools look for many such names
+    # (__path__, __wrapped__, ...), and must not find them.
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return missing_op(name)

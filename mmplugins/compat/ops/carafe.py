@@ -1,7 +1,8 @@
 """CARAFE upsampling (Wang et al., 2019, https://arxiv.org/abs/1905.02188, section 3.2).
 
-Every output pixel is a weighted sum over a k x k window around its source pixel, with weights of
-its own. The loop runs over the k * k window positions, so memory stays at the size of the output.
+Every output pixel is a weighted sum over a k x k window around its source pixel, and has weights of
+its own. The loop runs over the k * k positions of the window. So it needs as much memory as the
+output.
 """
 
 from collections.abc import Iterator
@@ -92,9 +93,9 @@ def carafe_forward(
     group_size: int,
     scale_factor: int,
 ) -> None:
-    """Do as :func:`carafe_naive_forward`, and keep ``features`` in ``rfeatures`` for backward.
+    """Do as :func:`carafe_naive_forward`, and copy ``features`` to ``rfeatures`` for backward.
 
-    ``routput`` and ``rmasks`` are scratch of the compiled op and stay as they are.
+    ``routput`` and ``rmasks`` are scratch buffers of the compiled op. They stay as they are.
     """
     rfeatures.copy_(features)
     carafe_naive_forward(features, masks, output, kernel_size, group_size, scale_factor)
@@ -115,9 +116,9 @@ def carafe_backward(
     group_size: int,
     scale_factor: int,
 ) -> None:
-    """Do as :func:`carafe_naive_backward`, with the features that the forward op kept.
+    """Do as :func:`carafe_naive_backward`, with the features that the forward op copied.
 
-    The remaining ``r*`` buffers are scratch of the compiled op and stay as they are.
+    The other ``r*`` tensors are scratch buffers of the compiled op. They stay as they are.
     """
     settings = (kernel_size, group_size, scale_factor)
     carafe_naive_backward(top_grad, rfeatures, masks, bottom_grad, mask_grad, *settings)

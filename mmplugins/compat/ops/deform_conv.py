@@ -1,7 +1,7 @@
 """Deformable convolution, v1 (Dai et al., 2017, https://arxiv.org/abs/1703.06211) and v2 with
 modulation (Zhu et al., 2018, https://arxiv.org/abs/1811.11168).
 
-Version 1 is version 2 without mask and bias; both share one forward and one backward function.
+Version 1 is version 2 without mask and bias. Both call one forward and one backward function.
 """
 
 import math
@@ -60,7 +60,7 @@ def deform_conv_forward(
         weight: Shape (O, C / group, kH, kW).
         offset: Shape (N, deformable_group * 2 * kH * kW, Ho, Wo): (y, x) per kernel tap, in pixels.
         output: Shape (N, O, Ho, Wo); overwritten.
-        columns: Scratch of the compiled op; unused, as ``ones`` and ``im2col_step``.
+        columns: Scratch buffer of the compiled op. Unused, as are ``ones`` and ``im2col_step``.
         ones: Unused.
         kW: Kernel width.
         kH: Kernel height.
@@ -243,13 +243,13 @@ def modulated_deform_conv_backward(
 
 
 def _first(maps: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Of each sample the first numbers in memory, as many as ``shape`` has, in that shape.
+    """Take the first numbers of each sample in memory, as many as ``shape`` has.
 
-    So the compiled operator reads offsets and masks, whose size it does not look at. For maps of
-    the output's size that is all of them.
+    The compiled operator reads offsets and masks in this way, and does not look at their size. If
+    they have the size of the output, these are all numbers.
 
     Raises:
-        ValueError: If there are fewer, where the compiled operator reads beyond its memory.
+        ValueError: If there are fewer. The compiled operator would read beyond its memory.
     """
     wanted = math.prod(shape)
     if maps[0].numel() < wanted:
@@ -261,7 +261,7 @@ def _first(maps: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def _filled(maps: Tensor, shape: torch.Size) -> Tensor:
-    """The reverse of :func:`_first`: the rest are zeros, as nothing depends on them."""
+    """The reverse of :func:`_first`. Nothing depends on the other numbers: they are zeros."""
     flat = maps.flatten(1)
     return F.pad(flat, (0, math.prod(shape[1:]) - flat.shape[1])).view(shape)
 
@@ -269,7 +269,7 @@ def _filled(maps: Tensor, shape: torch.Size) -> Tensor:
 def _prepare(
     input: Tensor, weight: Tensor, offset: Tensor, mask: Tensor | None, bias: Tensor | None
 ) -> tuple[tuple[Tensor, ...], bool]:
-    """One precision for all, and real tensors where torchvision takes no None."""
+    """Bring all to one precision. torchvision takes no None, so mask and bias become tensors."""
     use_mask = mask is not None
     if mask is None:
         mask = input.new_zeros(input.size(0), 1)
@@ -315,7 +315,7 @@ def _backward(
 
 
 def _sample_and_multiply(tensors: Sequence[Tensor], geometry: Geometry, use_mask: bool) -> Tensor:
-    """The definition: sample the input at every displaced tap, then multiply by the weight."""
+    """The definition in plain torch: sample the input at every displaced tap, then multiply."""
     input, weight, offset, mask, bias = tensors
     n, channels, height, width = input.shape
     kernel_h, kernel_w = weight.shape[2:]

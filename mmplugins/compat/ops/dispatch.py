@@ -1,4 +1,4 @@
-"""Rules that all ops share: which kernel runs, in which precision, under which modes."""
+"""Rules of all ops: which kernel runs, in which precision, and under which modes."""
 
 import contextlib
 import functools
@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# Imported when the stand-in loads, as the import registers torch.ops.torchvision.*: inside a jit
-# trace it would fail. A torchvision built for another torch raises RuntimeError or OSError.
+# The import registers torch.ops.torchvision.*. It stands here because it would fail inside a jit
+# trace. A torchvision that was built for another torch raises RuntimeError or OSError.
 with contextlib.suppress(ImportError, OSError, RuntimeError, AttributeError):
     import torchvision  # noqa: F401
 
@@ -21,8 +21,8 @@ def torchvision_kernel(name: str, device: torch.device) -> Callable | None:
         device: Device of the tensors it is to run on.
 
     Returns:
-        The operator, or None where torchvision did not load or has no kernel for the device (a
-        CPU build of torchvision beside CUDA tensors): the caller then takes its plain-torch path.
+        The operator. None if torchvision did not load, or has no kernel for the device, as a CPU
+        build has none for CUDA tensors. The caller then takes its path in plain torch.
     """
     try:
         operator = getattr(torch.ops.torchvision, name).default
@@ -35,8 +35,8 @@ def torchvision_kernel(name: str, device: torch.device) -> Callable | None:
 def widen(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Bring tensors to one floating type of at least 32 bits.
 
-    Half types have too few digits for coordinates and sums, and torchvision wants equal types.
-    Results go back through ``copy_`` or ``+=`` into the caller's buffer, which casts them.
+    Half types have too few digits for coordinates and sums, and torchvision wants equal types. The
+    caller writes results by ``copy_`` or ``+=``, which cast them back.
 
     Args:
         tensors: Any number of tensors, each of any shape and type.
@@ -49,10 +49,10 @@ def widen(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def extension_op(function: Callable) -> Callable:
-    """Run an op as a compiled one runs: unseen by autograd, untouched by autocast.
+    """Run an op without autograd and autocast, as a compiled op runs.
 
-    The gradients are mmcv's business (its ``autograd.Function`` classes call the backward ops);
-    autocast would bring the matrix products of the plain-torch paths back to half precision.
+    mmcv computes gradients itself: its ``autograd.Function`` classes call the backward ops.
+    Autocast would run the matrix products of the plain-torch paths in half precision.
 
     Args:
         function: The op; at least one of its arguments is a tensor.

@@ -1,7 +1,7 @@
 """Focal loss and its gradient (Lin et al., 2017, https://arxiv.org/abs/1708.02002, section 3).
 
-Logarithms are taken of the logits, not of a rounded probability: where compiled mmcv runs into its
-floor of 1e-38 (logits beyond about 16), these values go on being right.
+Logarithms are computed from the logits. Compiled mmcv computes them from a rounded probability of
+at least 1e-38, which is wrong for logits beyond about 16.
 """
 
 import torch

@@ -1,11 +1,11 @@
-"""What mmcv reports about its compilation, for environment listings."""
+"""What mmcv reports about its compiler, for lists of the environment."""
 
 
 def get_compiler_version() -> str:
-    """Name what stands where a compiler's version is listed."""
+    """The text that stands in place of a compiler's version."""
     return "none (stand-in of mmplugins.compat)"
 
 
 def get_compiling_cuda_version() -> str:
-    """Give mmcv's own words for ops that were compiled without CUDA."""
+    """The text of mmcv for ops that were compiled without CUDA."""
     return "not available"

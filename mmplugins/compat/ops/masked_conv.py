@@ -1,5 +1,8 @@
 """Convolution at chosen pixels only (Guided Anchoring, Wang et al., 2019,
-https://arxiv.org/abs/1901.03278): gather their windows, and scatter the products back."""
+https://arxiv.org/abs/1901.03278).
+
+One op gathers the windows of the pixels, and the other one scatters the products.
+"""
 
 import torch
 from torch import Tensor

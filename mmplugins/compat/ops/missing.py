@@ -1,11 +1,11 @@
-"""What an op without a stand-in does when it is called."""
+"""The function that stands for an op which only compiled mmcv has."""
 
 from collections.abc import Callable
 from typing import NoReturn
 
 
 def missing_op(name: str) -> Callable[..., NoReturn]:
-    """Make the function that stands for an op which only compiled mmcv has.
+    """Make a function that refuses to be called.
 
     Args:
         name: Name of the op in ``mmcv._ext``, for example ``"ball_query_forward"``.

@@ -1,8 +1,8 @@
 """Multi-scale deformable attention (Deformable DETR, Zhu et al., 2020,
 https://arxiv.org/abs/2010.04159, section 4.1).
 
-mmcv has the forward pass in plain PyTorch already, for CPU; here it serves every device, and
-autograd gives the backward pass.
+mmcv has the forward pass in plain PyTorch, and uses it on CPU. Here it runs on every device, and
+autograd computes the backward pass.
 """
 
 import torch
@@ -12,7 +12,7 @@ from .dispatch import extension_op, widen
 
 
 def _attend(value: Tensor, spatial_shapes: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
-    # mmcv itself imports this package, so its own module can be asked for only when a call comes.
+    # mmcv imports this package, so mmcv's own module cannot be imported before a call.
     from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
 
     return multi_scale_deformable_attn_pytorch(value, spatial_shapes.tolist(), locations, weights)

@@ -1,8 +1,8 @@
 """RoIAlign (Mask R-CNN, He et al., 2017, https://arxiv.org/abs/1703.06870, section 3).
 
-Each bin of a region averages (or maximises) bilinear samples on a regular grid. The weight of a
-pixel in a sample is a product of one factor per axis, so the average over a bin is ``Y @ F @ X.T``
-with one small matrix per axis: exact, and only matrix products. That is the plain-torch path.
+Each bin of a region is the average, or the maximum, of bilinear samples on a regular grid. The
+weight of a pixel in a sample is a product of one factor per axis. So the average over a bin is
+``Y @ F @ X.T``, with one small matrix per axis. The path in plain torch computes these products.
 """
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from .dispatch import extension_op, torchvision_kernel, widen
 
 MAX_POOL = 0
-# A coordinate that is outside every map: marks bins without a sample in the argmax buffers.
+# A coordinate outside every map. It marks bins without a sample in the argmax buffers.
 NOWHERE = -2.0
 # Elements of the largest temporary of the matrix path: 64 MB in float32.
 CHUNK = 2**24
@@ -120,7 +120,7 @@ def roi_align_backward(
 
 
 def _check_sizes(rois: Tensor, aligned: bool) -> None:
-    """Refuse regions turned inside out, on CPU, where looking at them costs nothing."""
+    """Refuse regions of negative size, on CPU only, where the check costs nothing."""
     if not aligned or rois.device.type != "cpu":
         return
     inverted = (rois[:, 3:] < rois[:, 1:3]).any(1)
@@ -166,7 +166,7 @@ def _samples(
 
 
 def _inside(positions: Tensor, length: int) -> Tensor:
-    """Samples up to one pixel off the map still count; farther ones are zero."""
+    """Which samples count: those up to one pixel outside of the map. Others are zero."""
     return (positions >= -1) & (positions <= length)
 
 
@@ -269,7 +269,7 @@ def _max_forward(
     sampling_ratio: int,
     aligned: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Maxima with their row and column coordinates, region by region: grids differ in size."""
+    """Maxima with their row and column coordinates. Regions have grids of different sizes."""
     _, channels, height, width = input.shape
     output = input.new_zeros(rois.size(0), channels, *bins)
     argmax_y, argmax_x = torch.full_like(output, NOWHERE), torch.full_like(output, NOWHERE)

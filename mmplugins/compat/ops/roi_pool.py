@@ -1,7 +1,7 @@
 """RoIPool (Fast R-CNN, Girshick, 2015, https://arxiv.org/abs/1504.08083, section 2.1).
 
-Plain torch only: torchvision's operator rounds the region to whole map pixels first, mmcv's does
-not, so the two differ as soon as the map is coarser than the image.
+This is plain torch. torchvision's operator first rounds a region to whole pixels of the feature
+map, and mmcv's does not. So the two differ if the feature map is coarser than the image.
 """
 
 import torch
@@ -49,7 +49,8 @@ def roi_pool_forward(
         for j, (left, right) in enumerate(columns[r]):
             if right <= left:
                 continue
-            # First along the rows, once per column of bins, then down: ties go to the first pixel.
+            # First along the rows, once per column of bins, then down. The first of equal pixels
+            # is taken.
             in_row, column = input[image, :, :, left:right].max(2)
             for i, (top, bottom) in enumerate(rows[r]):
                 if bottom <= top:

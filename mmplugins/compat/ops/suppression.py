@@ -1,7 +1,7 @@
-"""Non-maximum suppression: plain, soft (Bodla et al., 2017, https://arxiv.org/abs/1704.04503)
-and with a record of what suppressed what.
+"""Non-maximum suppression: plain, soft (Bodla et al., 2017, https://arxiv.org/abs/1704.04503),
+and with a record of which box suppressed which.
 
-Equal scores are taken in the order of their indices, on every device and path.
+Boxes of equal scores are taken in the order of their indices, on every device and path.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 from .bbox import overlap_ratio
 from .dispatch import extension_op, torchvision_kernel, widen
 
-# Boxes compared at once with all that remain: with 10,000 boxes a temporary takes 5 MB.
+# So many boxes are compared with the remaining ones at once. Of 10,000 boxes, that takes 5 MB.
 BLOCK = 128
 
 
@@ -32,8 +32,8 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     boxes, scores = widen(boxes, scores)
     if offset:
         boxes = boxes + boxes.new_tensor([0, 0, offset, offset])
-    # torchvision compares in double; rounding first keeps "equal to the threshold" what it is in
-    # the precision of the boxes, where compiled mmcv compares.
+    # torchvision compares in double precision, and compiled mmcv in the precision of the boxes.
+    # With a rounded threshold, both call the same overlaps equal to it.
     threshold = torch.tensor(iou_threshold, dtype=boxes.dtype).item()
     kernel = torchvision_kernel("nms", boxes.device)
     if kernel is not None:
@@ -42,7 +42,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
 
 
 def _blockwise_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """Take the best boxes left, a block at a time: settle it, then thin out the rest with it."""
+    """Take the best boxes block by block, and drop what a kept box of the block overlaps."""
     left = scores.sort(descending=True, stable=True).indices
     kept = [left[:0]]
     while left.numel():
@@ -57,8 +57,9 @@ def _blockwise_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tenso
 def _settle(overlapped: Tensor) -> Tensor:
     """Which of B boxes, best first, survive: those that no surviving better box overlaps.
 
-    Start from "all survive" and apply that sentence until nothing changes. After k rounds the first
-    k entries are final, and the fixed point is the greedy answer; real boxes need few rounds.
+    The loop starts with all boxes, and applies this rule until nothing changes. After k rounds the
+    first k entries are final, so the result is that of greedy suppression. Real boxes need few
+    rounds.
 
     Args:
         overlapped: Bool of shape (B, B).
@@ -86,7 +87,7 @@ def softnms(
     method: int,
     offset: int,
 ) -> Tensor:
-    """Soft non-maximum suppression: overlapped boxes lose score instead of life.
+    """Soft non-maximum suppression: overlapped boxes are not removed, but get lower scores.
 
     Args:
         boxes: Boxes of shape (N, 4), as (x1, y1, x2, y2).
@@ -101,9 +102,9 @@ def softnms(
     Returns:
         Indices of the K kept boxes, int64, in the order of ``dets``, on the device of ``boxes``.
 
-    Equal scores follow compiled mmcv: a chosen box changes places with the first one left, and a
-    dropped one is replaced from the end. Numpy, as each step depends on the last one and torch's
-    cost per call is several times higher.
+    Equal scores are treated as in compiled mmcv: a chosen box changes places with the first one
+    left, and the last box takes the place of a dropped one. Each step depends on the one before, so
+    calls cost most of the time. Numpy's are several times cheaper than torch's.
     """
     columns = np.stack([c.detach().cpu().numpy() for c in widen(*boxes.unbind(1), scores)])
     x1, y1, x2, y2 = columns[:4]
@@ -132,7 +133,7 @@ def softnms(
 
 @extension_op
 def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
-    """Non-maximum suppression that remembers which box suppressed which.
+    """Non-maximum suppression that tells which box suppressed which.
 
     Args:
         dets: Boxes with scores, shape (N, 5).
@@ -166,7 +167,7 @@ def _iou_with(box: np.ndarray, others: np.ndarray, offset: int) -> np.ndarray:
 def _decay(iou: np.ndarray, method: int, iou_threshold: float, sigma: float) -> np.ndarray:
     """Factors for the scores of boxes with these overlaps, shape (N,)."""
     if method == 2:
-        # The overlap of two boxes without area is NaN; compiled mmcv lets it eat the score.
+        # The overlap of two boxes without area is NaN, which becomes the score in compiled mmcv.
         return np.exp(-np.square(np.nan_to_num(iou)) / sigma)
     penalty = np.ones_like(iou) if method == 0 else iou
     return np.where(iou >= iou_threshold, 1 - penalty, 1).astype(iou.dtype)

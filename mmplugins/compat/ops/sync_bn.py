@@ -1,6 +1,6 @@
-"""The local steps of mmcv's synchronized batch norm (``MMSyncBN``); mmcv does the communication.
+"""The local steps of mmcv's synchronized batch norm (``MMSyncBN``). mmcv communicates.
 
-Inputs are (N, C, L), statistics (C,) in float32, as mmcv allocates them.
+Inputs have the shape (N, C, L). Statistics have the shape (C,), in float32 as mmcv allocates them.
 """
 
 from torch import Tensor
@@ -88,8 +88,8 @@ def sync_bn_backward_data(
 ) -> None:
     """Write the gradient by the input, (N, C, L), into ``grad_input``.
 
-    ``grad_weight`` and ``grad_bias``, (C,), are those of all ranks, averaged; ``norm`` and ``std``
-    are as the forward op left them.
+    ``grad_weight`` and ``grad_bias``, (C,), are means over all ranks. ``norm`` and ``std`` are what
+    the forward op wrote.
     """
     (gradient,) = widen(grad_output)
     count = gradient.size(0) * gradient.size(2)
