@@ -52,7 +52,9 @@ def cost_of(result: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, A
         return dict(failure=lost[0]) if lost else None
     row = max(found, key=lambda r: (r["whole"], bool(r["backbone"])))
     size, batch = case_to_show(report) or (None, None)
-    case = next((c for c in row["cases"] if [c["size"], c["batch"]] == [size, batch]), {})
+    case: dict[str, Any] = next(
+        (c for c in row["cases"] if [c["size"], c["batch"]] == [size, batch]), {}
+    )
     parts, macs = row["parameters"]["by_part"], case.get("macs") or {}
     whole = row["whole"]
     return dict(

@@ -33,13 +33,15 @@ def board_plots(board: Mapping[str, Any]) -> dict[str, Figure]:
         if points:
             size, batch = board["cost"]["size"], board["cost"]["batch"]
             name = "_".join(part for part in (table["set"] or "all", table["start"]) if part)
-            made[name.replace(" ", "-")] = accuracy_against_latency(
+            figure = accuracy_against_latency(
                 points,
                 f"{table['score']} in %",
                 f"{table_name(table)}: {table['score']} against latency",
                 f"{size[0]}x{size[1]}, batch {batch}, {summary(board['cost']['environment'])}. "
                 "Bars: 95 % interval over seeds; 10th to 90th percentile. Line: the front.",
             )
+            if figure is not None:
+                made[name.replace(" ", "-")] = figure
     return made
 
 

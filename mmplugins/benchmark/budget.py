@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ def _are_shares(value: Any) -> bool:
     return (
         isinstance(value, tuple)
         and bool(value)
-        and all(isinstance(share, Real) and 0 < share < 1 for share in value)
+        and all(isinstance(share, int | float) and 0 < share < 1 for share in value)
         and list(value) == sorted(set(value))
     )
 
@@ -109,7 +108,7 @@ def schedule(
     elif decay == "poly":
         fall = dict(type="PolyLR", power=0.9, eta_min=0.0, **span)
     else:
-        at = [round(share * steps) for share in decay]
+        at = [round(float(share) * steps) for share in decay]
         fall = dict(type="MultiStepLR", milestones=at, gamma=0.1, **span)
     first = dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=rise)
     return [first, fall] if rise else [fall]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def checked_device(device: str | torch.device) -> torch.device:
     return found
 
 
-def differences(environment: dict[str, Any], other: dict[str, Any]) -> list[str]:
+def differences(environment: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """What differs between two environments apart from the date, one line each."""
     return [
         f"{key}: {environment.get(key)!r}, now {other.get(key)!r}"

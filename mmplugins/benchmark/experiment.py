@@ -284,6 +284,7 @@ def _score(experiment: Experiment, runner: Runner, watch: _Watch, task: str) -> 
     if not found and experiment.report == "val":
         runner.val()  # resumed behind its last step
         found = watch.validations()
+    chosen: dict[str, Any] | None
     if experiment.select == "best" and found:
         chosen = max(found, key=lambda one: one["score"])  # of equal ones the first
         best = sorted(experiment.folder.glob("best_*.pth"), key=lambda p: p.stat().st_mtime)
@@ -293,7 +294,7 @@ def _score(experiment: Experiment, runner: Runner, watch: _Watch, task: str) -> 
     else:
         chosen = found[-1] if found else None
     if experiment.report == "val":
-        metrics = chosen["metrics"]
+        metrics = chosen["metrics"] if chosen else {}
     else:
         metrics = {k: float(v) for k, v in runner.test().items() if isinstance(v, Real)}
     return dict(

@@ -66,7 +66,7 @@ def run_workers(
         KeyboardInterrupt: If Ctrl-C or SIGTERM stops it; all workers have then ended.
     """
     waiting = list(zip(runs, commands, strict=True))[::-1]
-    free, busy = list(range(workers))[::-1], {}
+    free, busy = list(range(workers))[::-1], dict[int, Any]()
     try:
         with signals_interrupt():
             while waiting or busy:

@@ -154,7 +154,7 @@ def _apart_by_steps(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, A
 
 def _sets_in_order(runs: pd.DataFrame, results: Sequence[Mapping[str, Any]]) -> list[str]:
     order = [*TASKS, None]
-    tasks = {}
+    tasks: dict[str, str] = {}
     for line in runs.itertuples():
         task = results[line.result]["task"]
         tasks[line.set] = tasks.get(line.set) or task

@@ -98,9 +98,8 @@ def build_mmpretrain(name: str) -> nn.Module:
     from mmpretrain.models import backbones
 
     cls, stages = MMPRETRAIN_FAMILIES[family]
-    settings = dict(gap_before_final_norm=False) if family == "convnext" else {}
-    if family != "convnext":
-        settings["frozen_stages"] = -1
+    own = dict(gap_before_final_norm=False)
+    settings = own if family == "convnext" else dict(frozen_stages=-1)
     model = getattr(backbones, cls)(arch=arch, out_indices=stages, **settings)
     for child in list(model._modules):
         if child.startswith("norm"):

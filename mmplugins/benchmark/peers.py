@@ -102,7 +102,7 @@ def check_equal(subject: Subject, maps: tuple[Tensor, ...], images: Tensor) -> N
     Raises:
         ValueError: If they differ by more than :data:`TOLERANCE` of the largest value.
     """
-    theirs = subject.infer(images)
+    theirs: tuple[Tensor, ...] = subject.infer(images)
     if len(theirs) != len(maps):
         raise ValueError(f"{subject.row.label}: {len(theirs)} maps, expected {len(maps)}")
     for stage, (ours, other) in enumerate(zip(maps, theirs, strict=True)):

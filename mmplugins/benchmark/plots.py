@@ -80,13 +80,13 @@ def accuracy_against_latency(
     for family, group in groups.items():
         color, marker = family_style(family)
         xs, ys = [1e3 * p.latency[1] for p in group], [p.score[1] for p in group]
-        bars = dict(
-            xerr=_arms([[1e3 * v for v in p.latency] for p in group]),
-            yerr=_arms([p.score for p in group]),
+        across, along = (
+            _arms([[1e3 * v for v in p.latency] for p in group]),
+            _arms([p.score for p in group]),
         )
         axes.plot(xs, ys, color=color, alpha=0.35, linewidth=1.2, zorder=2)
         axes.errorbar(
-            xs, ys, **bars, fmt=marker, color=color, markersize=6.5, markeredgecolor="white",
+            xs, ys, along, across, fmt=marker, color=color, markersize=6.5, markeredgecolor="white",
             markeredgewidth=0.7, elinewidth=1, capsize=2.5, zorder=3, label=family,
         )  # fmt: skip
     if front := sorted((1e3 * p.latency[1], p.score[1]) for p in points if p.front):
@@ -346,17 +346,18 @@ def _legend(axes: Axes, found: Sequence[str]) -> None:
 
 
 def _legend_below(axes: Axes) -> None:
+    figure: Any = axes.figure
     axes.legend(
-        loc="upper left", bbox_to_anchor=(0, -0.42 / (axes.figure.get_figheight() - 1.5)),
+        loc="upper left", bbox_to_anchor=(0, -0.42 / (figure.get_figheight() - 1.5)),
         ncols=6, frameon=False, fontsize=8, borderaxespad=0, handlelength=1.2,
     )  # fmt: skip
 
 
 def _labels_at_the_end(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     """Labels right of the axes at the height of each line's end, moved apart if need be."""
-    figure = axes.figure
+    figure: Any = axes.figure
     figure.draw_without_rendering()
-    heights = [axes.transData.transform((1, y))[1] for y, _, _ in ends]
+    heights = [float(axes.transData.transform((1, y))[1]) for y, _, _ in ends]
     bottom, top = axes.transAxes.transform([(0, 0), (0, 1)])[:, 1]
     for (y, text, color), place in zip(
         ends, spread_out(heights, 13 * figure.dpi / 72), strict=True

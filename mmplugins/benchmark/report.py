@@ -161,9 +161,9 @@ def _totals(results: Results, what: str, size: tuple, batch: int) -> dict[str, d
 
 def _pairs(times: Mapping[str, Mapping[int, float]], case: dict[str, Any]) -> list[dict[str, Any]]:
     return [
-        dict(case, row=row, other=other, **_plain(found))
+        dict(case, row=row, other=other, **found)
         for row, other in combinations(times, 2)
-        if (found := compare(times[row], times[other])) is not None
+        if (found := _plain(compare(times[row], times[other]))) is not None
     ]
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from mmplugins.utils import did_you_mean
 
@@ -146,7 +147,8 @@ def with_options(row: Row, options: str) -> Row:
                 f"Unknown option {word!r} of {row.name}: expected some of {', '.join(OPTIONS)}."
                 f"{did_you_mean(word, OPTIONS)}"
             )
-    row = replace(row, **dict.fromkeys(words, True))
+    chosen: dict[str, Any] = dict.fromkeys(words, True)
+    row = replace(row, **chosen)
     if row.freeze:
         if row.name.startswith((TIMM, MMPRETRAIN)):
             raise ValueError(f"{row.label}: freeze is for backbones of this package")

@@ -209,7 +209,7 @@ def _use_data(cfg: Config, run: Run) -> int | None:
         )
     if one.format == "recipe":
         return None
-    found = {
+    found: dict[str, Any] = {
         name: split_of(one, name, run.seed, run.out)
         for name in ("train", "val", "test")
         if getattr(one, name)
@@ -256,7 +256,7 @@ def _put_ade20k(cfg, one, name, split, dataset, classes) -> None:
 
 def _set_classes(part: Any, count: int) -> None:
     """Set ``num_classes`` in every head of a model."""
-    if isinstance(part, Mapping):
+    if isinstance(part, dict):
         for key, value in part.items():
             if key == "num_classes":
                 part[key] = count

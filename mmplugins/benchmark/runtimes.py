@@ -81,7 +81,8 @@ class Network(nn.Module):
         super().__init__()
         open_sizes(model)
         self.model = model
-        self.propose = self.regions = None
+        self.propose: DenseDecoder | None = None
+        self.regions: RegionDecoder | None = None
         if isinstance(getattr(model, "roi_head", None), nn.Module):
             self.propose = DenseDecoder(model.rpn_head, model.test_cfg.rpn, by_level=True)
             self.regions = RegionDecoder(model.roi_head, model.test_cfg.rcnn)
@@ -89,7 +90,7 @@ class Network(nn.Module):
     def forward(self, images: Tensor) -> Any:
         """Raw outputs for normalised pictures ``[N, 3, H, W]``."""
         maps = self.model.extract_feat(images)
-        if self.regions is None:
+        if self.propose is None or self.regions is None:
             head = getattr(self.model, "bbox_head", None) or self.model.decode_head
             return head(maps)
         boxes, _, _ = self.propose(maps, images.shape[-2:])

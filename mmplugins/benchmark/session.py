@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -204,12 +204,12 @@ class Session:
                 whole=row.whole,
                 parameters=asdict(count_parameters(subject.model)),
             )
-        todo = []
-        for size in settings.sizes:
+        todo: list[Task] = []
+        for height, width in settings.sizes:
             for batch in settings.batches:
-                key = Key(label, "macs", tuple(size), batch)
+                key = Key(label, "macs", (height, width), batch)
                 self._count(subject, key)
-                todo += self._plan(subject, key, subject.images(size, batch))
+                todo += self._plan(subject, key, subject.images(key.size, batch))
         if row.compile:
             subject.compile()
         self.tasks += todo
@@ -236,7 +236,7 @@ class Session:
             except Exception as error:
                 self._failed(replace(key, what=f"memory of {what}"), error)
 
-    def _plan(self, subject: Subject, key: Key, images: Tensor) -> Iterator[Task]:
+    def _plan(self, subject: Subject, key: Key, images: Tensor) -> list[Task]:
         """The tasks of a row at a size, as far as they apply to it."""
         wanted, row, plan = self.settings.measures, subject.row, []
 

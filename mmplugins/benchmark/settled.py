@@ -99,7 +99,9 @@ def _raise(path: Path) -> Any:
 def from_plain(data: Mapping[str, Any]) -> Protocol:
     """A protocol of :meth:`Protocol.plain`."""
     data = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-    sets = [{k: tuple(v) if isinstance(v, list) else v for k, v in s.items()} for s in data["sets"]]
+    sets: list[dict[str, Any]] = [
+        {k: tuple(v) if isinstance(v, list) else v for k, v in s.items()} for s in data["sets"]
+    ]
     budget = Budget(**data["budget"])
     return Protocol(**{**data, "sets": tuple(DataSet(**s) for s in sets), "budget": budget})
 

@@ -53,13 +53,15 @@ def summarize(values: Sequence[float]) -> dict[str, float | int | None]:
     x = np.asarray(values, dtype=float)
     if not len(x):
         names = ("mean", "deviation", "low", "high", "lowest", "highest")
-        return dict.fromkeys(names) | dict(count=0)
-    found = dict(mean=float(x.mean()), lowest=float(x.min()), highest=float(x.max()), count=len(x))
-    if len(x) < 2:
-        return found | dict(deviation=None, low=None, high=None)
-    deviation = float(x.std(ddof=1))
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(x) - 1)) * deviation / len(x) ** 0.5
-    return found | dict(deviation=deviation, low=found["mean"] - half, high=found["mean"] + half)
+        return {**dict.fromkeys(names), "count": 0}
+    mean = float(x.mean())
+    found: dict[str, float | int | None] = dict(mean=mean, deviation=None, low=None, high=None)
+    found |= dict(lowest=float(x.min()), highest=float(x.max()), count=len(x))
+    if len(x) > 1:
+        deviation = float(x.std(ddof=1))
+        half = float(stats.t.ppf((1 + LEVEL) / 2, len(x) - 1)) * deviation / len(x) ** 0.5
+        found |= dict(deviation=deviation, low=mean - half, high=mean + half)
+    return found
 
 
 def summarize_sets(scores: Mapping[str, Sequence[float]]) -> dict[str, Any]:
@@ -72,16 +74,17 @@ def summarize_sets(scores: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     """
     cells = [np.asarray(values, dtype=float) for values in scores.values()]
     means = np.array([cell.mean() for cell in cells])
-    found = dict(mean=float(means.mean()), count=min(map(len, cells)), low=None, high=None)
+    mean, count = float(means.mean()), min(map(len, cells))
+    found: dict[str, Any] = dict(mean=mean, count=count, low=None, high=None)
     found |= dict(sets_low=None, sets_high=None)
-    if found["count"] > 1:
+    if count > 1:
         terms = np.array([cell.var(ddof=1) / len(cell) for cell in cells]) / len(cells) ** 2
         freedom = [len(cell) - 1 for cell in cells]
         half = _t_half(terms, freedom)
-        found |= dict(low=found["mean"] - half, high=found["mean"] + half)
+        found |= dict(low=mean - half, high=mean + half)
     if len(cells) >= 3:
         half = _t_half(np.array([means.var(ddof=1) / len(means)]), [len(means) - 1])
-        found |= dict(sets_low=found["mean"] - half, sets_high=found["mean"] + half)
+        found |= dict(sets_low=mean - half, sets_high=mean + half)
     return found
 
 

@@ -6,6 +6,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -28,7 +29,7 @@ class Stopwatch:
     ):
         self.device = torch.device(device)
         self.clock = clock
-        self.marks: list[tuple[str, float | torch.cuda.Event]] = []
+        self.marks: list[tuple[str, Any]] = []
 
     def start(self) -> None:
         """Begin; waits until the device is idle."""

@@ -88,7 +88,7 @@ class Subject:
             images = images.contiguous(memory_format=torch.channels_last)
         return images.to(getattr(torch, self.row.dtype)) if self.pure else images
 
-    def infer(self, images: Tensor) -> object:
+    def infer(self, images: Tensor) -> Any:
         """One inference pass."""
         if self._exported is not None:
             return self._exported(images.numpy())

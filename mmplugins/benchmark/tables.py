@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -84,7 +84,7 @@ PARTS = {
 """What is measured part by part, and the titles of its tables."""
 
 
-def table_of(report: dict[str, Any], size: list[int], batch: int) -> pd.DataFrame:
+def table_of(report: Mapping[str, Any], size: list[int], batch: int) -> pd.DataFrame:
     """The table of one size and batch as text, rows by :mod:`.ranks`."""
     return frame(
         [
@@ -95,7 +95,7 @@ def table_of(report: dict[str, Any], size: list[int], batch: int) -> pd.DataFram
 
 
 def parts_table(
-    report: dict[str, Any], size: list[int], batch: int, what: str = "stages"
+    report: Mapping[str, Any], size: list[int], batch: int, what: str = "stages"
 ) -> pd.DataFrame:
     """Milliseconds by part of one size and batch as text, empty if none were taken.
 
@@ -115,7 +115,7 @@ def parts_table(
     )
 
 
-def growth_table(report: dict[str, Any]) -> pd.DataFrame:
+def growth_table(report: Mapping[str, Any]) -> pd.DataFrame:
     """Exponents of latency against pixels as text, empty if no row has three sizes."""
     return frame(
         [
@@ -134,7 +134,7 @@ def _bounds(fit: dict[str, Any]) -> str:
     return f"{fit['low']:.2f} - {fit['high']:.2f}"
 
 
-def failures_of(report: dict[str, Any]) -> list[str]:
+def failures_of(report: Mapping[str, Any]) -> list[str]:
     """One line for everything that could not be measured."""
     lines = [f"{row['row']}: {row['failure']}" for row in report["rows"] if row["failure"]]
     for row in report["rows"]:
@@ -147,7 +147,7 @@ def failures_of(report: dict[str, Any]) -> list[str]:
     return lines
 
 
-def sections(report: dict[str, Any]) -> list[Titled]:
+def sections(report: Mapping[str, Any]) -> list[Titled]:
     """All tables of a report with their titles."""
     found = []
     for size, batch in report["cases"]:
@@ -159,7 +159,7 @@ def sections(report: dict[str, Any]) -> list[Titled]:
     return [(title, data) for title, data in found if len(data)]
 
 
-def notes_of(report: dict[str, Any]) -> list[str]:
+def notes_of(report: Mapping[str, Any]) -> list[str]:
     """What stands below the tables: how it was measured, on what, and what failed."""
     notes = [
         NOTES.format(rounds=report["settings"].get("rounds", "?")),
@@ -170,17 +170,17 @@ def notes_of(report: dict[str, Any]) -> list[str]:
     return notes + [f"Not measured: {line}" for line in failures_of(report)]
 
 
-def rich_tables(report: dict[str, Any]) -> list[Table]:
+def rich_tables(report: Mapping[str, Any]) -> list[Table]:
     """All tables of a report for the terminal."""
     return terminal_tables(sections(report))
 
 
-def markdown(report: dict[str, Any]) -> str:
+def markdown(report: Mapping[str, Any]) -> str:
     """All tables of a report, and the notes, as Markdown."""
     return markdown_text(sections(report), notes_of(report))
 
 
-def csv_text(report: dict[str, Any]) -> str:
+def csv_text(report: Mapping[str, Any]) -> str:
     """One line per row, size and batch, in seconds, bytes and plain numbers, as CSV."""
     lines = [
         _csv_line(row, case)

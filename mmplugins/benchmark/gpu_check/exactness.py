@@ -42,7 +42,7 @@ def _difference(model: nn.Module, device: torch.device, size: tuple[int, int]) -
     largest = max(grad.abs().max().item() for grad in exact.values())
     errors = {key: (found[key] - grad).abs().max().item() for key, grad in exact.items()}
     own = {key: errors[key] / max(exact[key].abs().max().item(), 1e-300) for key in exact}
-    worst = max(own, key=own.get)
+    worst = max(own, key=own.__getitem__)
     return dict(
         forward=forward,
         gradients=own[worst],

@@ -42,8 +42,10 @@ class Case:
 
 def cases(runs: tuple[str, ...] = RUNS) -> Iterator[Case]:
     """All cells, eager ones first."""
-    for run, *rest in product(runs, families(), FORMS, LAYOUTS, PRECISIONS):
-        yield Case(*rest, run)
+    for run, family, form, layout, precision in product(
+        runs, families(), FORMS, LAYOUTS, PRECISIONS
+    ):
+        yield Case(family, form, layout, precision, run)
 
 
 def run_case(case: Case, device: torch.device) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import timm
 import torch
@@ -104,8 +104,8 @@ def training(
 def group_norms(device: torch.device, rounds: int, scale: int = 1) -> Iterator[dict]:
     """``F.group_norm`` with one group beside the reduction of ``few_large_maps``."""
     for batch, shape in ((1, (64, 128, 128)), (8, (64, 128, 128)), (2, (64, 200, 320))):
-        shape = (shape[0], *(side // scale for side in shape[1:]))
-        x = torch.randn(batch, *shape, device=device, dtype=torch.bfloat16)
+        size = [side // scale for side in shape[1:]]
+        x = torch.randn(batch, shape[0], *size, device=device, dtype=torch.bfloat16)
         w = torch.ones(shape[0], device=device, dtype=torch.bfloat16)
         runs = dict(
             formula=lambda x=x, w=w: F.group_norm(x, 1, w, w, 1e-5),
@@ -116,7 +116,7 @@ def group_norms(device: torch.device, rounds: int, scale: int = 1) -> Iterator[d
 
 
 def interleaved(
-    runs: dict[str, Callable[[], object]], device: torch.device, rounds: int
+    runs: Mapping[str, Callable[..., object]], device: torch.device, rounds: int
 ) -> dict[str, float]:
     """Median milliseconds of each, one of each in every round, after two that do not count."""
     watch = Stopwatch(device)

@@ -97,7 +97,7 @@ def step_by_part(cfg: Config, device: torch.device, rounds: int) -> dict[str, fl
             watch.lap("optimiser")
         taken = watch.stop()
         if i == 1:
-            waits = counted.count
+            waits = counted.count if counted else 0
         if i > 1:
             laps.append(taken)
     parts = {part: statistics.median(lap.get(part, 0.0) for lap in laps) * 1000 for part in laps[0]}
