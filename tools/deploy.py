@@ -72,18 +72,16 @@ def main() -> None:
         )
     after = sum(p.numel() for p in model.parameters())
     known = (content.get("meta") or {}).get("dataset_meta") or {}
-    meta = dict(dataset_meta={k: known[k] for k in ("classes", "palette") if k in known})
+    meta: dict = dict(cfg=cfg.pretty_text)
+    if known:
+        meta["dataset_meta"] = {k: known[k] for k in ("classes", "palette") if k in known}
     save_weights(
-        model.state_dict(),
-        out,
-        payload="state_dict",
-        meta=meta if known else {},
-        overwrite=args.overwrite,
+        model.state_dict(), out, payload="state_dict", meta=meta, overwrite=args.overwrite
     )
     console.print(f"{before:,} parameters became {after:,}; outputs differ by {difference:.1e}")
     console.print(
-        f"Wrote {out}. tools/test.py, init_detector, init_model and the inferencers take it as any "
-        "checkpoint; by hand:\n"
+        f"Wrote {out}, its config inside: tools/predict.py {out} PICTURES. tools/test.py, "
+        "init_detector, init_model and the inferencers take it as any checkpoint; by hand:\n"
         "    model = mmplugins.deployment.reparameterize(model.eval())  # built from the config\n"
         "    model.load_state_dict(state_dict)"
     )

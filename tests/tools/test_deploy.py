@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from mmplugins.checkpoint import read_checkpoint
 from mmplugins.deployment import largest_difference, raw_outputs, reparameterize
 from mmplugins.engine import SettingError, load_composed
+from mmplugins.inference import load_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -121,12 +122,15 @@ def test_written_file_gives_the_same_outputs(trained, suffix, tmp_path, call, ca
     assert "outputs differ by" in said and "reparameterize(model.eval())" in said
 
     weights = load_file(out) if suffix == ".safetensors" else torch.load(out)["state_dict"]
-    assert read_checkpoint(out)["meta"] == dict(dataset_meta=META)
+    assert read_checkpoint(out)["meta"]["dataset_meta"] == META
     loaded = reparameterize(build(config))
     loaded.load_state_dict(weights)
     image = torch.randn(1, 3, 64, 64)
     expected = raw_outputs(model, image)
     assert largest_difference(raw_outputs(loaded, image), expected) < 1e-5
+    alone = load_model(out, device="cpu")  # by the config that it holds
+    assert list(alone.classes) == META["classes"]
+    assert largest_difference(raw_outputs(alone.runtime.model, image), expected) < 1e-5
 
     with pytest.raises(FileExistsError, match="overwrite"):
         call("deploy", config, checkpoint, "--out", out)
