@@ -24,6 +24,10 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class WriteError(OSError):
     """A file that could not be written; nothing half is left, and what was there before stays."""
 
+    def __str__(self) -> str:
+        """The sentence, without the number before it."""
+        return str(self.strerror or super().__str__())
+
 
 class DataError(ValueError):
     """Data that cannot be trained with: names the value, what was expected and the remedy.
@@ -105,7 +109,8 @@ def written_aside(path: str | os.PathLike) -> Iterator[Path]:
                 f"were written, {free / 2**20:.1f} MB are free. Free some space (checkpoints: "
                 "default_hooks.checkpoint.max_keep_ckpts=2), or write elsewhere",
             ) from error
-        raise WriteError(error.errno, f"{path} was not written: {error}") from error
+        reason = error.strerror or error
+        raise WriteError(error.errno, f"{path} was not written: {reason}") from error
     finally:
         with suppress(OSError):  # it is not there, as after a success, or its folder is a file
             aside.unlink()
@@ -116,6 +121,19 @@ def write_whole(path: str | os.PathLike, data: bytes | str) -> Path:
     with written_aside(path) as aside:
         aside.write_bytes(data.encode() if isinstance(data, str) else data)
     return Path(path)
+
+
+def check_writable(folder: str | os.PathLike) -> None:
+    """Make sure, before long work, that files can be written to a folder; it is made.
+
+    Raises:
+        WriteError: If not.
+    """
+    try:
+        write_whole(Path(folder) / f".writable.{os.getpid()}", b"").unlink()
+    except WriteError as error:
+        reason = getattr(error.__cause__, "strerror", None) or error
+        raise WriteError(error.errno, f"{folder} cannot be written to: {reason}") from error
 
 
 @contextmanager

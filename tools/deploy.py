@@ -75,9 +75,7 @@ def main() -> None:
     meta: dict = dict(cfg=cfg.pretty_text)
     if known:
         meta["dataset_meta"] = {k: known[k] for k in ("classes", "palette") if k in known}
-    save_weights(
-        model.state_dict(), out, payload="state_dict", meta=meta, overwrite=args.overwrite
-    )
+    save_weights(model.state_dict(), out, payload="state_dict", meta=meta, overwrite=args.overwrite)
     console.print(f"{before:,} parameters became {after:,}; outputs differ by {difference:.1e}")
     console.print(
         f"Wrote {out}, its config inside: tools/predict.py {out} PICTURES. tools/test.py, "

@@ -25,8 +25,6 @@ from .exporting import KEY, save_openvino
 
 INSTALL = "pip install mmplugins[int8]"
 
-_TALK = ("nncf", "torch.utils.cpp_extension")
-
 _LAYERS = ("Convolution", "GroupConvolution", "MatMul")
 
 _MIXES = ("Add", "Concat", "Divide", "Maximum", "Minimum", "Multiply", "Select", "Subtract")
@@ -119,16 +117,17 @@ def _takes_features(reader: Any, place: int, leading: Mapping[str, Any]) -> bool
 @contextmanager
 def _quiet() -> Iterator[ModuleType]:
     """NNCF without talk of its own steps, and without telling its makers of them."""
-    levels = {name: logging.getLogger(name).level for name in _TALK}
-    for name in levels:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        import nncf
-        from nncf.telemetry import decorator
-        from nncf.telemetry.wrapper import NNCFTelemetryStub
+    loggers = {name: logging.getLogger(name) for name in ("nncf", "torch.utils.cpp_extension")}
+    levels = {name: logger.level for name, logger in loggers.items()}
+    loggers["torch.utils.cpp_extension"].setLevel(logging.ERROR)
+    import nncf
+    from nncf.telemetry import decorator
+    from nncf.telemetry.wrapper import NNCFTelemetryStub
 
+    loggers["nncf"].setLevel(logging.ERROR)  # which its import sets
+    try:
         with replaced(decorator, "telemetry", NNCFTelemetryStub()):
             yield nncf
     finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        for name, logger in loggers.items():
+            logger.setLevel(levels[name])

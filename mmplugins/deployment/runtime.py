@@ -114,6 +114,11 @@ def _openvino(path: Path, threads: int | None, precision: str, device: str | Non
     except ImportError as error:
         raise ExportError("OpenVINO is not installed: pip install mmplugins[openvino]") from error
     core = openvino.Core()
+    with path.open("rb") as file:
+        if b"<net" not in file.read(1024):
+            raise ExportError(f"{path} is no model of OpenVINO: expected XML that begins with <net")
+    if not path.with_suffix(".bin").is_file():
+        raise ExportError(f"{path} has no weights: {path.with_suffix('.bin')} belongs beside it")
     try:
         model = core.read_model(path)
     except RuntimeError as error:

@@ -18,7 +18,7 @@ from mmplugins.deployment.exporting import FORMATS, describe, export_model
 from mmplugins.deployment.graphs import OUTPUTS, graph_of
 from mmplugins.deployment.runtime import load_exported
 from mmplugins.deployment.verification import Bounds, Differences, compare
-from mmplugins.utils import written_aside
+from mmplugins.utils import check_writable, written_aside
 
 from .exported import images_of
 from .inputs import InputError, find_inputs
@@ -92,9 +92,11 @@ def check_target(path: Path, overwrite: bool) -> None:
 
     Raises:
         InputError: If it exists and ``overwrite`` is False.
+        WriteError: If nothing can be written there.
     """
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists: give another --out, or --overwrite")
+    check_writable(path.parent)
 
 
 def verify(

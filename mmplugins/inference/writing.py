@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from mmplugins.utils import WriteError, few, write_whole
+from mmplugins.utils import WriteError, check_writable, few, write_whole
 
 from .drawing import Drawer, flat_palette
 from .inputs import InputError
@@ -152,9 +152,7 @@ def _claim(folder: Path, overwrite: bool) -> None:
             f"{folder} holds {', '.join(results)} of an earlier run: give another --out, or "
             "--overwrite"
         )
-    probe = folder / f".writable.{os.getpid()}"
-    write_whole(probe, b"")
-    probe.unlink()
+    check_writable(folder)
 
 
 def _ids_of(

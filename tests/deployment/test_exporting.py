@@ -13,6 +13,7 @@ from mmplugins.deployment import runtime
 from mmplugins.deployment.errors import ExportError
 from mmplugins.inference import InputError, exporting
 from mmplugins.inference.exporting import export_verified
+from mmplugins.utils import WriteError
 
 pytestmark = pytest.mark.skipif(
     digit_version(torch.__version__) < digit_version("2.6"), reason="open sizes came with 2.6"
@@ -77,6 +78,14 @@ def test_existing_files_stay(segmentor, pictures):
     assert path.read_bytes() == before
 
 
+def test_nothing_is_traced_for_a_place_that_cannot_be_written_to(segmentor, pictures, monkeypatch):
+    checkpoint, path = segmentor
+    monkeypatch.setattr(exporting, "export_model", None)
+    model = mmplugins.load_model(checkpoint, device="cpu")
+    with pytest.raises(WriteError, match=r"segmentor.onnx/below cannot be written to: Not a dir"):
+        export_verified(model, path / "below/model.onnx", pictures=pictures)
+
+
 def test_a_file_that_differs_gets_no_name(segmentor, pictures, folder, monkeypatch):
     checkpoint, path = segmentor
 
@@ -125,10 +134,16 @@ def test_pictures_to_verify_on_are_needed(segmentor, folder):
         )
 
 
+RECIPES = ("retinanet", "fcos", "faster_rcnn", "mask_rcnn", "cascade_mask_rcnn", "upernet")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("format", ["onnx", "openvino"])
 @pytest.mark.parametrize(
-    "recipe", ["retinanet", "fcos", "mask_rcnn", "cascade_mask_rcnn", "upernet"]
+    ("recipe", "format"),
+    [
+        *((recipe, format) for recipe in RECIPES for format in ("onnx", "openvino")),
+        *((recipe, "torch-export") for recipe in ("mask_rcnn", "upernet")),
+    ],
 )
 def test_every_recipe_in_every_format(recipe, format, folder, pictures):
     if format == "openvino":

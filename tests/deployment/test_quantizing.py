@@ -106,3 +106,13 @@ def test_nncf_and_pictures_are_needed(plain, tmp_path, monkeypatch):
     with pytest.raises(ExportError, match=r"nncf is not installed: pip install mmplugins\[int8\]"):
         quantize_file(plain, tmp_path / "int8.xml", ["a"])
     assert not list(tmp_path.glob("*int8*"))
+
+
+def test_files_that_are_no_models_of_openvino(plain, tmp_path):
+    page = tmp_path / "page.xml"
+    page.write_text("<html/>")
+    with pytest.raises(ExportError, match=r"page.xml is no model of OpenVINO"):
+        load_exported(page)
+    plain.with_suffix(".bin").unlink()
+    with pytest.raises(ExportError, match=r"plain.xml has no weights: .*plain.bin belongs beside"):
+        load_exported(plain)

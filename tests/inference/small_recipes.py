@@ -122,7 +122,21 @@ model = dict(
 )
 """
 
+_FASTER = """
+model = dict(
+    backbone=dict(_delete_=True, type='PoolFormer',
+                  arch=dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32))),
+    neck=dict(in_channels=[8, 16, 24, 32], out_channels=16),
+    rpn_head=dict(in_channels=16, feat_channels=16),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=16),
+        bbox_head=dict(in_channels=16, fc_out_channels=32, num_classes=3)),
+    test_cfg=dict(rpn=dict(nms_pre=100, max_per_img=60), rcnn=dict(score_thr=0.2)),
+)
+"""
+
 _RECIPES = {
+    "faster_rcnn": ("mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco", _DETECTION + _FASTER),
     "cascade_mask_rcnn": ("cascade_mask_rcnn", _DETECTION + _CASCADE),
     "fcos": ("../default_runtime", _DETECTION + _FCOS),
     "upernet": ("upernet", _SEGMENTATION + _UPERNET),
@@ -136,7 +150,8 @@ def config_of(recipe: str, folder: Path) -> Path:
     """Write the config file of a recipe."""
     base, text = _RECIPES[recipe]
     path = folder / f"{recipe}.py"
-    path.write_text(f"_base_ = {str(CONFIGS / '_base_/models' / base)!r} + '.py'\n{_DATA}{text}")
+    base = base if "::" in base else str(CONFIGS / "_base_/models" / base)
+    path.write_text(f"_base_ = {base + '.py'!r}\n{_DATA}{text}")
     return path
 
 

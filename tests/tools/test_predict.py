@@ -117,8 +117,10 @@ def test_names_that_meet_stay_apart(detector, pictures, tmp_path, call):
 
 def test_nowhere_to_write(detector, pictures, tmp_path, call):
     (tmp_path / "file").write_text("")
-    with pytest.raises(WriteError, match="was not written"):
+    with pytest.raises(WriteError, match=r"^[^\[].*file/out cannot be written to: Not a directory"):
         call("predict", detector, pictures[0], "--out", tmp_path / "file/out")
+    with pytest.raises(WriteError, match=r"^[^\[].*lines.json was not written: .*exists"):
+        call("predict", detector, pictures[0], "--json", tmp_path / "file/lines.json")
     with pytest.raises(InputError, match="is a file: expected a folder"):
         call("predict", detector, pictures[0], "--out", tmp_path / "file")
 
