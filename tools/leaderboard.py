@@ -56,7 +56,7 @@ from mmplugins.benchmark.protocol import (
 from mmplugins.benchmark.publish import publish
 from mmplugins.benchmark.runs import RUNS, Run, name_backbones, plan
 from mmplugins.benchmark.settled import read_settled, settle
-from mmplugins.benchmark.trackers import TRACKERS, check_tracker
+from mmplugins.benchmark.trackers import TRACKERS, check_tracker, prepare_tracker
 from mmplugins.benchmark.work_dirs import read_work_dir
 from mmplugins.engine import Terminated
 from mmplugins.utils import few, one_line_errors
@@ -324,6 +324,8 @@ def main(argv: list[str] | None = None) -> int:
             raise ValueError("Nothing to do: give backbones, for example poolformer_s12, or --read")
         out.mkdir(parents=True, exist_ok=True)
         note_command(argv, out)
+        if args.tracker and runs:
+            prepare_tracker(args.tracker, runs[0].protocol.name, out)
         if (args.plan or args.submit) and runs:
             hand_out(args, runs, out)
             return 0

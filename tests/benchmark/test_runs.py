@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
+from mmengine.registry import VISBACKENDS
 
 from mmplugins.benchmark.budget import Budget
 from mmplugins.benchmark.protocol import DataSet, Protocol, ProtocolError, find_recipe
@@ -19,6 +21,7 @@ from mmplugins.benchmark.runs import (
     run_config,
 )
 from mmplugins.benchmark.splits import split_of
+from mmplugins.benchmark.trackers import prepare_tracker, use_tracker
 from mmplugins.engine import SettingError
 
 TINY = "tiny=dict(type='PoolFormer', arch=dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32)))"
@@ -189,6 +192,29 @@ def test_trackers_join_the_recipes_own_backends(name, tmp_path, monkeypatch):
     local, tracker = run_config(run, name).visualizer.vis_backends
     assert local.type == "LocalVisBackend" and tracker.type.lower().startswith(name)
     if name == "mlflow":
-        assert tracker.tracking_uri.startswith("file://") and tracker.run_name == run.name
+        store = (tmp_path / "trackers/mlflow").resolve()
+        assert tracker.tracking_uri == f"sqlite:///{store}/mlflow.db"
+        assert tracker.run_name == run.name
     if name == "wandb":
         assert tracker.init_kwargs.mode == "offline"
+
+
+def test_mlflow_keeps_all_in_the_folder(tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    pytest.importorskip("sqlalchemy")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    cfg = Config(dict(work_dir=str(tmp_path)))
+    for _ in range(2):
+        prepare_tracker("mlflow", "pets", tmp_path / "out")
+    use_tracker(cfg, "mlflow", "pets", "a/b", tmp_path / "out")
+    (backend,) = cfg.visualizer.vis_backends
+    backend = VISBACKENDS.build(dict(backend, save_dir=str(tmp_path / "out/vis")))
+    backend.add_config(cfg)
+    backend.add_scalar("mIoU", 5.0, step=3)
+    backend.close()
+    client = mlflow.MlflowClient(mlflow.get_tracking_uri())
+    (run,) = client.search_runs([client.get_experiment_by_name("pets").experiment_id])
+    assert run.data.metrics["mIoU"] == 5 and run.data.tags["mlflow.runName"] == "a/b"
+    assert run.info.artifact_uri.startswith((tmp_path / "out/trackers/mlflow").resolve().as_uri())
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
