@@ -57,7 +57,7 @@ def sample_of_shapes(inspection: Inspection) -> Iterator[None]:
         for _, value in walk(cfg)
         if isinstance(value, Mapping)
         and isinstance(value.get("data_root"), str)
-        and _is_made(value)
+        and is_made(value)
         and isinstance(value.get("generate") or {}, Mapping)
     }
     absent = {
@@ -81,13 +81,13 @@ def sample_of_shapes(inspection: Inspection) -> Iterator[None]:
         yield
 
 
-def _is_made(dataset: Mapping) -> bool:
+def is_made(dataset: Mapping) -> bool:
     """Whether a data set makes its pictures when they are not there."""
     return "generate" in dataset or type_name(dataset).startswith("Shapes")
 
 
 def _replace(cfg: Any, root: str, stand_in: str, spec: dict) -> None:
-    if cfg.get("data_root") == root and _is_made(cfg):
+    if cfg.get("data_root") == root and is_made(cfg):
         cfg["data_root"], cfg["generate"] = stand_in, spec
     ann_file = cfg.get("ann_file")
     if isinstance(ann_file, str) and "data_root" not in cfg and ann_file.startswith(root):

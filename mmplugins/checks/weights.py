@@ -13,10 +13,17 @@ from mmplugins.backbones.pyramid import PyramidBackbone
 from mmplugins.checkpoint import check_weights, find_weights, load_source
 from mmplugins.checkpoint.fitting import match_model
 from mmplugins.checkpoint.sources import find_kept, is_offline, is_resolvable
+from mmplugins.engine.config.backbone_choice import weights_or_reason
 from mmplugins.utils import did_you_mean, few, type_name
 
+from .data import is_made
+from .explain import walk
 from .inspection import Inspection, NotRun, listed
 
+RANDOM = (
+    "the config names no weights: training starts from random ones, and a short training on few "
+    "pictures scored less than half for it (docs/weights.md, What they are worth)"
+)
 TEACHER = "model.teacher_checkpoint"
 
 
@@ -49,12 +56,28 @@ def check_weights_of(inspection: Inspection) -> str:
             said.append(_check_teacher(inspection, where, kept))
         else:
             said.append(f"{source} is here")
-    if not said:
-        raise NotRun(
-            "the config names no weights: training starts from random ones, and short trainings "
-            "then score far less (docs/training.md, From random weights)"
-        )
-    return "; ".join(said)
+    return "; ".join(said) or _from_random(inspection)
+
+
+def _from_random(inspection: Inspection) -> str:
+    """A start from random weights: said, and with a warning where better ones can be had."""
+    path, model = inspection.trained
+    backbone = model.get("backbone")
+    if not isinstance(backbone, Mapping):
+        raise NotRun(RANDOM)
+    if backbone.get("pretrained"):
+        return f"{path}.backbone.pretrained={backbone['pretrained']!r} loads them"
+    loaders = walk(inspection.cfg.get("train_dataloader") or {})
+    drawn = any(is_made(value) for _, value in loaders if isinstance(value, Mapping))
+    weights, _ = weights_or_reason(backbone)
+    if weights is None or drawn:
+        raise NotRun(RANDOM)
+    inspection.warn(
+        f"{RANDOM}. Pretrained ones are published: init_cfg=dict(type='Pretrained', "
+        f"checkpoint={weights!r})",
+        f"{path}.backbone",
+    )
+    return ""
 
 
 def _named(inspection: Inspection) -> Iterator[tuple[str, str, Any]]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
 from breaking import GONE, changed, faults
+from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from mmplugins.checkpoint import save_weights
 from mmplugins.checks import memory, preflight
+from mmplugins.checks.inspection import NotRun
+from mmplugins.checks.weights import check_weights_of
 
 VAL = "val_dataloader.dataset"
 
@@ -278,3 +282,31 @@ def test_unreached_parameters_stop_distributed_training(healthy):
     assert found.status == "failure" and "find_unused_parameters=True" in found.message
     cfg.find_unused_parameters = True
     assert [r.status for r in faults(cfg, processes=2)] == ["warning"]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "dataset", "said"),
+    [
+        (dict(type="PoolFormer", arch="s12"), {}, "metaformer://poolformer_s12"),
+        (dict(type="TimmBackbone", model_name="resnet18"), {}, "timm://resnet18"),
+        (dict(type="PoolFormer", arch="s12"), dict(generate=dict()), NotRun),
+        (dict(type="PoolFormer", arch=dict(depths=(1,), dims=(8,))), {}, NotRun),
+        (dict(type="TimmBackbone", model_name="resnet18", pretrained=True), {}, None),
+    ],
+)
+def test_a_start_from_random_weights_where_others_are_published(backbone, dataset, said):
+    warned = []
+    model = dict(backbone=backbone)
+    inspection = SimpleNamespace(
+        cfg=Config(dict(model=model, train_dataloader=dict(dataset=dict(dataset=dataset)))),
+        trained=("model", model), model=None, warn=lambda *what: warned.append(what),
+    )  # fmt: skip
+    if said is NotRun:
+        with pytest.raises(NotRun, match="starts from random ones"):
+            check_weights_of(inspection)
+    else:
+        answer = check_weights_of(inspection)
+        assert ("pretrained=True" in answer) == (said is None)
+    assert [(said in text, where) for text, where in warned] == (
+        [(True, "model.backbone")] if isinstance(said, str) else []
+    )

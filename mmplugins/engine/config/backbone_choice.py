@@ -75,32 +75,42 @@ def published_weights(backbone: Mapping[str, Any]) -> str | None:
     """The published weights of a backbone's variant, as a checkpoint source.
 
     Returns:
+        As :func:`weights_or_reason`; None is also a warning.
+    """
+    weights, reason = weights_or_reason(backbone)
+    if weights is None:
+        print_log(
+            f"The recipe starts from pretrained weights, but {reason}: this backbone starts from "
+            "random ones unless you give it as a dict with init_cfg=dict(type='Pretrained', "
+            "checkpoint=...)",
+            logger="current",
+            level=logging.WARNING,
+        )
+    return weights
+
+
+def weights_or_reason(backbone: Mapping[str, Any]) -> tuple[str | None, str]:
+    """The published weights of a backbone's variant, or why there are none.
+
+    Returns:
         ``metaformer://...``, ``timm://...``, or what the configs of mmdet and mmseg give their
-        ResNets; for a variant without published weights, or another type, None and a warning.
+        ResNets; for a variant without published weights, or another type, None and the reason.
     """
     kind = type_name(backbone)
     if kind == "TimmBackbone":
         name = str(backbone.get("model_name")).removeprefix("timm/")
         try:
             timm_sources(name)
-            return f"timm://{name}"
         except ValueError as error:
-            reason = str(error)
-    elif kind.lower() in families():
+            return None, str(error)
+        return f"timm://{name}", ""
+    if kind.lower() in families():
         arch = backbone.get("arch", inspect.signature(families()[kind.lower()]).parameters["arch"])
         name = f"{kind.lower()}_{getattr(arch, 'default', arch)}"
         names = [row.name for row in published().values() if row.backbone == name]
         if names:
-            return f"metaformer://{name if name in names else names[0]}"
-        reason = f"{name} has no published weights"
-    elif kind in OPENMMLAB_WEIGHTS and backbone.get("style", "pytorch") == "pytorch":
-        return OPENMMLAB_WEIGHTS[kind].format(depth=backbone.get("depth"))
-    else:
-        reason = f"the published weights of {kind} are not known here"
-    print_log(
-        f"The recipe starts from pretrained weights, but {reason}: this backbone starts from random"
-        " ones unless you give it as a dict with init_cfg=dict(type='Pretrained', checkpoint=...)",
-        logger="current",
-        level=logging.WARNING,
-    )
-    return None
+            return f"metaformer://{name if name in names else names[0]}", ""
+        return None, f"{name} has no published weights"
+    if kind in OPENMMLAB_WEIGHTS and backbone.get("style", "pytorch") == "pytorch":
+        return OPENMMLAB_WEIGHTS[kind].format(depth=backbone.get("depth")), ""
+    return None, f"the published weights of {kind} are not known here"
