@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--show", action="store_true", help="show predictions in a window")
     parser.add_argument("--show-dir", help="draw predictions into this folder")
     parser.add_argument("--wait-time", type=float, default=2, help="seconds per shown picture")
-    parser.add_argument("--deploy", action="store_true", help="test in deploy form, see deploy.py")
+    parser.add_argument("--deploy", action="store_true", help="test the deployed form (deploy.py)")
     parser.add_argument("--tta", action="store_true", help="test with augmentation")
     arguments.add_compiler(parser)
     arguments.add_launcher(parser)

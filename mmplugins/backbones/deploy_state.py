@@ -80,16 +80,16 @@ def refuse_deployed(keys: Container[str], prefix: str, name: str) -> None:
     """Raise ValueError if what stands below ``prefix`` is the deployed form of a model."""
     if prefix + MARK in keys:
         raise ValueError(
-            f"Weights in deploy form for a {name} in trained form: folding cannot be undone; call "
-            "eval() and switch_to_deploy() on the backbone, or mmplugins.deployment.reparameterize "
-            "on the whole model, before loading"
+            f"Weights in deployed form for a {name} in trained form: folding cannot be undone; "
+            "before loading, call eval() and switch_to_deploy() on the backbone, or "
+            "mmplugins.deployment.reparameterize on the whole model"
         )
 
 
 def _fold_on_load(
     module: nn.Module, state_dict: dict[str, Any], prefix: str, *args: Any, fold: Callable
 ) -> None:
-    """Replace a trained form below ``prefix`` by its deploy form, an old deploy form by today's."""
+    """Replace a trained form below ``prefix``, or an old deployed one, by today's deployed form."""
     own = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
     if not own:
         return
@@ -100,7 +100,7 @@ def _fold_on_load(
 
 
 def _folded(module: nn.Module, own: dict[str, Tensor], fold: Callable) -> dict[str, Tensor]:
-    """The deploy form of weights in trained form; what is not the module's stays as it is."""
+    """The deployed form of weights in trained form; what is not the module's stays as it is."""
     twin = copy.deepcopy(module._trained_form[0])
     missing, unexpected = twin.load_state_dict(
         {key: value.clone() for key, value in own.items()}, strict=False, assign=True
@@ -109,7 +109,7 @@ def _folded(module: nn.Module, own: dict[str, Tensor], fold: Callable) -> dict[s
         raise ValueError(
             f"Weights in trained form for a deployed {type(module).__name__} lack {len(missing)} "
             f"tensors ({', '.join(missing[:3])}...), and only a complete set can be folded; load "
-            "them before switching to the deploy form"
+            "them before switching to the deployed form"
         )
     become_deployed(twin.eval(), fold)
     folded = twin.state_dict()
@@ -141,7 +141,7 @@ def renewed(state_dict: Mapping[str, Tensor], module: nn.Module) -> Mapping[str,
     Its blocks were modules of their own, whose names are told in this function and nowhere else.
 
     Args:
-        state_dict: Weights in deploy form, with its mark.
+        state_dict: Weights in deployed form, with its mark.
         module: The deployed module that they are for.
 
     Returns:

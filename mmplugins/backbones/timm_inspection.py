@@ -174,15 +174,15 @@ def _choose_taps(
     if _is_plain(feature_info):
         if strides[0] != PLAIN_STRIDE:
             raise ValueError(
-                f"timm model {name!r} has maps of stride {strides[0]} only; its simple feature "
-                f"pyramid needs stride {PLAIN_STRIDE}. A vision transformer can be built with "
-                f"patch_size={PLAIN_STRIDE}; timm resamples its pretrained patch embedding"
+                f"timm model {name!r} has feature maps of stride {strides[0]} only; its simple "
+                f"feature pyramid needs stride {PLAIN_STRIDE}. A vision transformer can be built "
+                f"with patch_size={PLAIN_STRIDE}; timm resamples its pretrained patch embedding"
             )
         return {max((i + 1) * len(strides) // 4, 1) - 1: i for i in range(4)}
     if missing := [STRIDES[i] for i in out_indices if STRIDES[i] not in strides]:
         have = tuple(i for i, stride in enumerate(STRIDES) if stride in strides)
         raise ValueError(
-            f"timm model {name!r} lacks maps of stride {missing}: it has {strides}"
+            f"timm model {name!r} lacks feature maps of stride {missing}: it has {strides}"
             + (f"; use out_indices among {have}" if have else "")
         )
     stage_of = {stride: STEM for stride in strides if stride < STRIDES[0]}

@@ -57,7 +57,7 @@ def likely_cause(model: PyramidBackbone, tensors: Mapping[str, Tensor], report: 
     """
     if MARK in tensors and not is_deployed(model):
         return (
-            "the file holds the deploy form of a model, which cannot be undone; call eval() and "
+            "the file holds the deployed form of a model, which cannot be undone; call eval() and "
             "switch_to_deploy() on the backbone before loading"
         )
     mixers = [key for key in report.missing if ".token_mixer." in key]

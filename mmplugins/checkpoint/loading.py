@@ -46,7 +46,7 @@ def load_weights(
 
     Raises:
         MismatchError: If the weights do not fit and ``strict``.
-        ValueError: If they are in deploy form and the model is not, even without ``strict``.
+        ValueError: If they are in deployed form and the model is not, even without ``strict``.
         CheckpointError: If the file cannot be read, or holds no such weights.
     """
     report, fitted = _meet(model, source, prefix, allow_unsafe)

@@ -1,4 +1,4 @@
-"""Testing in deploy form, from a config."""
+"""Testing in deployed form, from a config."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .reparameterize import reparameterize
 
 @HOOKS.register_module()
 class DeployHook(Hook):
-    """Test a model in deploy form, from a file of either form.
+    """Test a model in deployed form, from a file of either form.
 
     With ``custom_hooks = [dict(type='DeployHook')]``, a file in trained form is loaded as it is and
-    the model folded before the test. For a file in deploy form the model is folded before it is
+    the model folded before the test. For a file in deployed form the model is folded before it is
     loaded, with this hook or without.
     """
 
@@ -30,10 +30,10 @@ class DeployHook(Hook):
         Raises:
             RuntimeError: Always.
         """
-        raise RuntimeError("DeployHook in a training run: the deploy form is for inference")
+        raise RuntimeError("DeployHook in a training run: the deployed form is for inference")
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Fold the model if the file holds the deploy form; it is loaded after this."""
+        """Fold the model if the file holds the deployed form; it is loaded after this."""
         if MARK in checkpoint.get("state_dict", checkpoint):
             self.before_test(runner)
 

@@ -1,4 +1,4 @@
-"""Files in deploy form load wherever mmengine loads: the file says so, the model follows."""
+"""Files in deployed form load wherever mmengine loads: the file says so, the model follows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .reparameterize import reparameterize
 
 
 def follow_the_file(model: nn.Module, state_dict: Mapping[str, Any]) -> None:
-    """Fold a model, or a backbone in it, in place if the state dict holds the deploy form.
+    """Fold a model, or a backbone in it, in place if the state dict holds the deployed form.
 
     What was folded is in eval mode then, and refuses to be run in training mode.
     """
@@ -38,7 +38,7 @@ def follow_the_file(model: nn.Module, state_dict: Mapping[str, Any]) -> None:
 def _refuse_training(part: nn.Module, args: tuple) -> None:
     if part.training:
         raise RuntimeError(
-            f"{type(part).__name__} in deploy form, as the file that was loaded, in training mode: "
+            f"{type(part).__name__} in deployed form, as the loaded file is, in training mode: "
             "folding is for inference; train from the file in trained form"
         )
 

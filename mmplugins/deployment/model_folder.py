@@ -46,7 +46,7 @@ def write_folder(
 
     Args:
         folder: Where to; made if it is not there.
-        model: In trained or deploy form.
+        model: In trained or deployed form.
         cfg: Its config.
         description: Of :func:`.describe`.
         card: Text of the model card, of :func:`model_card`.

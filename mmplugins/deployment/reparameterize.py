@@ -11,7 +11,7 @@ from ..backbones.pyramid import PyramidBackbone, fold_children
 
 
 def reparameterize(model: nn.Module) -> nn.Module:
-    """Bring a detector, segmentor or any other model to its deploy form, in place.
+    """Bring a detector, segmentor or any other model to its deployed form, in place.
 
     Backbones of this package are folded as :mod:`mmplugins.backbones.folding` says. Everywhere else
     (ResNet, necks, heads) batch norms go into the convolutions before them. Outputs stay the same

@@ -208,7 +208,7 @@ def without_averaging(cfg: Config) -> Config:
 
     A checkpoint has the averaged weights in the place of the model's own, so that there is nothing
     left to do for the hook. It would test a copy of the model instead, which holds random weights
-    if test-time augmentation wraps it, and other tensors if the model is brought to deploy form.
+    if test-time augmentation wraps it, and other tensors if the model is brought to deployed form.
     """
     hooks = cfg.get("custom_hooks") or []
     kept = [hook for hook in hooks if type_name(hook) != "EMAHook"]

@@ -50,7 +50,7 @@ def load_model(
         model: A config file (``.py``) with a ``checkpoint`` beside it; or, alone, a checkpoint that
             holds its config, as mmengine writes it; a model folder; or an exported file (``.onnx``,
             ``.xml``, ``.pt2``).
-        checkpoint: Weights, in trained or deploy form: a file or address.
+        checkpoint: Weights, in trained or deployed form: a file or address.
         device: ``'cpu'``, ``'cuda:0'``; the first GPU if there is one by default.
         backbone: As in :func:`.compose`, for a config that was trained with ``--backbone``.
         options: Dotted names to values to merge into the config.

@@ -86,7 +86,7 @@ def run(recipe: str, scope: str) -> tuple[str, str]:
         return "**fails**", found
     strides = ", ".join(map(str, backbone_maps(cfg.model.backbone, scope).strides))
     note = "; find_unused_parameters" if cfg.get("find_unused_parameters") else ""
-    return "runs", f"maps of stride {strides}{note}"
+    return "runs", f"feature maps of stride {strides}{note}"
 
 
 def try_steps(cfg: Config, scope: str) -> str | None:

@@ -37,7 +37,7 @@ def test_both_forms_load_into_the_deployed_model(name, randomise):
 @every_backbone
 def test_deployed_weights_are_refused_by_the_trained_form(name):
     deployed = build(name).eval().switch_to_deploy().state_dict()
-    with pytest.raises(ValueError, match="deploy form for a .* in trained form"):
+    with pytest.raises(ValueError, match="deployed form for a .* in trained form"):
         build(name).load_state_dict(deployed, strict=False)
 
 

@@ -317,7 +317,7 @@ def test_a_pyramid_is_asked_for_of_plain_models():
         (dict(model_name="resnet81"), r"no model 'resnet81'.*Did you mean 'resnet\d+"),
         (dict(model_name="resnet18.nowhere"), r"no weights 'resnet18\.nowhere'.*resnet18\.a1_in1k"),
         (dict(model_name="resnet18", nonsense=1), r"does not take.*nonsense"),
-        (dict(model_name="levit_128s"), r"lacks maps of stride \[4, 8\].*\(2, 3\)"),
+        (dict(model_name="levit_128s"), r"lacks feature maps of stride \[4, 8\].*\(2, 3\)"),
         (dict(model_name="test_vit", patch_size=8), r"stride 8 only.*patch_size=16"),
         (dict(model_name="test_resnet", frozen_stages=5), r"frozen_stages=5"),
         (dict(model_name="test_resnet", out_indices=(2, 1)), r"out_indices=\(2, 1\)"),

@@ -37,9 +37,9 @@ def test_the_deploy_form_is_refused_by_a_backbone_in_trained_form(save):
     path = save(small("PoolFormer").eval().switch_to_deploy().state_dict())
     model = small("PoolFormer")
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    with pytest.raises(MismatchError, match="cause: the file holds the deploy form"):
+    with pytest.raises(MismatchError, match="cause: the file holds the deployed form"):
         load_weights(model, path)
-    with pytest.raises(ValueError, match="Weights in deploy form for a PoolFormer"):
+    with pytest.raises(ValueError, match="Weights in deployed form for a PoolFormer"):
         load_weights(model, path, strict=False)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 

@@ -1,4 +1,4 @@
-"""Backbones in deploy form through torch.onnx.export, run by onnxruntime at sizes never seen."""
+"""Backbones in deployed form through torch.onnx.export, run by onnxruntime at sizes never seen."""
 
 import re
 from pathlib import Path

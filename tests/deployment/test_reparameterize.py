@@ -1,4 +1,4 @@
-"""Whole detectors and segmentors in deploy form."""
+"""Whole detectors and segmentors in deployed form."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def test_models_are_sorted_by_what_they_take(survey, tmp_path):
 
 def test_what_has_no_pyramid_is_not_counted(survey):
     refused = dict(name="a", module="m", refusal="timm model 'a' takes none of the image sizes")
-    flat = dict(name="b", module="m", refusal="timm model 'b' has maps of stride 14 only")
+    flat = dict(name="b", module="m", refusal="timm model 'b' has feature maps of stride 14 only")
     assert (survey.how(refused), survey.how(flat)) == ("refused", "no pyramid")
     page = survey.table([refused, flat])
     assert "0 work (0.0 %)" in page and "`a`: timm model 'a' takes none" in page

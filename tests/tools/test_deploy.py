@@ -197,7 +197,7 @@ def test_deployed_file_is_not_deployed_again(trained, tmp_path, call):
     config, checkpoint, _ = trained
     out = tmp_path / "once.pth"
     call("deploy", config, checkpoint, "--out", out)
-    with pytest.raises(ValueError, match="deploy form"):
+    with pytest.raises(ValueError, match="deployed form"):
         call("deploy", config, out, "--out", tmp_path / "twice.pth")
     assert not (tmp_path / "twice.pth").exists()
 
@@ -267,7 +267,7 @@ def test_inferencers_take_the_file(trained, suffix, call, tmp_path, monkeypatch)
         assert list(inferencer.model.dataset_meta["classes"]) == META["classes"]
         assert len(found[-1][0]) == len(found[-1][1]) > 0
     torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-4)
-    with pytest.raises(RuntimeError, match="in deploy form.*in training mode"):
+    with pytest.raises(RuntimeError, match="in deployed form.*in training mode"):
         model.train()(torch.zeros(1, 3, 64, 64))
 
 

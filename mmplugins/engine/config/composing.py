@@ -244,8 +244,8 @@ def _fit_levels(
         tried.append(maps)
     own = f", those of its own {old['type']} with channels {list(used.channels)}"
     raise SettingError(
-        f"backbone {short_name(given)} puts out {tried[0]}, but the recipe is made for maps of "
-        f"strides {strides}{own if 'type' in old else ''}: choose a backbone with such maps, or "
+        f"backbone {short_name(given)} puts out {tried[0]}, but the recipe is made for feature "
+        f"maps of strides {strides}{own if 'type' in old else ''}: choose a backbone with such maps, or "
         "out_indices that give them"
     )
 

@@ -28,7 +28,7 @@ REFUSED = {
     "mmseg::icnet/icnet_r101-d8-in1k-pre_4xb2-160k_cityscapes-832x832.py": "backbone=ICNet",
     "mmseg::dpt/dpt_vit-b16_8xb2-160k_ade20k-512x512.py": "decode_head=DPTHead",
     "mmseg::setr/setr_vit-l_naive_8xb2-160k_ade20k-512x512.py": r"strides \[16, 16, 16, 16\]",
-    "mmseg::bisenetv2/bisenetv2_fcn_4xb4-160k_cityscapes-1024x1024.py": "made for maps of strides",
+    "mmseg::bisenetv2/bisenetv2_fcn_4xb4-160k_cityscapes-1024x1024.py": "feature maps of strides",
 }
 
 
@@ -65,5 +65,5 @@ def test_refused_with_the_reason(recipe):
 
 def test_a_detector_without_neck_takes_one_map():
     recipe = "mmdet::faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py"
-    with pytest.raises(SettingError, match="recipe is made for maps of strides"):
+    with pytest.raises(SettingError, match="recipe is made for feature maps of strides"):
         compose(recipe, THIN.replace("arch=", "out_indices=(2, 3), arch="))
