@@ -23,7 +23,7 @@ from mmplugins.backbones.timm_inspection import STRIDES, inspect_timm_model
 from mmplugins.utils import write_whole
 
 DEEPEST = STRIDES[-1]
-NO_PYRAMID = ("lacks maps", "has maps of stride")
+NO_PYRAMID = ("lacks feature maps", "has feature maps of stride")
 
 
 def try_model(name: str) -> dict:
@@ -34,7 +34,7 @@ def try_model(name: str) -> dict:
             found = inspect_timm_model(name, stages, dict(in_chans=3))
         except Exception as error:  # whatever timm's models say
             result.setdefault("refusal", " ".join(str(error).split()))
-            if "lacks maps" not in str(error):
+            if "lacks feature maps" not in str(error):
                 result["refusal"] = " ".join(str(error).split())
                 break
         else:

@@ -245,8 +245,8 @@ def _fit_levels(
     own = f", those of its own {old['type']} with channels {list(used.channels)}"
     raise SettingError(
         f"backbone {short_name(given)} puts out {tried[0]}, but the recipe is made for feature "
-        f"maps of strides {strides}{own if 'type' in old else ''}: choose a backbone with such maps, or "
-        "out_indices that give them"
+        f"maps of strides {strides}{own if 'type' in old else ''}: choose a backbone with such "
+        "maps, or out_indices that give them"
     )
 
 
