@@ -54,7 +54,11 @@ def test_a_block_is_the_formula_of_the_paper(shortcut, mlp_ratio, randomise):
     torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["poolformer_s12", "convformer_s18", "convnext_tiny"])
+@pytest.mark.parametrize(
+    "name",
+    ["convformer_s18"]
+    + [pytest.param(n, marks=pytest.mark.slow) for n in ("poolformer_s12", "convnext_tiny")],
+)
 def test_training_compiles_as_one_graph(name, randomise, assert_close):
     model = randomise(tiny(name)).train()
     x = torch.randn(2, 3, 64, 64)

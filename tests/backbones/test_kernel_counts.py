@@ -57,7 +57,10 @@ def pair(request):
     return request.param, *(model.to(torch.bfloat16).eval() for model in (ours, theirs))
 
 
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    "memory_format",
+    [torch.contiguous_format, pytest.param(torch.channels_last, marks=pytest.mark.slow)],
+)
 def test_kernels_of_a_pass(pair, memory_format):
     name, ours, theirs = pair
     x = torch.randn(2, 3, 64, 64, dtype=torch.bfloat16).contiguous(memory_format=memory_format)

@@ -13,7 +13,7 @@ SMALL = dict(depths=(1, 2, 2, 1), dims=(8, 16, 24, 32))
 FIRST = {name.split("_")[0]: name for name in reversed(list_backbones())}
 
 
-@pytest.mark.parametrize("stride", [8, 16])
+@pytest.mark.parametrize("stride", [8, pytest.param(16, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", FIRST.values())
 @torch.no_grad()
 def test_every_family(name, stride):

@@ -28,6 +28,9 @@ TABLE_1 = [
 ]
 
 
+LARGE = ("24", "36", "48", "_s", "_b", "small", "base", "large")
+
+
 def on_meta(name: str, **settings) -> nn.Module:
     with torch.device("meta"):
         return build_backbone(name, **settings)
@@ -60,7 +63,13 @@ def group_norm_share(model: nn.Module, side: int) -> float:
     return 5 * sum(numbers) / 1e9
 
 
-@pytest.mark.parametrize(("name", "variant"), TABLE_1, ids=[name for name, _ in TABLE_1])
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [
+        pytest.param(n, v, id=n, marks=[pytest.mark.slow] if n.endswith(LARGE) else [])
+        for n, v in TABLE_1
+    ],
+)
 def test_published_macs_at_224_to_the_last_printed_digit(name, variant):
     model = on_meta(name, out_norm=None)
     ours = count_macs(model, (224, 224)).total / 1e9 + classifier_share(name, variant)

@@ -74,6 +74,7 @@ def test_it_is_the_same_as_one_without_an_interruption(done, tmp_path):
     assert result["seconds"] > 0 and torch.get_num_threads() == threads
 
 
+@pytest.mark.slow
 def test_an_interrupted_experiment_is_tested(tmp_path):
     """Its first checkpoint is gone when the test begins."""
     budget = replace(BUDGET, steps=6)

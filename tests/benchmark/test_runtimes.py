@@ -51,6 +51,7 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_a_detector_in_onnxruntime(folder, monkeypatch):
     """It computes what the eager row does; what PyTorch would have to watch is not measured."""
     text = str(config_of("retinanet", folder))

@@ -66,7 +66,7 @@ def test_symptom_without_patches(outcomes, name):
     assert re.search(SYMPTOMS[name], outcomes("without")[name])
 
 
-@pytest.mark.parametrize("mode", ["hook", "late"])
+@pytest.mark.parametrize("mode", ["hook", pytest.param("late", marks=pytest.mark.slow)])
 def test_patched(outcomes, mode):
     found = outcomes(mode)
     assert set(found) == set(SYMPTOMS)

@@ -47,6 +47,7 @@ def segmentor(folder, pictures):
     return checkpoint, path
 
 
+@pytest.mark.slow
 def test_a_file_predicts_without_anything_else(segmentor, pictures):
     """Also at sizes of which the trace knew nothing: mmseg's own heads bake theirs in."""
     checkpoint, path = segmentor

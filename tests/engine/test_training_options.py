@@ -123,6 +123,7 @@ def test_less_memory(run, plain):
     assert_same(training, plain("segmentor"), 1e-5)
 
 
+@pytest.mark.slow
 def test_channels_last(run, plain):
     # From given weights: random ones are drawn in the order in which they lie in memory.
     start = plain("segmentor").file
@@ -132,6 +133,7 @@ def test_channels_last(run, plain):
     assert_same(training, run("segmentor", load_from=start), 1e-3)
 
 
+@pytest.mark.slow
 def test_compiled_backbone(run, plain):
     """Other sizes need few new graphs, and the checkpoint is that of a plain model."""
     from torch._dynamo.utils import counters
@@ -191,6 +193,7 @@ def test_layer_decay(run):
     assert "Groups of LayerDecayOptimWrapperConstructor, stage_wise:" in log.read_text()
 
 
+@pytest.mark.slow
 def test_a_frozen_start(run):
     text = line("A frozen start")
     long = run("detector", text)
@@ -203,7 +206,8 @@ def test_a_frozen_start(run):
     assert {n for n in long if n.startswith("backbone.stages.1.") and "weight" in n} <= moved
 
 
-@pytest.mark.parametrize("task", [pytest.param("detector", marks=pytest.mark.slow), "segmentor"])
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["detector", "segmentor"])
 def test_another_backbone_trains(task, run):
     arch = dict(depths=(1, 1, 1, 1), dims=(8, 16, 32, 64))
     training = run(task, backbone=dict(type="CAFormer", arch=arch))

@@ -23,7 +23,10 @@ def folder(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     ("task", "kind", "columns", "metric", "last"),
     [
-        ("detection", "bbox", ["AP", "AP50", "AP75"], "coco/bbox_mAP", "epoch_1.pth"),
+        pytest.param(
+            *("detection", "bbox", ["AP", "AP50", "AP75"], "coco/bbox_mAP", "epoch_1.pth"),
+            marks=pytest.mark.slow,
+        ),
         ("segmentation", "pixels", ["IoU", "Acc"], "mIoU", "iter_2.pth"),
     ],
 )

@@ -36,7 +36,7 @@ BEST = {"default_hooks.checkpoint": dict(type="CheckpointHook", interval=1, max_
 @pytest.mark.parametrize(
     ("task", "last", "changes", "kills"),
     [
-        ("detection", "epoch_2", BEST | BY_ASPECT, (7,)),
+        pytest.param("detection", "epoch_2", BEST | BY_ASPECT, (7,), marks=pytest.mark.slow),
         pytest.param(
             "detection", "iter_10", MID_EPOCH | WORKERS | EMA, (3, 7), marks=pytest.mark.slow
         ),

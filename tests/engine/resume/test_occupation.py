@@ -59,6 +59,7 @@ def test_a_second_training_is_refused(tmp_path):
         end(process)
 
 
+@pytest.mark.slow
 def test_the_folder_of_a_dead_one_is_taken_over(tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(occupation, "print_log", lambda text, *_: said.append(text))

@@ -11,7 +11,8 @@ import pytest
 import torch
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
-from random_training import run, tiny
+from random_training import run
+from toy_training import toy
 
 from mmplugins.checkpoint import CheckpointError
 from mmplugins.engine import WholeCheckpointHook
@@ -21,12 +22,6 @@ from mmplugins.engine.resume.training_folder import (
     resumable_files,
 )
 from mmplugins.utils import WriteError, write_whole
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    torch.set_num_threads(1)
-    return tmp_path_factory.mktemp("whole")
 
 
 def checkpoint(path: Path, weight: float = 1.0) -> Path:
@@ -104,8 +99,8 @@ def test_nothing_there_is_no_error(tmp_path):
     assert latest_resumable(tmp_path) is None and latest_resumable(tmp_path / "none") is None
 
 
-def test_resume_passes_over_and_says_so(folder, tmp_path):
-    cfg = tiny("segmentation", folder, tmp_path)
+def test_resume_passes_over_and_says_so(tmp_path):
+    cfg = toy(tmp_path)
     run(cfg, kill_after=7)
     cut(tmp_path / "iter_6.pth")
     with pytest.raises(CheckpointError, match=r"iter_6\.pth is cut short"):
@@ -129,12 +124,10 @@ def test_full_disk(tmp_path, monkeypatch):
     assert old.read_bytes() == before and os.listdir(tmp_path) == ["epoch_1.pth"]
 
 
-def test_the_only_checkpoint_is_kept_until_its_successor_is_whole(folder, tmp_path, monkeypatch):
-    changes = {
-        "default_hooks.checkpoint": dict(interval=3, max_keep_ckpts=1, save_best="mIoU"),
-        "train_cfg.val_interval": 3,
-    }
-    cfg = tiny("segmentation", folder, tmp_path, **changes)
+def test_the_only_checkpoint_is_kept_until_its_successor_is_whole(tmp_path, monkeypatch):
+    saving = dict(interval=3, max_keep_ckpts=1, save_best="score", rule="greater")
+    changes = {"default_hooks.checkpoint": saving, "train_cfg.val_interval": 3}
+    cfg = toy(tmp_path, **changes)
     replace = os.replace
 
     def full(source, target):
@@ -146,8 +139,8 @@ def test_the_only_checkpoint_is_kept_until_its_successor_is_whole(folder, tmp_pa
         patch.setattr(os, "replace", full)
         run(cfg)
     kept = {path.name for path in tmp_path.glob("*.pth")}
-    assert kept == {"iter_3.pth", "best_mIoU_iter_3.pth"}
+    assert kept == {"iter_3.pth", "best_score_iter_3.pth"}
     assert (tmp_path / "last_checkpoint").read_text() == "iter_3.pth"
     run(cfg, resume=True)
     kept = sorted(path.name for path in tmp_path.glob("*.pth"))
-    assert len(kept) == 2 and kept[1] == "iter_12.pth" and kept[0].startswith("best_mIoU")
+    assert kept == ["best_score_iter_12.pth", "iter_12.pth"]
