@@ -40,7 +40,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "model", nargs="+", metavar="CONFIG CHECKPOINT", help="or one with its config"
     )
-    parser.add_argument("--format", choices=list(FORMATS), help="default: onnx")
+    parser.add_argument("--format", choices=list(FORMATS), help="default: by --out, else onnx")
     parser.add_argument("--out", help="the file (CHECKPOINT with the format's suffix)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     parser.add_argument("--pictures", nargs="+", help="to verify on (four of the test data)")
@@ -60,7 +60,9 @@ def parse_args() -> argparse.Namespace:
         parser.error(f"expected CONFIG CHECKPOINT, got {' '.join(args.model)}")
     if args.int8 and args.format not in (None, "openvino"):
         parser.error(f"--int8 writes a file of OpenVINO, not --format {args.format}")
-    args.format = args.format or ("openvino" if args.int8 else "onnx")
+    by_suffix = {suffix: name for name, suffix in FORMATS.items()}
+    named = by_suffix.get(Path(args.out or "").suffix, "onnx")
+    args.format = args.format or ("openvino" if args.int8 else named)
     return args
 
 

@@ -22,11 +22,11 @@ OPTIONS = {
     "channels_last": "weights and images channels-last in memory",
     "compile": "the backbone compiled: ours by block, those of timm and mmpretrain whole",
     "freeze": "ours deployed and compiled with the weights as constants; inference only",
+    "onnxruntime": "folded, exported, and run by ONNX Runtime; inference only",
+    "openvino": "likewise by OpenVINO, which has bf16 and int8",
     "bf16": "bfloat16: weights and images of a backbone at inference, autocast elsewhere",
     "fp16": "float16, likewise; in training without loss scaling",
     "with_cp": "activation checkpointing in training",
-    "onnxruntime": "folded, exported, and run by ONNX Runtime; inference only",
-    "openvino": "likewise by OpenVINO, which has bf16 and int8",
     "int8": "quantised by NNCF; OpenVINO only",
 }
 """Options of a row and what they mean. Without any: float32, contiguous, eager, as trained."""

@@ -12,8 +12,11 @@ import torch
 from .model import LoadedModel, scope_of
 from .results import Prediction, decode
 
-LARGEST = 4096
-"""Longest side of a drawing in pixels; larger pictures are drawn reduced."""
+LARGEST = 2560
+"""Longest side of a drawing in pixels; larger pictures are drawn reduced. Drawing takes about 130
+bytes for each pixel."""
+
+_MASKS = 2**28  # bytes of the masks that are drawn at once
 
 
 class Drawer:
@@ -35,6 +38,7 @@ class Drawer:
             from mmseg.visualization import SegLocalVisualizer
 
             visualizer = SegLocalVisualizer(alpha=0.5)
+            visualizer._get_center_loc = _middle  # mmseg's own sorts a Python list of all pixels
             visualizer.dataset_meta = dict(classes=self._classes, palette=self._palette)
             return visualizer
         from mmdet.visualization import DetLocalVisualizer
@@ -67,13 +71,9 @@ class Drawer:
                 labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
             drawn = self._label_map(picture, labels)
         else:
-            masks = None
-            if found.masks is not None:
-                masks = np.zeros((len(found), size[1], size[0]), bool)
-                for k, rle in enumerate(found.masks):
-                    mask: np.ndarray = decode(rle).astype(np.uint8)
-                    masks[k] = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
-            drawn = self._objects(picture, found, found.boxes * scale, masks)
+            drawn, count = picture, max(1, _MASKS // (size[0] * size[1]))
+            for k in range(0, len(found), count):
+                drawn = self._objects(drawn, found[k : k + count], scale, size)
         return np.ascontiguousarray(drawn[..., ::-1])
 
     def _label_map(self, picture: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -81,20 +81,22 @@ class Drawer:
         from mmseg.structures import SegDataSample
 
         sample = SegDataSample()
-        sample.pred_sem_seg = PixelData(data=torch.from_numpy(labels.astype(np.int64))[None])
+        # As an array: a tensor of one pixel would be an index where mmseg means a mask.
+        sample.pred_sem_seg = PixelData(data=labels.astype(np.int64)[None])
         return self._drawn(picture, sample)
 
     def _objects(
-        self, picture: np.ndarray, found: Prediction, boxes: np.ndarray, masks: np.ndarray | None
+        self, picture: np.ndarray, found: Prediction, scale: float, size: tuple[int, int]
     ) -> np.ndarray:
         from mmdet.structures import DetDataSample
         from mmengine.structures import InstanceData
 
         objects = InstanceData(
-            bboxes=torch.from_numpy(boxes),
+            bboxes=torch.from_numpy(found.boxes * scale),
             scores=torch.from_numpy(found.scores),
             labels=torch.from_numpy(found.labels),
         )
+        masks = _reduced(found, size)
         if masks is not None:
             objects.masks = torch.from_numpy(masks)
         return self._drawn(picture, DetDataSample(pred_instances=objects), pred_score_thr=-1.0)
@@ -107,6 +109,25 @@ class Drawer:
             warnings.simplefilter("ignore")  # on boxes that reach the picture's edge
             visualizer.add_datasample("", picture, sample, draw_gt=False, **options)
         return kept[0]
+
+
+def _middle(mask: np.ndarray) -> np.ndarray:
+    """Where the name of a class goes, ``x, y``: the middle of the row that has most of it."""
+    y = mask.sum(1, dtype=np.int64).argmax()
+    x = np.flatnonzero(mask[y])
+    return np.array([x[len(x) // 2], y])
+
+
+def _reduced(found: Prediction, size: tuple[int, int]) -> np.ndarray | None:
+    """Masks ``bool[N, H, W]`` for a drawing of that width and height; None if there are none."""
+    import cv2
+
+    if found.masks is None:
+        return None
+    masks = np.zeros((len(found), size[1], size[0]), bool)
+    for k, rle in enumerate(found.masks):
+        masks[k] = cv2.resize(decode(rle).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    return masks
 
 
 def colours(count: int) -> list[tuple[int, int, int]]:

@@ -62,6 +62,8 @@ def export_verified(
     """
     path = Path(path)
     check_target(path, overwrite)
+    if path.suffix != FORMATS.get(format):
+        raise InputError(f"{path} for format {format!r}: expected a name in {FORMATS.get(format)}")
     if not isinstance(model.runtime, TorchRuntime):
         raise ExportError(f"{model.name} is exported already: expected a config and checkpoint")
     batches = batches_of(model, pictures or pictures_of(model))
@@ -74,7 +76,7 @@ def export_verified(
         model.palette,
         trained.data_preprocessor,
     )
-    aside = path.with_name(f".{path.stem}.unverified{FORMATS.get(format, path.suffix)}")
+    aside = path.with_name(f".{path.stem}.unverified{path.suffix}")
     bounds = bounds or Bounds()
     try:
         tell(f"Tracing and writing {format}; this takes minutes for large models")

@@ -139,8 +139,8 @@ def read_picture(path: str | os.PathLike, color: str = "color", decoder: str = "
         raise InputError(f"{path} ({len(data):,} bytes) cannot be decoded: {reason}") from error
     if pixels is None:
         raise InputError(
-            f"{path} ({len(data):,} bytes) is no picture that OpenCV knows: expected one of "
-            f"{few(PICTURES, 9)}"
+            f"{path} ({len(data):,} bytes) is no picture that OpenCV knows: expected 8 or 16 bits, "
+            f"in one of {few(PICTURES, 9)}"
         )
     return pixels
 

@@ -97,9 +97,10 @@ class LoadedModel:
         try:
             packed = self._steps(dict(given, height=side[0], width=side[1]))
         except Exception as error:  # a pipeline is anybody's code
+            reason = (str(error).strip().splitlines() or [""])[0]
             raise InputError(
                 f"{name} of {side[1]}x{side[0]} pixels does not pass the test pipeline, "
-                f"{type(error).__name__}: {error}"
+                f"{type(error).__name__}: {reason}"
             ) from error
         if packed is None:
             raise InputError(f"{name} of {side[1]}x{side[0]} pixels: the test pipeline drops it")

@@ -79,10 +79,12 @@ def test_existing_files_stay(segmentor, pictures):
     assert path.read_bytes() == before
 
 
-def test_nothing_is_traced_for_a_place_that_cannot_be_written_to(segmentor, pictures, monkeypatch):
+def test_nothing_is_traced_for_a_wrong_name_or_place(segmentor, pictures, monkeypatch):
     checkpoint, path = segmentor
     monkeypatch.setattr(exporting, "export_model", None)
     model = mmplugins.load_model(checkpoint, device="cpu")
+    with pytest.raises(InputError, match=r"m.xml for format 'onnx': expected a name in .onnx"):
+        export_verified(model, path.with_name("m.xml"), pictures=pictures)
     with pytest.raises(WriteError, match=r"segmentor.onnx/below cannot be written to: Not a dir"):
         export_verified(model, path / "below/model.onnx", pictures=pictures)
 
