@@ -11,6 +11,7 @@ from rich.console import Console
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.checkpoint import CheckpointError, load_source, save_weights
 from mmplugins.checkpoint.fitting import match_model
+from mmplugins.checkpoint.payload import dataset_names
 from mmplugins.checkpoint.writing import check_target
 from mmplugins.deployment import largest_difference, raw_outputs, reparameterize
 from mmplugins.engine import SettingError, load_composed
@@ -71,10 +72,9 @@ def main() -> None:
             f"(limit {LIMIT:.0e}); nothing was written"
         )
     after = sum(p.numel() for p in model.parameters())
-    known = (content.get("meta") or {}).get("dataset_meta") or {}
     meta: dict = dict(cfg=cfg.pretty_text)
-    if known:
-        meta["dataset_meta"] = {k: known[k] for k in ("classes", "palette") if k in known}
+    if names := dataset_names(content, args.checkpoint):
+        meta["dataset_meta"] = names
     save_weights(model.state_dict(), out, payload="state_dict", meta=meta, overwrite=args.overwrite)
     console.print(f"{before:,} parameters became {after:,}; outputs differ by {difference:.1e}")
     console.print(

@@ -68,6 +68,7 @@ def get(args: argparse.Namespace) -> int:
 def show(args: argparse.Namespace) -> int:
     """Print what a source holds, and how it fits a backbone."""
     weights = find_weights(load_source(args.source, args.allow_unsafe), args.source)
+    check_tensors(weights.tensors, args.source)
     tensors = weights.tensors.values()
     dtypes = ", ".join(sorted({str(value.dtype).removeprefix("torch.") for value in tensors}))
     CONSOLE.print(
@@ -80,7 +81,6 @@ def show(args: argparse.Namespace) -> int:
     identity = identify(weights.tensors)
     if identity is None:
         CONSOLE.print("no backbone of the suite; see --backbone timm/NAME for timm's")
-        check_tensors(weights.tensors, args.source)
     else:
         names = " or ".join((identity.backbone, *identity.same_as))
         CONSOLE.print(

@@ -17,7 +17,7 @@ from mmplugins.backbones.pyramid import PyramidBackbone
 from .adapting import adapt
 from .causes import likely_cause
 from .identity import NATIVE
-from .payload import find_weights
+from .payload import dataset_names, find_weights
 from .reading import FLOATS, check_tensors
 from .report import BACKBONE, MatchReport
 from .zoo import licence_of
@@ -156,7 +156,9 @@ def match_model(
     """
     weights = find_weights(content, source)
     check_tensors(weights.tensors, source)
-    report = MatchReport(str(source), type(model).__name__, whole=True, classes=_classes(content))
+    report = MatchReport(
+        str(source), type(model).__name__, whole=True, classes=_classes(content, str(source))
+    )
     fitted: OrderedDict[str, Tensor] = OrderedDict()
     wanted, tensors = model.state_dict(), weights.tensors
     if isinstance(getattr(model, BACKBONE, None), PyramidBackbone):
@@ -268,11 +270,6 @@ def _num_classes(model: nn.Module, key: str) -> int | None:
     return None
 
 
-def _classes(content: Mapping[str, Any]) -> int | None:
-    meta = content.get("meta")
-    if not isinstance(meta, Mapping):
-        return None
-    dataset = meta.get("dataset_meta")
-    classes = dataset.get("classes") if isinstance(dataset, Mapping) else None
-    classes = classes or meta.get("CLASSES")  # mmdet 2.x and mmseg 0.x
-    return len(classes) if isinstance(classes, list | tuple) else None
+def _classes(content: Mapping[str, Any], source: str) -> int | None:
+    classes = dataset_names(content, source).get("classes")
+    return len(classes) if isinstance(classes, list | tuple) and classes else None

@@ -94,6 +94,52 @@ def find_weights(content: Mapping[str, Any], source: str | Path) -> Weights:
     return Weights(tensors, str(source), payload, left_out)
 
 
+def dataset_names(content: Mapping[str, Any], source: str | Path) -> dict[str, Any]:
+    """What a file says of the classes it was trained on: ``classes`` and ``palette``, if it does.
+
+    Args:
+        content: As :func:`read_checkpoint` returns it, of any version of OpenMMLab.
+        source: The file, for messages.
+
+    Raises:
+        CheckpointError: If they are no names, or no colours.
+    """
+    meta = content.get("meta")
+    meta = meta if isinstance(meta, Mapping) else {}
+    given = meta.get("dataset_meta")
+    given = (
+        given if isinstance(given, Mapping) else {k: meta.get(k) for k in ("CLASSES", "PALETTE")}
+    )
+    found = {str(k).lower(): v for k, v in given.items() if v is not None}
+    for name, expected in (("classes", "names"), ("palette", "colours of three numbers")):
+        if name in found and not _NAMING[name](found[name]):
+            raise CheckpointError(
+                f"{source}: {name} in its meta is a {type(found[name]).__name__} that holds no "
+                f"{expected}. Take another file, or its weights alone (meta=dict())"
+            )
+    return {name: found[name] for name in _NAMING if name in found}
+
+
+def _are_names(value: Any) -> bool:
+    if isinstance(value, str):
+        return True
+    return isinstance(value, list | tuple) and all(isinstance(one, str | int) for one in value)
+
+
+def _are_colours(value: Any) -> bool:
+    if isinstance(value, str):  # mmdet's name of a palette
+        return True
+    return isinstance(value, list | tuple) and all(
+        isinstance(one, list | tuple)
+        and len(one) == 3
+        and all(type(part) in (int, float) and 0 <= part <= 255 for part in one)
+        for one in value
+    )
+
+
+_NAMING = dict(classes=_are_names, palette=_are_colours)
+
+
 def unwrapped(key: str) -> str:
     """Take the names of wrappers (``module.``, ``_orig_mod.``) out of a key."""
     previous = None

@@ -16,7 +16,10 @@ import numpy as np
 from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
+from mmplugins.utils import few
+
 from .errors import CheckpointError
+from .payload import dataset_names
 from .reading import check_tensors
 
 Check = Callable[[Any], str]
@@ -138,10 +141,6 @@ def _patience(value: Any) -> str:
     return "" if fits else "a list of scores and counts"
 
 
-def _names(value: Any) -> str:
-    return "" if value is None or isinstance(value, dict) else "a dict"
-
-
 SEED = _whole(0, 2**32 - 1, optional=True)
 
 REQUIRED = ("meta", "state_dict", "message_hub", "meta.epoch", "meta.iter")
@@ -154,7 +153,7 @@ TRAINING: dict[str, Check] = {
     "meta.cfg": _kind(str, what="a text"),
     "meta.experiment_name": _kind(str, what="a text"),
     "meta.time": _kind(str, what="a text"),
-    "meta.dataset_meta": _names,
+    "meta.dataset_meta": lambda value: "" if value is None else _dict(value),
     "state_dict": _tensors,
     "ema_state_dict": _tensors,
     "optimizer": _optimizer,
@@ -215,6 +214,16 @@ def check_training(content: Mapping[str, Any], source: str | Path) -> None:
         raise CheckpointError(
             f"{source} is damaged or no checkpoint of a training: {'; '.join(wrong[:3])}{more}. "
             "Take another checkpoint"
+        )
+    dataset_names(content, source)
+    own = content["state_dict"]
+    averaged = (
+        k.removeprefix("module.") for k in content.get("ema_state_dict", {}) if k != "steps"
+    )
+    if lacking := [key for key in averaged if key not in own]:
+        raise CheckpointError(
+            f"{source}: state_dict lacks {few([key[:60] for key in lacking])}, which "
+            "ema_state_dict has. Take another checkpoint"
         )
     for key in ("state_dict", "ema_state_dict"):
         weights = content.get(key, {})

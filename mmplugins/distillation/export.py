@@ -13,6 +13,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from mmplugins.checkpoint import find_weights, load_source
+from mmplugins.checkpoint.payload import dataset_names
 from mmplugins.checkpoint.writing import check_target
 from mmplugins.utils import write_whole
 
@@ -128,8 +129,8 @@ def export_student(
     for key in ("distillation", "teacher_backbone", "load_from", "resume", "work_dir"):
         cfg.pop(key, None)
     written = dict(state_dict=student.state_dict())
-    if classes := content.get("meta", {}).get("dataset_meta"):
-        written["meta"] = dict(dataset_meta=classes)  # where inference finds the names
+    if names := dataset_names(content, checkpoint):
+        written["meta"] = dict(dataset_meta=names)  # where inference finds the names
     buffer = io.BytesIO()
     torch.save(written, buffer)
     return write_whole(out, buffer.getvalue()), write_whole(target, cfg.pretty_text)

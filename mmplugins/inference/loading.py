@@ -22,6 +22,7 @@ from mmplugins.checkpoint.config_text import (
     registered_only,
 )
 from mmplugins.checkpoint.fitting import match_model
+from mmplugins.checkpoint.payload import dataset_names
 from mmplugins.deployment import reparameterize
 from mmplugins.engine import SettingError, load_composed
 from mmplugins.engine.config.settings import merge_options, task_of
@@ -104,7 +105,7 @@ def load_model(
         task = task_of(cfg)
         built = build_model(cfg, content, name, deploy)
         built.to(where)
-        classes, palette = names_and_colours(cfg, content.get("meta") or {}, own)
+        classes, palette = names_and_colours(cfg, dataset_names(content, name), own)
         return LoadedModel(name, cfg, task, classes, palette, TorchRuntime(built))
 
 
@@ -203,7 +204,7 @@ _FIRST_WEIGHTS = ("init_cfg", "pretrained")
 
 
 def names_and_colours(
-    cfg: Config, meta: Mapping[str, Any], trusted: bool
+    cfg: Config, given: Mapping[str, Any], trusted: bool
 ) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
     """Names and colours of the classes: from the checkpoint, else the config, else its data set."""
     known: dict[str, Any] = {}
@@ -218,8 +219,7 @@ def names_and_colours(
         getattr(kind, "METAINFO", None),
         dataset.get("metainfo"),
         cfg.get("metainfo"),
-        meta.get("dataset_meta"),
-        {k: v for k, v in meta.items() if k in ("CLASSES", "PALETTE")},
+        given,
     ):
         if isinstance(source, Mapping):
             known.update({k.lower(): v for k, v in source.items() if v})

@@ -3,7 +3,7 @@ import torch
 
 from mmplugins.backbones.poolformer import PoolFormer
 from mmplugins.checkpoint import CheckpointError, find_weights
-from mmplugins.checkpoint.payload import find_prefixes, unwrapped
+from mmplugins.checkpoint.payload import dataset_names, find_prefixes, unwrapped
 
 ONE, TWO = {"a.b": torch.ones(1)}, {"a.b": torch.zeros(1)}
 
@@ -57,3 +57,38 @@ def test_prefixes():
         "teacher.backbone.",
     ]
     assert find_prefixes(["layer1.0.conv1.weight"], PoolFormer.layouts) == []
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        dict(dataset_meta=dict(classes=("a", "b"), palette=[(1, 2, 3), [4, 5, 6]])),
+        dict(dataset_meta=dict(CLASSES=("a", "b"), PALETTE=[(1, 2, 3), [4, 5, 6]], more=1)),
+        dict(CLASSES=("a", "b"), PALETTE=[(1, 2, 3), [4, 5, 6]]),
+    ],
+)
+def test_names_of_classes(meta):
+    expected = dict(classes=("a", "b"), palette=[(1, 2, 3), [4, 5, 6]])
+    assert dataset_names(dict(meta=meta), "file") == expected
+
+
+@pytest.mark.parametrize("meta", [None, 5, {}, dict(dataset_meta=None), dict(CLASSES=None)])
+def test_no_names(meta):
+    assert dataset_names(dict(meta=meta), "file") == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(classes=5),
+        dict(classes=torch.ones(3)),
+        dict(classes=[["a"]]),
+        dict(palette=[(1, 2)]),
+        dict(palette=[(300, 0, 0)]),
+        dict(palette=torch.ones(2, 3)),
+        dict(palette=[("z", 1, 2)]),
+    ],
+)
+def test_no_names_and_no_colours(change):
+    with pytest.raises(CheckpointError, match="holds no (names|colours)"):
+        dataset_names(dict(meta=dict(dataset_meta=change)), "file")

@@ -121,6 +121,10 @@ def test_broken_and_hostile_files(run, s12):
         status, said = run(*command)
         assert status == 1 and "NaN" in said and "stem.conv.bias" in said
     assert not Path("out.pth").exists()
+    whole = torch.quantize_per_tensor(s12["stem.conv.weight"], 0.1, 0, torch.qint8)
+    torch.save({**s12, "stem.conv.bias": torch.zeros(64), "stem.conv.weight": whole}, "int8.pth")
+    status, said = run("show", "int8.pth")
+    assert status == 1 and "dequantize before saving" in said
     s12["stem.conv.bias"][0] = 0
     torch.save(dict(model=s12, args=argparse.Namespace(lr=1)), "args.pth")
     status, said = run("show", "args.pth")

@@ -67,7 +67,8 @@ def _same_kinds(
     absent = [name for name in _NEEDED if name in own and name not in given]
     if absent:
         raise CheckpointError(f"{source}: {what} lacks {absent[0]!r}. Take another checkpoint")
-    for name in (name for name in _SAME if name in own and own[name] != given.get(name, own[name])):
+    differ = [name for name in _SAME if name in own and given.get(name, own[name]) is not own[name]]
+    for name in differ:
         raise CheckpointError(
             f"{source}: {what} has {name}={str(given[name])[:60]}, this training's {own[name]}: go "
             "on with the config it was trained with"

@@ -102,6 +102,18 @@ def test_a_few(real, tmp_path):
     check(real, tmp_path, range(25))
 
 
+@pytest.mark.parametrize(
+    ("seed", "said"),
+    [
+        (30, "state_dict lacks backbone.1.num_batches_tracked, which ema_state_dict has"),
+        (275, "amsgrad="),
+        (404, "classes in its meta"),
+    ],
+)
+def test_the_part_is_named(real, tmp_path, seed, said):
+    assert said in resumed(real, tmp_path, seed)
+
+
 @pytest.mark.slow
 def test_many(real, tmp_path):
     check(real, tmp_path, range(25, 425))
