@@ -151,7 +151,10 @@ def run_config(run: Run, tracker: str | None = None) -> Config:
     """
     protocol, budget = run.protocol, run.protocol.budget
     best = protocol.select == "best"
-    cfg = compose(load_config(run.set.recipe), run.backbone)
+    recipe = load_config(run.set.recipe)
+    if run.start == "random":
+        _forget_weights(recipe)  # or weights would be looked for, and missed, for the new backbone
+    cfg = compose(recipe, run.backbone)
     pictures = _use_data(cfg, run)
     use_budget(cfg, budget, pictures, run.folder, run.seed, protocol.validations if best else None)
     if best:
@@ -175,13 +178,18 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
+def _forget_weights(cfg: Config) -> None:
+    part = next(iter(learning_parts(cfg.model).values()))
+    for key in ("init_cfg", "pretrained"):
+        part["backbone"].pop(key, None)
+
+
 def _use_start(cfg: Config, run: Run) -> None:
     """Let the backbone start as the run has it."""
     part = next(iter(learning_parts(cfg.model).values()))
     backbone = part["backbone"]
     if run.start == "random":
-        for key in ("init_cfg", "pretrained"):
-            backbone.pop(key, None)
+        _forget_weights(cfg)
     elif run.start != "recipe" and not (backbone.get("init_cfg") or backbone.get("pretrained")):
         weights = published_weights(backbone)
         if weights is None:

@@ -184,6 +184,16 @@ def test_starts(tmp_path):
         run_config(run)
 
 
+def test_a_random_start_looks_for_no_weights(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "mmplugins.engine.config.composing.published_weights", lambda one: asked.append(one)
+    )
+    (run,) = runs_of(tmp_path, coco(tmp_path / "c"), TINY, learning_rates=(None,))
+    assert run.start == "random" and "init_cfg" not in run_config(run).model.backbone
+    assert asked == []
+
+
 @pytest.mark.parametrize("name", ["mlflow", "wandb", "tensorboard"])
 def test_trackers_join_the_recipes_own_backends(name, tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
