@@ -1,7 +1,7 @@
 """Small layers that MetaFormer blocks are made of: norms, activations, scales, channel MLP.
 
-All of them take and return maps of shape ``[N, C, H, W]`` in either memory format, so that a
-block never has to care about layout. Pointwise layers are 1x1 convolutions for the same reason.
+All of them take and return feature maps of shape ``[N, C, H, W]``, in either memory format.
+Pointwise layers are 1x1 convolutions for the same reason.
 
 Norms and activations are chosen in configs by name or by dict, for example ``norm='GN1'``,
 ``norm=dict(type='LN', bias=False, eps=1e-6)`` or ``act=dict(type='StarReLU')``.
@@ -61,7 +61,7 @@ class LayerNorm2d(nn.LayerNorm):
     """Layer normalisation over the channels of a ``[N, C, H, W]`` map, at each position.
 
     The result is channels-last in memory: the statistics run along channels, so this is the
-    layout in which neither this norm nor the convolution after it has to copy.
+    memory format in which neither this norm nor the convolution after it has to copy.
 
     Args:
         dim: Number of channels.

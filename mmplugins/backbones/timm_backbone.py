@@ -61,12 +61,12 @@ class SimpleFeaturePyramid(nn.Module):
 class TimmBackbone(PyramidBackbone):
     """A timm model as a pyramid backbone.
 
-    Stages are counted by stride: 4, 8, 16, 32 are stages 0 to 3. Maps come out as ``[N, C, H, W]``
-    whatever layout the model works in, without any norm but ``out_norm``. A transformer that can
-    be built for any image size is built so; a model that needs sides divisible by some number (32,
-    or 224 for windows of 7) gets its images padded with zeros at the right and at the bottom, and
-    its maps cover the padding too. A model whose weights follow the image size takes its own size
-    only, or the ``img_size`` that it is built with.
+    Stages are counted by stride: 4, 8, 16, 32 are stages 0 to 3. Feature maps come out as
+    ``[N, C, H, W]``, also of models that compute channels-last, and without any norm but
+    ``out_norm``. A transformer that can be built for any image size is built so. A model may need
+    sides divisible by some number (32, or 224 for windows of 7). It gets its images padded with
+    zeros at the right and at the bottom, and its feature maps cover the padding too. A model whose
+    weights follow the image size takes its own size only, or the ``img_size`` that it is given.
 
     Args:
         model_name: Name of the model in timm, with or without a weight tag and ``timm/`` in front:

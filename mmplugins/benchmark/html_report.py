@@ -160,7 +160,7 @@ def _section(part: Section, number: int) -> str:
         pieces.append(f'<h3>{escape(title)}</h3>\n<div class="card">{_table(data)}</div>')
     pieces += [f"<p>{escape(note)}</p>" for note in part.notes]
     if part.environment:
-        pieces.append(f"<h3>Machine, versions, settings</h3>\n{_stamp(part.environment)}")
+        pieces.append(f"<h3>Machine, versions, settings</h3>\n{_environment(part.environment)}")
     return "\n".join([*pieces, "</section>"])
 
 
@@ -177,7 +177,7 @@ def _image(figure: Figure, text: str) -> str:
     return f'<figure><img src="{source}" alt="{escape(text, quote=True)}"></figure>'
 
 
-def _stamp(environment: Mapping[str, Any]) -> str:
+def _environment(environment: Mapping[str, Any]) -> str:
     lines = []
     for name, value in environment.items():
         if isinstance(value, Mapping):

@@ -76,7 +76,7 @@ class Subject:
         return self.model.backbone if self.row.whole else self.model
 
     def images(self, size: tuple[int, int], batch: int = 1) -> Tensor:
-        """Made-up normalised pictures ``[batch, 3, H, W]``, in the row's dtype and layout.
+        """Made-up normalised pictures ``[batch, 3, H, W]``, in the row's dtype and memory format.
 
         For exported files, which normalise, they are of 0..255.
         """

@@ -12,7 +12,7 @@ from .shapes import METAINFO, make_shapes
 
 @DATASETS.register_module()
 class ShapesSegmentation(BaseSegDataset):
-    """Shapes with semantic maps in the ADE20K layout; the background is unlabelled (255).
+    """Shapes with label maps in the form of ADE20K; the background is unlabelled (255).
 
     Args:
         data_root: Folder of the data set; made when it is not there.

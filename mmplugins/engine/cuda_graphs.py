@@ -30,7 +30,7 @@ def replay_by_size(backbone: nn.Module, sizes: int = SIZES) -> None:
 
 
 class Recorded:
-    """The call of a module, replayed from CUDA graphs by shape, type and layout of its input."""
+    """The call of a module, replayed from CUDA graphs by shape, type and strides of its input."""
 
     def __init__(self, module: nn.Module, sizes: int):
         self.module, self.sizes = module, sizes

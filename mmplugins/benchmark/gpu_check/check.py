@@ -77,7 +77,7 @@ def eager_training(s: Settings) -> Iterator[Row]:
 
 
 def works(s: Settings) -> Iterator[Row]:
-    """The matrix of families, forms, layouts, precisions and sizes, eager; then compiled."""
+    """The matrix of families, forms, memory formats, precisions and sizes, eager; then compiled."""
     for runs in (("eager",),) if s.small else (("eager",), ("compiled",)):
         passed = 0
         worst: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""Every family in every form, layout, precision and size: what runs, and how exact it is."""
+"""Every family in every form, memory format, precision and size: what runs, and how exact it is."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mmplugins.engine.compiling import compile_blocks
 
 SMALL = dict(depths=(1, 1, 1, 1), dims=(32, 32, 64, 64))
 FORMS = ("trained", "evaluated", "deployed")
-LAYOUTS = ("contiguous", "channels_last")
+MEMORY_FORMATS = ("contiguous", "channels_last")
 PRECISIONS = ("float32", "bfloat16", "float16", "autocast")
 RUNS = ("eager", "compiled")
 SIZES = ((32, 32), (33, 47), (97, 131))
@@ -32,20 +32,20 @@ class Case:
 
     family: str
     form: str
-    layout: str
+    memory_format: str
     precision: str
     run: str
 
     def __str__(self) -> str:
-        return " ".join((self.family, self.form, self.layout, self.precision, self.run))
+        return " ".join((self.family, self.form, self.memory_format, self.precision, self.run))
 
 
 def cases(runs: tuple[str, ...] = RUNS) -> Iterator[Case]:
     """All cells, eager ones first."""
-    for run, family, form, layout, precision in product(
-        runs, families(), FORMS, LAYOUTS, PRECISIONS
+    for run, family, form, memory_format, precision in product(
+        runs, families(), FORMS, MEMORY_FORMATS, PRECISIONS
     ):
-        yield Case(family, form, layout, precision, run)
+        yield Case(family, form, memory_format, precision, run)
 
 
 def run_case(case: Case, device: torch.device) -> dict[str, float]:
@@ -64,7 +64,7 @@ def run_case(case: Case, device: torch.device) -> dict[str, float]:
     if case.form == "deployed":
         model.switch_to_deploy()
     dtype = torch.float32 if case.precision == "autocast" else getattr(torch, case.precision)
-    memory_format = getattr(torch, f"{case.layout}_format", torch.channels_last)
+    memory_format = getattr(torch, f"{case.memory_format}_format", torch.channels_last)
     model = model.to(device, dtype).to(memory_format=memory_format)
     if case.run == "compiled":
         torch._dynamo.reset()

@@ -32,7 +32,7 @@ class ChannelsLastHook(Hook):
 def to_channels_last(model: nn.Module) -> nn.Module:
     """Lay the weights of a model channels-last, in place.
 
-    In training, the logits of mmseg's heads (their ``conv_seg``) leave in PyTorch's default layout:
+    In training, the logits of mmseg's heads (their ``conv_seg``) leave in PyTorch's default format:
     over channels that lie last, PyTorch's log-softmax on a CPU copies the enlarged logits first.
     """
     model.to(memory_format=torch.channels_last)
