@@ -146,7 +146,13 @@ setup(
         "openvino": ["openvino>=2024.5"],
         # tools/export.py --int8
         "int8": ["nncf>=3.0", "openvino>=2025.0"],
-        "test": ["pytest>=8", "pytest-xdist>=3.5", "pytest-cov>=5", "setuptools>=70.1"],
+        "test": [
+            "pytest>=8",
+            "pytest-xdist>=3.5",
+            "pytest-cov>=5",
+            "hypothesis>=6.100",
+            "setuptools>=70.1",
+        ],
         # `make docs`; the tested versions want Python 3.11.
         "docs": ["mkdocs-material>=9.7", "mkdocstrings[python]>=1.0"],
         "dev": ["ruff>=0.9", "pre-commit>=3.5", "mypy>=1.15", "types-PyYAML"],

@@ -67,10 +67,13 @@ def few(names: Sequence, limit: int = 5) -> str:
 def type_name(part: Any) -> str:
     """The type of a config dict, or of what was built from one, without its scope.
 
-    ``'FPN'`` for ``dict(type='mmdet.FPN')``, for ``dict(type=FPN)`` and for an ``FPN``.
+    ``'FPN'`` for ``dict(type='mmdet.FPN')``, for ``dict(type=FPN)`` and for an ``FPN``; ``'no
+    type'`` for what has none.
     """
-    kind = part.get("type", "no type") if isinstance(part, Mapping) else type(part)
-    return kind.rpartition(".")[2] if isinstance(kind, str) else kind.__name__
+    kind = part.get("type") if isinstance(part, Mapping) else type(part)
+    if isinstance(kind, str):
+        return kind.rpartition(".")[2]
+    return getattr(kind, "__name__", None) or "no type"
 
 
 @contextmanager
@@ -114,6 +117,14 @@ def written_aside(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # it is not there, as after a success, or its folder is a file
             aside.unlink()
+
+
+def is_cut_short(picture: bytes) -> bool:
+    """Whether the end of a JPEG or PNG is missing, which OpenCV fills with grey in silence."""
+    if picture.startswith(b"\xff\xd8"):
+        # Neither marker can stand in compressed data; a thumbnail has both, in this order.
+        return picture.rfind(b"\xff\xda") > picture.rfind(b"\xff\xd9")
+    return picture.startswith(b"\x89PNG") and b"IEND" not in picture[-64:]
 
 
 def write_whole(path: str | os.PathLike, data: bytes | str) -> Path:

@@ -4,8 +4,19 @@ import shutil
 import signal
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from mmplugins.datasets import make_shapes
+
+# What hypothesis draws is always the same.
+settings.register_profile(
+    "suite",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

@@ -90,8 +90,7 @@ class PyramidBackbone(BaseModule):
                 f"frozen_stages={frozen_stages}: expected -1 (nothing), 0 (the stem) or up to "
                 f"{len(strides)} (the stem and that many stages)"
             )
-        if output_stride not in (8, 16, 32):
-            raise ValueError(f"output_stride={output_stride!r}: expected 8, 16 or 32")
+        check_output_stride(output_stride)
         dilations = [max(stride // output_stride, 1) for stride in strides]
         strides = [min(stride, output_stride) for stride in strides]
         self.depths = tuple(depths)
@@ -288,6 +287,12 @@ def fold_children(module: nn.Module) -> None:
             child = child.switch_to_deploy() or child
             setattr(module, name, child)
         fold_children(child)
+
+
+def check_output_stride(output_stride: int) -> None:
+    """Raise a ValueError for a largest stride that is none of 8, 16 and 32."""
+    if output_stride not in (8, 16, 32):
+        raise ValueError(f"output_stride={output_stride!r}: expected 8, 16 or 32")
 
 
 def resolve_out_indices(out_indices: Sequence[int] | int, strides: Sequence[int]) -> tuple:

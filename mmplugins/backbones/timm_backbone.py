@@ -19,7 +19,7 @@ from .folding import fold_batch_norms
 from .key_layouts import KeyLayout, find_layout, from_native, pointwise, to_native
 from .layers import LayerNorm2d, LayerSpec
 from .module_order import names_by_order, numbered_layout
-from .pyramid import PyramidBackbone, resolve_out_indices
+from .pyramid import PyramidBackbone, check_output_stride, resolve_out_indices
 from .timm_inspection import PLAIN_STRIDE, STRIDES, inspect_timm_model
 
 
@@ -81,6 +81,8 @@ class TimmBackbone(PyramidBackbone):
             batch norms count a recomputed batch twice. Defaults to False.
         drop_path_rate: Drop path rate, for models that have one. Defaults to None, timm's own.
         in_channels: Channels of the image. Defaults to 3.
+        output_stride: As in :class:`PyramidBackbone`, by timm's own argument of that name, which
+            convolutional models have: ResNets, RegNets, EfficientNets, ConvNeXts. Defaults to 32.
         pyramid: ``'simple'`` for a model that has to be plain, and gets ViTDet's simple feature
             pyramid; None lets the model decide. Defaults to None.
         init_cfg: OpenMMLab initialisation. Files may be in timm's names. Defaults to None.
@@ -92,7 +94,7 @@ class TimmBackbone(PyramidBackbone):
 
     Raises:
         ValueError: If timm has no such model, the model takes no such argument, it lacks a
-            requested stride, or it takes no image size at all.
+            requested stride or another ``output_stride``, or it takes no image size at all.
     """
 
     def __init__(
@@ -105,15 +107,19 @@ class TimmBackbone(PyramidBackbone):
         with_cp: bool = False,
         drop_path_rate: float | None = None,
         in_channels: int = 3,
+        output_stride: int = 32,
         pyramid: str | None = None,
         init_cfg: dict | list[dict] | None = None,
         **timm_kwargs: Any,
     ):
         model_name = model_name.removeprefix("timm/")
         out_indices = resolve_out_indices(out_indices, STRIDES)
+        check_output_stride(output_stride)
         settings = dict(in_chans=in_channels, **timm_kwargs)
         if drop_path_rate is not None:
             settings["drop_path_rate"] = drop_path_rate
+        if output_stride < STRIDES[-1]:
+            settings["output_stride"] = output_stride
         found = inspect_timm_model(model_name, out_indices, settings)
         if pyramid not in (None, "simple") or (pyramid and not found.plain):
             raise ValueError(
@@ -139,6 +145,7 @@ class TimmBackbone(PyramidBackbone):
             out_norm=out_norm,
             frozen_stages=frozen_stages,
             with_cp=with_cp,
+            output_stride=output_stride,
             init_cfg=init_cfg,
         )
         import timm

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,26 +69,29 @@ def inspect_timm_model(
     Args:
         model_name: Name as timm has it, with or without the tag of its weights.
         out_indices: Stages that are wanted, ascending.
-        settings: Arguments of ``timm.create_model``, ``in_chans`` among them.
+        settings: Arguments of ``timm.create_model``, ``in_chans`` among them, and an
+            ``output_stride`` only if it is less than 32.
 
     Raises:
         ValueError: If timm has no such model or tag, the model does not take the settings, it
-            lacks a wanted stride, or it takes no image size that was tried.
+            lacks a wanted stride or the ``output_stride``, or takes no image size that was tried.
     """
     import timm  # here, because it takes seconds to import
 
     _check_name(model_name)
     with torch.device("meta"), torch.inference_mode(False), torch.enable_grad():
+        # Stages are told by stride, so of the model as it is without another output_stride.
+        own = {name: value for name, value in settings.items() if name != "output_stride"}
         try:
-            whole = timm.create_model(model_name, **settings)
+            whole = timm.create_model(model_name, **own)
         except TypeError as error:
             raise ValueError(
-                f"timm model {model_name!r} does not take all of {sorted(settings)}: {error}"
+                f"timm model {model_name!r} does not take all of {sorted(own)}: {error}"
             ) from error
         taps = _choose_taps(model_name, whole.feature_info, out_indices)
         settings = _any_size(type(whole)) | dict(settings)
         settings |= dict(features_only=True, out_indices=list(taps))
-        extractor = timm.create_model(model_name, **settings).eval()
+        extractor = _create_extractor(model_name, settings, taps.values())
         own_size = getattr(whole, "default_cfg", {}).get("input_size", (3, 224, 224))[1:]
         fixed_size = as_pair(settings.get("img_size", tuple(own_size)))
         maps, size_divisor = _trial_run(model_name, extractor, settings["in_chans"], fixed_size)
@@ -123,6 +126,26 @@ def inspect_timm_model(
         own_names=own_names,
         shapes={name: value.shape for name, value in whole.state_dict().items()},
     )
+
+
+def _create_extractor(name: str, settings: Mapping[str, Any], stages: Iterable[int]) -> nn.Module:
+    import timm
+
+    coarsest = settings.get("output_stride", STRIDES[-1])
+    try:
+        extractor = timm.create_model(name, **settings).eval()
+        found = extractor.feature_info.reduction()
+    except (AssertionError, NotImplementedError, TypeError):
+        if coarsest == STRIDES[-1]:
+            raise
+        found = None
+    wanted = [min(STRIDES[stage], coarsest) for stage in stages if stage != STEM]
+    if coarsest < STRIDES[-1] and (not found or list(found[-len(wanted) :]) != wanted):
+        raise ValueError(
+            f"timm model {name!r} has no output_stride={coarsest}: leave it out, or take a model "
+            "that timm builds so, such as a ResNet, a RegNet or a ConvNeXt"
+        )
+    return extractor
 
 
 def as_pair(size: int | Sequence[int]) -> tuple[int, int]:

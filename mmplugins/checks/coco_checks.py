@@ -13,7 +13,9 @@ from mmplugins.utils import few
 from .coco_entries import check_entries, check_masks
 from .data_set import MIN_SIDE, DataSet, walk_transforms
 from .picture_files import (
+    as_saved,
     check_depth,
+    check_ends,
     check_prefix,
     check_present,
     check_sides,
@@ -179,7 +181,8 @@ def _check_annotations(data: DataSet, path: str, content: dict) -> None:
             "class out of metainfo.classes, or annotate some"
         )
     if any(step.get("with_mask") for step in walk_transforms(data.pipeline)):
-        check_masks(data, path, annotations, sizes)
+        gone = left_out["have no area in their picture"] | left_out["are marked to be ignored"]
+        check_masks(data, path, [a for a in annotations if a["id"] not in gone], sizes)
 
 
 def _check_pictures(data: DataSet, files: Sequence[str], images: Sequence[dict]) -> None:
@@ -190,19 +193,25 @@ def _check_pictures(data: DataSet, files: Sequence[str], images: Sequence[dict])
     chosen = data.sample(files)
     data.read = (len(chosen), len(files))
     turned: list[str] = []
+    remedies: set[str] = set()
     other: list[str] = []
     sizes = read_all(data, chosen, step, "color", "cv2", lambda pixels: pixels.shape[1::-1])
     for (path, size), image in zip(sizes, data.sample(images), strict=True):
         wanted = (image["width"], image["height"])
         if size != wanted:
             text = f"{path} is loaded as {size[0]}x{size[1]}, not {wanted[0]}x{wanted[1]}"
-            (turned if size == wanted[::-1] and is_turned(path) else other).append(text)
+            if size == wanted[::-1] and is_turned(path):
+                turned.append(text)
+                remedies.add(as_saved(path, wanted))
+            else:
+                other.append(text)
     if turned:
         data.fail(
             f"{len(turned)} of {len(chosen)} pictures have a camera's turn flag, and the boxes are "
-            f"those of the unturned ones, so that they lie elsewhere: {few(turned, 2)}: give "
-            "LoadImageFromFile color_type='color_ignore_orientation', or export both turned"
+            f"those of the unturned ones, so that they lie elsewhere: {few(turned, 2)}: "
+            f"{min(remedies, key=len)}"
         )
+    check_ends(data, chosen)
     check_depth(data, chosen, step)
     if other:
         text = f"{len(other)} of {len(chosen)} pictures differ in size from the annotation file"

@@ -84,7 +84,10 @@ def check_entries(data: DataSet, path: str, content: dict) -> None:
 
 def _check_entry(data: DataSet, place: str, entry: Any, keys: Mapping) -> None:
     if not isinstance(entry, dict):
-        data.fail(f"{place} is {_short(entry)}: expected a dict with {', '.join(keys)}")
+        data.fail(
+            f"{place} is {_short(entry)}: expected a dict with {', '.join(keys)}: remove it, or "
+            "export the file again as COCO instances"
+        )
     if absent := [key for key in keys if key not in entry]:
         data.fail(
             f"{place} has no {', '.join(absent)}; expected {', '.join(keys)}: export the file as "
@@ -107,7 +110,7 @@ def check_masks(
     Args:
         data: Whose file it is; it warns of polygons that mmdet leaves out in silence.
         path: The annotation file, for messages.
-        annotations: Those of the classes that the model is to learn.
+        annotations: Those that mmdet loads.
         sizes: Width and height of each picture by its id.
     """
     bare = [ann["id"] for ann in annotations if not ann.get("segmentation")]
@@ -117,7 +120,10 @@ def check_masks(
             "segmentation: use a detection config, or annotate masks"
         )
     if bare:
-        data.warn(f"{len(bare)} annotations of {path} have no mask: ids {few(bare)}")
+        data.fail(
+            f"{len(bare)} annotations of {path} have no mask, at which loading them ends "
+            f"(KeyError: 'mask'): ids {few(bare)}: annotate them, or remove the annotations"
+        )
     bad, outside = {}, []
     for ann in annotations:
         form, place = ann.get("segmentation"), f"{path}: annotation {ann['id']}"

@@ -164,12 +164,14 @@ def registered(registry: str, cfg: Any, scope: str, where: str) -> Any:
         DataError: There is none.
     """
     name, reason = cfg.get("type"), None
-    if not isinstance(name, str):
+    if callable(name):
         return name
+    if not isinstance(name, str):
+        raise DataError(f"{where}.type", f"is {name!r}: expected the name of a class")
     with getattr(mmengine.registry, registry).switch_scope_and_registry(scope) as scoped:
         try:
             found = scoped.get(name)
-        except (RuntimeError, ImportError) as error:
+        except (ImportError, RuntimeError, TypeError, ValueError) as error:
             found, reason = None, error
     if found is None:
         raise DataError(

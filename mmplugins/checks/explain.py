@@ -50,7 +50,8 @@ def watched() -> Iterator[None]:
     def get(self: Registry, key: str) -> Any:
         try:
             found = plain_get(self, key)
-        except RuntimeError as error:  # of mmengine, for "a.b.C" without a C in a.b
+        # Of mmengine, for "a.b.C" without a C in a.b; of Python, for no name of a module.
+        except (RuntimeError, TypeError, ValueError) as error:
             vars(error).update(part=(self, key), unknown=(self, key))
             raise
         if found is None:
@@ -112,6 +113,8 @@ def explain(
         name = place.removeprefix("default_hooks.")
         near = did_you_mean(name, _DEFAULT_HOOKS) if name != place else ""
         return place, f"has no type: {shown(dict(part))}; give type='...', a class's name.{near}"
+    if isinstance(part, Mapping) and not (isinstance(part["type"], str) or callable(part["type"])):
+        return f"{place}.type", f"is {shown(part['type'])}: expected the name of a class"
     cls = _class_of(registry, part) if part else owner
     name = getattr(cls, "__name__", "") or (type_name(part) if part else "")
     takes = f"{name} takes {few(sorted(accepted_arguments(cls)), 12) or 'none'}" if cls else ""
@@ -217,11 +220,11 @@ def _is_part(name: str) -> bool:
 def _class_of(registry: Registry | None, part: Mapping) -> Any:
     kind = part.get("type")
     if not isinstance(kind, str) or registry is None:
-        return kind
+        return kind if callable(kind) else None
     try:
         with registry.switch_scope_and_registry(part.get("_scope_")) as scoped:
             return scoped.get(kind)
-    except RuntimeError:
+    except (RuntimeError, TypeError, ValueError):
         return None
 
 
@@ -259,7 +262,7 @@ def registered_in(registry: str, name: str, scope: str) -> bool:
 def accepted_arguments(cls: Any) -> set[str]:
     """Names of the arguments of a class or function, looked up through ``**kwargs``."""
     if not inspect.isclass(cls):
-        return set(inspect.signature(cls).parameters)
+        return set(inspect.signature(cls).parameters) if callable(cls) else set()
     names: set[str] = set()
     bases: tuple[Any, ...] = cls.__mro__
     for base in bases:

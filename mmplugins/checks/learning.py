@@ -189,6 +189,12 @@ def _check_intervals(inspection: Inspection, total: int, unit: str) -> None:
 def check_saving(inspection: Inspection, saving: Mapping, total: int, unit: str) -> None:
     """Compare the interval of checkpoints with a training of ``total`` epochs or iterations."""
     interval = saving.get("interval", -1)
+    if not isinstance(interval, int | float):
+        inspection.fail(
+            f"is {interval!r}: expected a whole number, 1 or more, or -1 to save at the end alone",
+            "default_hooks.checkpoint.interval",
+        )
+        return
     if 0 < interval <= total:
         return
     found = f"interval={interval}" + (

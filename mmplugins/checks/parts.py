@@ -284,7 +284,8 @@ def _check_sampler(inspection: Inspection, where: str, loader: Mapping, split: s
     sampler = loader.get("sampler")
     if not isinstance(sampler, Mapping) or "type" not in sampler:
         return
-    by_epoch = "max_epochs" in (inspection.cfg.get("train_cfg") or ())
+    loop = inspection.cfg.get("train_cfg")
+    by_epoch = isinstance(loop, Mapping) and "max_epochs" in loop
     if "Infinite" in type_name(sampler) and (split != "train" or by_epoch):
         what = "an epoch" if split == "train" else "it"
         inspection.fail(

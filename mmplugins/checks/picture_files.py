@@ -6,13 +6,14 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import mmcv
 import numpy as np
 from PIL import Image
 
-from mmplugins.utils import few
+from mmplugins.utils import few, is_cut_short
 
 from .data_set import MIN_SIDE, SAMPLE, DataSet
 
@@ -108,6 +109,16 @@ def check_depth(data: DataSet, paths: Sequence[str], step: Mapping | None) -> No
         )
 
 
+def check_ends(data: DataSet, paths: Sequence[str]) -> None:
+    """Pictures that lost their end and are decoded all the same."""
+    cut = [path for path in paths if is_cut_short(Path(path).read_bytes())]
+    if cut:
+        data.warn(
+            f"{len(cut)} of {len(paths)} pictures have lost their end, and OpenCV fills the rest "
+            f"with grey: {few(cut, 3)}: copy them again from their source"
+        )
+
+
 def check_sides(data: DataSet, small: Sequence[str], total: int) -> None:
     """Pictures below `MIN_SIDE` pixels; padding may help them, or a step that resizes."""
     if small and not data.resizes:
@@ -133,3 +144,11 @@ def _about(path: str, asked: Callable[[Image.Image], bool]) -> bool:
             return asked(picture)
     except Exception:
         return False
+
+
+def as_saved(path: str, size: tuple[int, int]) -> str:
+    """How to get a turned picture in the size of its annotations; TIFF is turned in any case."""
+    kept = mmcv.imread(path, flag="color_ignore_orientation", backend="cv2")
+    if kept is not None and kept.shape[1::-1] == size:
+        return "give LoadImageFromFile color_type='color_ignore_orientation', or export both turned"
+    return "export both turned"

@@ -13,7 +13,9 @@ from mmplugins.utils import few
 
 from .data_set import MIN_SIDE, DataSet
 from .picture_files import (
+    as_saved,
     check_depth,
+    check_ends,
     check_prefix,
     check_present,
     check_sides,
@@ -46,6 +48,7 @@ def check_segmentation(data: DataSet) -> None:
     data.read = (len(chosen), len(pictures))
     small = [path for path, size in sizes.items() if min(size) < MIN_SIDE]
     check_sides(data, small, len(chosen))
+    check_ends(data, chosen)
     check_depth(data, chosen, step)
     if not prefix.get("seg_map_path"):
         data.warn("no seg_map_path: predictions only, no figures")
@@ -125,8 +128,7 @@ def _check_labels(data: DataSet, raw: Sequence, maps: Sequence[str], sizes: dict
             turned = shape == size and is_turned(picture)
             remedy = (
                 "the picture has a camera's turn flag, and the map is that of the unturned one: "
-                "give LoadImageFromFile color_type='color_ignore_orientation', or export both "
-                "turned"
+                f"{as_saved(picture, size[::-1])}"
                 if turned
                 else "they must be equal, resize the map without interpolation"
             )

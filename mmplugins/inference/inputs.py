@@ -11,7 +11,7 @@ from typing import TextIO
 
 import numpy as np
 
-from mmplugins.utils import few
+from mmplugins.utils import few, is_cut_short
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
@@ -130,7 +130,7 @@ def read_picture(path: str | os.PathLike, color: str = "color", decoder: str = "
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     if not data:
         raise InputError(f"{path} is empty")
-    if _is_cut(data):
+    if is_cut_short(data):
         raise InputError(f"{path} is cut short: copy it again from its source")
     try:
         pixels = mmcv.imfrombytes(data, flag=color, backend=decoder)
@@ -143,14 +143,6 @@ def read_picture(path: str | os.PathLike, color: str = "color", decoder: str = "
             f"in one of {few(PICTURES, 9)}"
         )
     return pixels
-
-
-def _is_cut(data: bytes) -> bool:
-    """Whether the end of a JPEG or PNG is missing, which OpenCV fills with grey in silence."""
-    if data.startswith(b"\xff\xd8"):
-        # Neither marker can stand in compressed data; a thumbnail has both, in this order.
-        return data.rfind(b"\xff\xda") > data.rfind(b"\xff\xd9")
-    return data.startswith(b"\x89PNG") and b"IEND" not in data[-64:]
 
 
 def read_frames(path: str | os.PathLike) -> Iterator[np.ndarray]:

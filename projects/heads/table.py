@@ -4,6 +4,8 @@ Each recipe is composed with a thin PoolFormer, built from random weights, and g
 random pictures: losses, their gradients, predictions. Writes docs/heads.md.
 
     python projects/heads/table.py [--out docs/heads.md] [--only ssd ...]
+
+With --only, the other rows of the page stay as they are.
 """
 
 from __future__ import annotations
@@ -12,12 +14,15 @@ import argparse
 import datetime
 import logging
 import platform
+import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
@@ -35,6 +40,7 @@ SIDE = 128
 
 def detection_batch(cfg: Config) -> dict:
     side = 300 if "ssd300" in cfg.filename else SIDE
+    side = 320 if cfg.model.type == "DINO" else side  # 900 queries want as many positions
     panoptic = "semantic_head" in cfg.model or "panoptic_head" in cfg.model
     panoptic = panoptic or "semantic_head" in (cfg.model.get("roi_head") or {})
     batch = demo_mm_inputs(
@@ -42,7 +48,7 @@ def detection_batch(cfg: Config) -> dict:
         image_shapes=[(3, side, side)] * 2,
         num_items=[2, 3],
         num_classes=10,
-        with_mask="'with_mask': True" in str(cfg.train_dataloader.to_dict()),
+        with_mask=panoptic or "'with_mask': True" in str(cfg.train_dataloader.to_dict()),
         with_semantic=panoptic,
     )
     for sample in batch["data_samples"]:
@@ -74,6 +80,17 @@ def plain_preprocessor(cfg: Config) -> None:
         )
 
 
+def without_weights(part: Any) -> None:
+    """Leave out pretrained weights, which would be fetched; other initialisation stays."""
+    if isinstance(part, dict):
+        part.pop("pretrained", None)
+        if "Pretrained" in str(part.get("init_cfg") or {}):
+            part["init_cfg"] = None
+    for value in part.values() if isinstance(part, dict) else part:
+        if isinstance(value, dict | list | tuple):
+            without_weights(value)
+
+
 def run(recipe: str, scope: str) -> tuple[str, str]:
     """What became of a recipe: a word, and what there is to say about it."""
     try:
@@ -93,13 +110,13 @@ def try_steps(cfg: Config, scope: str) -> str | None:
     """Build, losses, gradients, predictions: what went wrong, if something did."""
     init_default_scope(scope)
     plain_preprocessor(cfg)
+    without_weights(cfg.model)
     torch.manual_seed(0)
     step = "build"
     try:
         model = MODELS.build(cfg.model)
-        for module in model.modules():
-            if hasattr(module, "epoch"):  # which a hook of the recipe tells TOOD
-                module.epoch = 0
+        model.init_weights()
+        MessageHub.get_current_instance().update_info("epoch", 0)  # which TOOD asks for
         step = "loss"
         make = detection_batch if scope == "mmdet" else segmentation_batch
         data = model.data_preprocessor(make(cfg), True)
@@ -145,24 +162,31 @@ def page(rows: dict[str, tuple[str, str]], machine: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def rows_of(page: Path) -> dict[str, tuple[str, str]]:
+    """The rows of a page as it stands, to go on with."""
+    found = re.findall(r"^\| `(.+?)` \| (.+?) \| (.*) \|$", page.read_text(), re.MULTILINE)
+    return {recipe: (word, re.sub(r"\\([|[])", r"\1", text)) for recipe, word, text in found}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/heads.md"))
-    parser.add_argument("--only", nargs="+", help="parts of names: print, and write nothing")
+    parser.add_argument("--only", nargs="+", help="parts of names: renew these rows alone")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
+    known = rows_of(args.out) if args.only else {}
     rows = {}
     for scope, recipes in (("mmdet", DETECTION), ("mmseg", SEGMENTATION)):
         for name in recipes:
             recipe = f"{scope}::{name}"
-            if args.only and not any(word in recipe for word in args.only):
+            if recipe in known and not any(word in recipe for word in args.only):
+                rows[recipe] = known[recipe]
                 continue
             rows[recipe] = run(recipe, scope)
             print(recipe, *rows[recipe], sep=" | ", flush=True)
-    if not args.only:
-        write_whole(args.out, page(rows, f"{platform.machine()}, torch {torch.__version__}"))
+    write_whole(args.out, page(rows, f"{platform.machine()}, torch {torch.__version__}"))
 
 
 if __name__ == "__main__":

@@ -61,6 +61,31 @@ def test_convnext_is_timms(stride):
         torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("stride", [8, 16])
+@pytest.mark.parametrize("name", ["resnet18", "regnetx_002", "test_efficientnet", "test_convnext"])
+@torch.no_grad()
+def test_timms_own(name, stride):
+    torch.manual_seed(0)
+    theirs = timm.create_model(name, output_stride=stride, features_only=True).eval()
+    skipped = theirs.feature_info.reduction().count(2)
+    ours = build_backbone(f"timm/{name}", output_stride=stride).eval()
+    assert ours.out_strides == tuple(theirs.feature_info.reduction()[skipped:])
+    assert set(ours.out_strides) == {4, 8, stride}
+    plain = build_backbone(f"timm/{name}").eval()
+    ours.load_state_dict(plain.state_dict())
+    theirs.load_state_dict(ours.body.state_dict(), strict=False)
+    image = torch.randn(1, 3, 97, 131)
+    for x, y in zip(ours(image), theirs(image)[skipped:], strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["poolformer_s12", "swin_tiny_patch4_window7_224", "test_vit"])
+def test_timm_models_without_it(name):
+    assert build_backbone(f"timm/{name}", output_stride=32).out_strides == (4, 8, 16, 32)
+    with pytest.raises(ValueError, match=f"'{name}' has no output_stride=8.*leave it out"):
+        build_backbone(f"timm/{name}", output_stride=8)
+
+
 @pytest.mark.parametrize("family", [PoolFormer, ConvFormer, CAFormer])
 @torch.no_grad()
 def test_deployed_alike(family):
@@ -77,3 +102,5 @@ def test_deployed_alike(family):
 def test_other_strides_are_refused(stride):
     with pytest.raises(ValueError, match="output_stride=.*expected 8, 16 or 32"):
         PoolFormer(SMALL, output_stride=stride)
+    with pytest.raises(ValueError, match="output_stride=.*expected 8, 16 or 32"):
+        build_backbone("timm/resnet18", output_stride=stride)

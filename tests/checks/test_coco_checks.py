@@ -223,8 +223,12 @@ def test_masks_that_are_not_there(shapes_copy):
     cfg = config(shapes_copy, pipeline=pipeline)
     assert check_data(cfg) == []
     edit(shapes_copy, lambda d: d["annotations"][0].pop("segmentation"))
+    edit(shapes_copy, lambda d: d["annotations"][1].update(segmentation=None, ignore=1))
+    with pytest.raises(DataError, match="1 annotations of .* no mask.*KeyError.*: ids 1: annotate"):
+        check_data(cfg)
+    edit(shapes_copy, lambda d: d["annotations"][0].update(area=0))  # which mmdet leaves out
     (finding,) = check_data(cfg)
-    assert "1 annotations of" in str(finding) and "no mask: ids 1" in str(finding)
+    assert "no area in their picture" in str(finding)
     edit(shapes_copy, lambda d: [a.update(segmentation=[]) for a in d["annotations"]])
     with pytest.raises(DataError, match="with_mask=True.*use a detection config"):
         check_data(cfg)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 
+import mmcv
 import numpy as np
 import pytest
 from breaking import changed, faults, point_at
@@ -75,6 +76,38 @@ def test_a_turned_picture_with_annotations_of_the_unturned_one(shapes_copy, orie
     assert not any("differ" in str(f) for f in check_data(coco(shapes_copy, UNTURNED)))
     edit(shapes_copy, lambda d: d["images"][0].update(width=64, height=96))
     assert not any("differ" in str(f) for f in check_data(coco(shapes_copy)))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_other_kinds_of_files_are_turned_too(shapes_copy, kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = shapes_copy / PICTURES / "train_00000.jpg"  # what it is, its first bytes say
+    Image.open(path).crop((0, 0, 96, 64)).save(path, format=kind, exif=exif)
+    edit(shapes_copy, lambda d: d["images"][0].update(width=96, height=64))
+    kept = mmcv.imread(path, flag="color_ignore_orientation").shape[1::-1] == (96, 64)
+    remedy = "give LoadImageFromFile color_type=" if kept else ": export both turned"
+    if mmcv.imread(path).shape[1::-1] == (64, 96):  # as OpenCV 5 does
+        with pytest.raises(DataError, match=f"1 of 8 .*turn flag.*{remedy}"):
+            check_data(coco(shapes_copy))
+    if kept:
+        assert not any("differ" in str(f) for f in check_data(coco(shapes_copy, UNTURNED)))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_lost_end_that_opencv_fills_with_grey(shapes_copy, kind, monkeypatch):
+    """OpenCV 4 does so; OpenCV 5 refuses the file."""
+    path = shapes_copy / PICTURES / "train_00003.jpg"
+    Image.open(path).save(path, format=kind)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-200])
+    decode = mmcv.imfrombytes
+    filled = {path.read_bytes(): decode(whole)}
+    monkeypatch.setattr(mmcv, "imfrombytes", lambda c, **k: filled.get(c, decode(c, **k)))
+    for config in (coco, maps):
+        (found,) = check_data(config(shapes_copy))
+        assert "1 of 8 pictures have lost their end" in str(found)
+        assert "train_00003.jpg: copy them again" in str(found)
 
 
 def test_a_turned_picture_with_the_map_of_the_unturned_one(shapes_copy):

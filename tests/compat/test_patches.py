@@ -96,6 +96,7 @@ def test_every_patch_is_checked():
         "prepared_before_loading",
         "processes_on_cpu",
         "searched_layers_by_name",
+        "ssd_predicts",
         "suppression_by_name",
         "warp_mode_by_name",
         "weights_only_before_torch_2_6",

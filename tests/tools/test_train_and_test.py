@@ -41,7 +41,11 @@ def trained(folder, detection) -> tuple[Path, str]:
     work_dir = folder / "trained"
     done = run(ROOT / "tools/train.py", detection, "--work-dir", work_dir, cwd=folder)
     assert done.returncode == 0, done.stderr
-    return work_dir, done.stdout
+    return work_dir, done.stdout + done.stderr
+
+
+NOISE = ("FileClient", "prefix is not set", "The draw is False", "UserWarning", "FutureWarning")
+"""Of OpenMMLab's talk about its own code, which is in the log file alone."""
 
 
 def test_train(trained):
@@ -52,6 +56,8 @@ def test_train(trained):
     # The config and every detail are in the log file, and not on the console.
     (log,) = work_dir.glob("*/*.log")
     assert "env_cfg = dict(" in log.read_text() and "env_cfg" not in said
+    assert "FileClient" in log.read_text()
+    assert [words for words in NOISE if words in said] == []
 
 
 def test_a_used_work_dir_is_refused(trained, detection, call):
@@ -197,9 +203,11 @@ def test_segmentation(segmentation, call, folder, tmp_path, capsys):
     assert len(losses(work_dir)) == 2
     maps, drawn = tmp_path / "maps", tmp_path / "drawn"
     args = ("--work-dir", tmp_path / "work", "--out", maps, "--show-dir", drawn, "--tta")
-    capsys.readouterr()
+    said = "".join(capsys.readouterr())
     call("test", segmentation, work_dir / "iter_2.pth", *args)
-    assert "mIoU" in capsys.readouterr().out
+    tested = capsys.readouterr()
+    assert "mIoU" in tested.out
+    assert [words for words in NOISE if words in said + "".join(tested)] == []
     assert len(list(maps.glob("*.png"))) == 4
     assert len(list(drawn.iterdir())) == 4
 

@@ -24,6 +24,7 @@ from .distributed import (
     positives_of_all_processes,
     processes_on_cpu,
 )
+from .heads import ssd_predicts
 from .loading import prepared_before_loading
 from .packages import (
     configs_without_weights_in_mim,
@@ -61,6 +62,7 @@ __all__ = [
     "positives_of_all_processes",
     "processes_on_cpu",
     "searched_layers_by_name",
+    "ssd_predicts",
     "suppression_by_name",
     "warp_mode_by_name",
     "weights_only_before_torch_2_6",

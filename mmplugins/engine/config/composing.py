@@ -20,11 +20,13 @@ from mmplugins.backbones.pyramid import resolve_out_indices
 from mmplugins.utils import type_name, write_whole
 
 from .backbone_choice import parse_backbone, published_weights, short_name
-from .fitting import PYRAMID_NECKS, at_index, check_fit, index_of, used_levels
+from .fitting import JOINT_NECK, PYRAMID_NECKS, at_index, check_fit, index_of, used_levels
 from .joints import (
     NECKS_THAT_LEAVE_MAPS,
+    connect_heads_around,
     connect_ssd,
     connect_without_neck,
+    pyramids_have,
     refuse_what_cannot_serve,
     takes_last_map,
     takes_without_neck,
@@ -135,7 +137,7 @@ def _exchange(cfg: Config | str | os.PathLike, backbone: str | Mapping[str, Any]
         )
     composed = ComposedConfig.of(new)
     wanted = composed.parts[path].maps or _recipe_maps(old, scope)
-    pyramid = neck is not None and type_name(neck) in PYRAMID_NECKS
+    pyramid = neck is not None and type_name(neck) in (*PYRAMID_NECKS, JOINT_NECK)
     used = wanted
     if neck is not None and pyramid:
         levels = used_levels(neck, len(wanted.strides))
@@ -165,6 +167,8 @@ def _exchange(cfg: Config | str | os.PathLike, backbone: str | Mapping[str, Any]
         if unused or "start_level" in neck:
             neck["start_level"] = unused
         neck.pop("end_level", None)
+        if type_name(neck) == JOINT_NECK:
+            connect_heads_around(part, neck, maps)
     if neck is not None and type_name(neck) in NECKS_THAT_LEAVE_MAPS:
         new["find_unused_parameters"] = True
     _use_own_layer_decay(new)
@@ -242,11 +246,17 @@ def _fit_levels(
         if found == strides or (skips and found[-len(strides) :] == strides):
             return config, maps
         tried.append(maps)
-    own = f", those of its own {old['type']} with channels {list(used.channels)}"
+    own = f", those of its own {type_name(old)} with channels {list(used.channels)}"
+    remedy = "choose a backbone with such maps, or out_indices that give them"
+    if not pyramids_have(strides):
+        remedy = (
+            "a pyramid, whose maps shrink from stage to stage, has none such; a plain transformer "
+            "has, or a network with a decoder or branches of its own. Take a recipe whose neck or "
+            "heads look at a pyramid, such as Semantic FPN, UPerNet or FCN"
+        )
     raise SettingError(
         f"backbone {short_name(given)} puts out {tried[0]}, but the recipe is made for feature "
-        f"maps of strides {strides}{own if 'type' in old else ''}: choose a backbone with such "
-        "maps, or out_indices that give them"
+        f"maps of strides {strides}{own if 'type' in old else ''}: {remedy}"
     )
 
 
@@ -316,8 +326,9 @@ def _connect(part: ConfigDict, neck: ConfigDict | None, maps: Maps, own: Maps) -
                     f"{maps}"
                 ) from None
     elif isinstance(neck.get("in_channels", []), list | tuple):
-        order = -1 if list(neck.get("in_channels", [])) == list(own.channels)[::-1] else 1
-        neck["in_channels"] = list(maps.channels)[::order]
+        expected = neck.get("in_channels", [])
+        order = -1 if list(expected) == list(own.channels)[::-1] else 1
+        neck["in_channels"] = type(expected)(maps.channels[::order])  # JPU wants a tuple
     elif len(maps.channels) == 1:
         neck["in_channels"] = maps.channels[0]
     else:

@@ -15,19 +15,36 @@ from .settings import SettingError
 PYRAMID_NECKS = ("FPN", "PAFPN", "FPN_CARAFE", "NASFPN")
 """Necks of mmdet and mmseg with ``start_level``, ``end_level`` and ``num_outs``."""
 
+JOINT_NECK = "JPU"
+"""mmseg's neck of FastFCN: levels as above, and all but the last map are put out as they came."""
+
 
 def used_levels(neck: Mapping[str, Any], count: int) -> slice:
     """Which of ``count`` maps an FPN looks at, by its ``start_level`` and ``end_level``."""
     end = neck.get("end_level", -1)
-    return slice(neck.get("start_level", 0), count if end == -1 else end + 1)
+    if end == -1:
+        end = count
+    elif type_name(neck) != JOINT_NECK:  # whose last level is not among those used
+        end += 1
+    return slice(neck.get("start_level", 0), end)
 
 
 def index_of(head: Mapping[str, Any]) -> int | list[int]:
-    """Which maps a head of mmseg takes: the last one, or as many as it has channels for."""
+    """Which maps a head of mmseg takes: the last one, or as many as it has channels for.
+
+    Raises:
+        SettingError: If ``in_index`` is something else than numbers.
+    """
     channels = head.get("in_channels")
     default = list(range(len(channels))) if isinstance(channels, list | tuple) else -1
     index = head.get("in_index", default)
-    return list(index) if isinstance(index, list | tuple) else index
+    index = list(index) if isinstance(index, list | tuple) else index
+    if not all(isinstance(i, int) for i in (index if isinstance(index, list) else [index])):
+        raise SettingError(
+            f"{type_name(head)} has in_index={index!r}: expected the number of a map, or a list of "
+            "numbers"
+        )
+    return index
 
 
 def at_index(values: Sequence[int], index: int | Sequence[int]) -> int | list[int]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.config import ConfigDict
 
 from mmplugins.utils import type_name
 
-from .outline import Maps, first_neck
+from .fitting import index_of
+from .outline import Maps, first_neck, heads_by_index
 from .settings import SettingError
 
 WHOLE_NETWORKS = ("PIDHead", "DDRHead", "DPTHead", "SideAdapterCLIPHead", "VPDDepthHead")
@@ -101,6 +102,24 @@ def connect_ssd(part: ConfigDict, neck: ConfigDict, maps: Maps) -> None:
     neck["in_channels"] = maps.channels
     for owner, key in ((neck, "out_channels"), (part["bbox_head"], "in_channels")):
         owner[key] = (*maps.channels, *owner[key][count:])
+
+
+def connect_heads_around(part: ConfigDict, neck: ConfigDict, maps: Maps) -> None:
+    """Write channels where heads look at maps that a JPU has passed on as they came."""
+    passed = maps.channels[neck.get("start_level", 0) : -1]
+    for _, head in heads_by_index(part):
+        index = index_of(head)
+        if isinstance(index, int) and (place := index % (len(passed) + 1)) < len(passed):
+            head["in_channels"] = passed[place]
+
+
+def pyramids_have(strides: Sequence[int]) -> bool:
+    """Whether a backbone of four stages can put out maps of these strides, dilated or not."""
+    for coarsest in (32, 16, 8):
+        own = iter(min(stride, coarsest) for stride in (4, 8, 16, 32))
+        if all(stride in own for stride in strides):  # one after the other
+            return True
+    return False
 
 
 def _panoptic_head(part: Mapping[str, Any]) -> Any:

@@ -8,7 +8,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from mmplugins.engine import compose
+from mmplugins.engine import SettingError, compose
 
 RECIPES = (
     "mmseg::fcn/fcn_r50-d8_4xb4-20k_voc12aug-512x512.py",
@@ -34,3 +34,12 @@ def test_strides_4_8_8_8(recipe):
     sum(value for name, value in losses.items() if "loss" in name).backward()
     unused = [name for name, value in model.named_parameters() if value.grad is None]
     assert not unused, unused
+
+
+def test_timms_models_dilate_too():
+    cfg = compose(RECIPES[0], "timm/resnet18")
+    assert cfg.model.backbone.output_stride == 8
+    init_default_scope("mmseg")
+    assert MODELS.build(cfg.model.backbone).out_strides == (4, 8, 8, 8)
+    with pytest.raises(SettingError, match="has no output_stride=8"):
+        compose(RECIPES[0], "timm/swin_tiny_patch4_window7_224")

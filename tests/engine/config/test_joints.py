@@ -6,8 +6,12 @@ import pytest
 import torch
 from mmdet.testing import demo_mm_inputs
 from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
 
 from mmplugins.engine import SettingError, compose
+from mmplugins.engine.config.joints import pyramids_have
+from mmplugins.engine.config.settings import load_config
 
 THIN = "dict(type='PoolFormer', arch=dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32)))"
 COMPOSED = {
@@ -20,6 +24,7 @@ COMPOSED = {
     "mask2former/mask2former_r50_8xb2-lsj-50e_coco.py": (4, 8, 16, 32),
     "maskformer/maskformer_r50_ms-16xb1-75e_coco.py": (4, 8, 16, 32),
 }
+FASTFCN = "fastfcn/fastfcn_r50-d32_jpu_aspp_4xb2-80k_cityscapes-512x1024.py"
 REFUSED = {
     "mmdet::faster_rcnn/faster-rcnn_r50-caffe_c4-1x_coco.py": "shared_head=ResLayer",
     "mmdet::detectors/detectors_cascade-rcnn_r50_1x_coco.py": "rfp_backbone",
@@ -27,8 +32,10 @@ REFUSED = {
     "mmseg::stdc/stdc1_4xb12-80k_cityscapes-512x1024.py": "backbone=STDCContextPathNet",
     "mmseg::icnet/icnet_r101-d8-in1k-pre_4xb2-160k_cityscapes-832x832.py": "backbone=ICNet",
     "mmseg::dpt/dpt_vit-b16_8xb2-160k_ade20k-512x512.py": "decode_head=DPTHead",
-    "mmseg::setr/setr_vit-l_naive_8xb2-160k_ade20k-512x512.py": r"strides \[16, 16, 16, 16\]",
-    "mmseg::bisenetv2/bisenetv2_fcn_4xb4-160k_cityscapes-1024x1024.py": "feature maps of strides",
+    "mmseg::setr/setr_vit-l_naive_8xb2-160k_ade20k-512x512.py": "a plain transformer has",
+    "mmseg::bisenetv2/bisenetv2_fcn_4xb4-160k_cityscapes-1024x1024.py": "branches of its own",
+    "mmseg::fastscnn/fast_scnn_8xb4-160k_cityscapes-512x1024.py": "branches of its own",
+    "mmseg::unet/unet-s5-d16_deeplabv3_4xb4-40k_drive-64x64.py": "a network with a decoder",
 }
 
 
@@ -52,15 +59,52 @@ def test_composed(recipe):
     parameters = [*model.backbone.named_parameters()]
     unused = [name for name, p in parameters if p.requires_grad and p.grad is None]
     assert bool(unused) is cfg.get("find_unused_parameters", False), unused
-    if "ssd" not in recipe:  # whose head lacks loss_cls, which mmdet's prediction asks for
-        with torch.no_grad():
-            assert len(model.eval()(**data, mode="predict")) == 2
+    with torch.no_grad():
+        assert len(model.eval()(**data, mode="predict")) == 2
 
 
 @pytest.mark.parametrize("recipe", REFUSED, ids=lambda name: name.split("/")[0][7:])
 def test_refused_with_the_reason(recipe):
     with pytest.raises(SettingError, match=REFUSED[recipe]):
         compose(recipe, THIN)
+
+
+@pytest.mark.parametrize(("start", "strides"), [(0, (8, 16, 32)), (1, (16, 32))])
+def test_a_jpu_passes_maps_on(start, strides):
+    recipe = load_config(f"mmseg::{FASTFCN}")
+    recipe.model.neck.start_level = start
+    if start:
+        recipe.model.decode_head.in_index = -1
+        recipe.model.auxiliary_head.in_index = 0
+    cfg = compose(recipe, THIN)
+    init_default_scope("mmseg")
+    cfg.model.data_preprocessor = None
+    model = MODELS.build(cfg.model)
+    assert model.backbone.out_strides == strides
+    assert cfg.model.auxiliary_head.in_channels == model.backbone.out_channels[-2] == 24
+    assert cfg.model.decode_head.in_channels == 2048
+    sample = SegDataSample(gt_sem_seg=PixelData(data=torch.zeros(1, 64, 64, dtype=torch.long)))
+    losses = model(torch.randn(2, 3, 64, 64), [sample, sample], mode="loss")
+    sum(value for name, value in losses.items() if "loss" in name).backward()
+    assert [name for name, value in model.named_parameters() if value.grad is None] == []
+
+
+@pytest.mark.parametrize(
+    ("strides", "possible"),
+    [
+        ([4, 8, 16, 32], True),
+        ([8, 8], True),
+        ([4, 8, 8, 8], True),
+        ([16], True),
+        ([8, 16, 16], True),
+        ([16, 16, 16, 16], False),
+        ([8, 4, 8, 16, 32], False),
+        ([2, 4, 8], False),
+        ([32, 16, 8], False),
+    ],
+)
+def test_which_maps_a_pyramid_has(strides, possible):
+    assert pyramids_have(strides) is possible
 
 
 def test_a_detector_without_neck_takes_one_map():
