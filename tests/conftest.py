@@ -4,14 +4,15 @@ import shutil
 import signal
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from mmplugins.datasets import make_shapes
 
-# What hypothesis draws is always the same.
+# What hypothesis draws is always the same. A failure is not made smaller, which takes minutes.
 settings.register_profile(
     "suite",
     derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
     database=None,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -249,9 +249,12 @@ def dataset_class(cfg: Mapping) -> Any:
     """The class that a data set's ``type`` means in the default scope, or None."""
     kind = cfg.get("type")
     if not isinstance(kind, str):
-        return kind
+        return kind if callable(kind) else None
     with DATASETS.switch_scope_and_registry(cfg.get("_scope_")) as scoped:
-        return scoped.get(kind)
+        try:
+            return scoped.get(kind)
+        except (ImportError, RuntimeError, TypeError, ValueError):  # building says it
+            return None
 
 
 def check_loaders(inspection: Inspection) -> str:

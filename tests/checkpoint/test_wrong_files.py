@@ -84,3 +84,15 @@ def test_tensors_without_values(save):
         check_tensors(state, "w.pth")
     with pytest.raises(CheckpointError, match="meta device"):
         load_weights(small("PoolFormer"), save(state))
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_counters_of_norms_may_be_fractions_in_kind_but_not_in_value(kind, save):
+    model = small("sMLPNet")
+    state = {key: value.to(kind) for key, value in model.state_dict().items()}
+    counters = [key for key in state if key.endswith("num_batches_tracked")]
+    assert counters
+    load_weights(model, save(state))
+    state[counters[0]] = torch.tensor(0.5, dtype=kind)
+    with pytest.raises(MismatchError, match=counters[0].replace(".", r"\.")):
+        load_weights(model, save(state))

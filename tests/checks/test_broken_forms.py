@@ -9,7 +9,7 @@ import pytest
 from breaking import GONE, changed, faults
 from mmengine.config import ConfigDict
 
-from mmplugins.checks import preflight
+from mmplugins.checks import failures, preflight
 
 TRAIN, VAL = "train_dataloader.dataset", "val_dataloader.dataset"
 CHOICE = dict(type="RandomChoice", transforms=[["RandomFlip"]])
@@ -158,3 +158,36 @@ def test_forms_that_look_odd_and_are_right(healthy):
     cfg.custom_hooks = ()
     cfg.optimizer = cfg.optim_wrapper.optimizer  # a name for it, as in mmseg's schedules
     assert faults(cfg) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value", "message"),
+    [
+        ("retinanet", "model.backbone.type", 7, "model.backbone.type: is 7: expected the name of"),
+        (
+            "retinanet",
+            "model.neck.type",
+            {"a": 1},
+            "model.neck.type: is .*: expected the name of a",
+        ),
+        (
+            "retinanet",
+            "val_evaluator.type",
+            [1],
+            r"val_evaluator.type: is \[1\]: expected the name",
+        ),
+        ("retinanet", "train_dataloader.dataset.type", True, "dataset.type: is True: expected"),
+        ("retinanet", "train_dataloader.dataset.type", "../x", "type: .*'../x'"),
+        (
+            "retinanet",
+            "default_hooks.checkpoint.interval",
+            None,
+            "interval: is None: expected a wh",
+        ),
+        ("semantic_fpn", "model.decode_head.in_index", None, "head.in_index: is None: FPNHead: "),
+    ],
+)
+def test_values_that_no_class_could_be_built_from(healthy, name, path, value, message):
+    found = [r.message for r in failures(preflight(changed(healthy[name], {path: value})))]
+    assert any(re.search(message, one) for one in found), found
+    assert not any(re.match(r"\w+Error", one) for one in found), found

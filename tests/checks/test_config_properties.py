@@ -24,7 +24,7 @@ SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 def optimizers():
     rate = st.sampled_from([1e-5, 1e-4, 1e-3])
-    kinds = st.sampled_from(["AdamW", "Adam", "SGD", "NAdam", "RMSprop", "Adagrad"])
+    kinds = st.sampled_from(["AdamW", "Adam", "SGD", "NAdam", "RMSprop"])
     clips = st.sampled_from([None, dict(max_norm=1.0), dict(type="value", clip_value=0.5)])
     return st.builds(
         lambda wrapper, kind, lr, clip, counts, keys: dict(
