@@ -84,7 +84,8 @@ def main() -> None:
     opset = f", opset {OPSET}" if args.format == "onnx" else ""
     size = sum(file.stat().st_size for file in (out, out.with_suffix(".bin")) if file.exists())
     console.print(f"Wrote {out} ({size / 2**20:.1f} MB{opset})")
-    console.print(f"    python tools/predict.py {out} PICTURES")
+    trust = " --trust" if args.format == "torch-export" else ""
+    console.print(f"    python tools/predict.py {out} PICTURES{trust}")
 
 
 def exported(model: LoadedModel, out: Path, args: argparse.Namespace) -> Differences:

@@ -31,6 +31,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--backend", choices=list(BACKENDS), help="runtime of an exported file (by its suffix)"
     )
+    parser.add_argument("--trust", action="store_true", help="run pickles in a .pt2 file")
     parser.add_argument("--work-dir", help="where metrics go (work_dirs/<config name>)")
     parser.add_argument("--out", help="keep predictions: a .pkl file (mmdet) or a folder (mmseg)")
     parser.add_argument("--show", action="store_true", help="show predictions in a window")
@@ -86,7 +87,7 @@ def run(cfg: Config, args: argparse.Namespace) -> tuple[Runner, dict[str, float]
         raise SettingError("--deploy, --compile and --tta are for checkpoints, not exported files")
     from mmplugins.inference.evaluating import test_exported
 
-    return test_exported(cfg, args.checkpoint)
+    return test_exported(cfg, args.checkpoint, trust=args.trust)
 
 
 if __name__ == "__main__":

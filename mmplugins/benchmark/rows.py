@@ -4,7 +4,7 @@
 
 * a backbone: a name of ``list_backbones()``, ``timm/<model>`` or ``mmpretrain/<name>``;
 * a whole model: a config file, or ``CONFIG.py@BACKBONE`` for that recipe around another backbone;
-* an exported file: ``model.onnx``, ``model.xml`` or ``model.pt2`` of ``tools/export.py``;
+* an exported file: ``model.onnx`` or ``model.xml`` of ``tools/export.py``;
 
 and an OPTION one of :data:`OPTIONS`.
 """
@@ -31,7 +31,7 @@ OPTIONS = {
 }
 """Options of a row and what they mean. Without any: float32, contiguous, eager, as trained."""
 
-RUNTIMES = {".onnx": "onnxruntime", ".xml": "openvino", ".pt2": "torch.export"}
+RUNTIMES = {".onnx": "onnxruntime", ".xml": "openvino"}
 """What runs an exported file, by its suffix."""
 
 TIMM, MMPRETRAIN = "timm/", "mmpretrain/"

@@ -46,6 +46,7 @@ def load_exported(
     threads: int | None = None,
     precision: str = "float32",
     device: str | None = None,
+    trust: bool = False,
 ) -> Exported:
     """Load a file that :func:`.export_model` wrote.
 
@@ -54,9 +55,11 @@ def load_exported(
         threads: Of the processor; the runtime's own choice by default.
         precision: ``'float32'``, or for OpenVINO ``'bf16'`` on processors that compute in it.
         device: ``'cpu'``; for onnxruntime also ``'cuda:0'`` where its GPU package is installed.
+        trust: Believe the file as your own code, which ``.pt2`` needs: torch unpickles parts of it.
 
     Raises:
-        ExportError: If the file is somebody else's, the runtime is not installed, or it fails.
+        ExportError: If the file is somebody else's or needs trust, the runtime is not installed, or
+            it fails.
         FileNotFoundError: If there is no such file.
     """
     path = Path(path)
@@ -69,6 +72,11 @@ def load_exported(
     load = {".onnx": _onnxruntime, ".xml": _openvino, ".pt2": _torch}.get(path.suffix)
     if load is None:
         raise ExportError(f"{path.name} is no exported file: expected .onnx, .xml or .pt2")
+    if load is _torch and not trust:
+        raise ExportError(
+            f"{path} is read by torch.export, which runs pickles in it: if you trust the file as "
+            "your own code, add --trust (trust=True)"
+        )
     return load(path, threads, precision, device)
 
 

@@ -53,7 +53,7 @@ class ExportedModel(BaseModel):
 
 
 def test_exported(
-    cfg: Config, path: str, precision: str = "float32"
+    cfg: Config, path: str, precision: str = "float32", trust: bool = False
 ) -> tuple[Runner, dict[str, float]]:
     """Test an exported file as :func:`mmplugins.engine.test` tests a checkpoint.
 
@@ -61,8 +61,9 @@ def test_exported(
         cfg: A config with test data and evaluator.
         path: The exported file.
         precision: As in :func:`.load_exported`.
+        trust: Likewise.
     """
-    exported = load_exported(path, precision=precision)
+    exported = load_exported(path, precision=precision, trust=trust)
     runner = build_runner(Config(dict(cfg, resume=False, load_from=None)))
     runner._train_loop = None  # as in testing a checkpoint
     runner.model = ExportedModel(ExportedRuntime(exported, cfg))

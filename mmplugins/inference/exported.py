@@ -24,7 +24,7 @@ def load_exported_model(
     path: str | os.PathLike, *, device: str | None = None, trust: bool = False, **runtime: Any
 ) -> LoadedModel:
     """Load a file of ``tools/export.py``, see :func:`mmplugins.load_model`."""
-    exported = load_exported(os.fspath(path), device=device, **runtime)
+    exported = load_exported(os.fspath(path), device=device, trust=trust, **runtime)
     known = exported.description
     read = trusted_config if trust else safe_config
     cfg = read(known["config"], os.fspath(path))

@@ -114,11 +114,16 @@ def test_files_of_somebody_else(folder):
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
         folder / "theirs.onnx",
     )
-    (folder / "text.onnx").write_text("text")
+    for name in ("text.onnx", "text.pt2"):
+        (folder / name).write_text("text")
     with pytest.raises(ExportError, match=r"theirs.onnx was not written by tools/export.py"):
         mmplugins.load_model(folder / "theirs.onnx")
     with pytest.raises(ExportError, match=r"text.onnx cannot be loaded by onnxruntime"):
         mmplugins.load_model(folder / "text.onnx")
+    with pytest.raises(ExportError, match=r"text.pt2 is read by torch.* runs pickles .* --trust"):
+        mmplugins.load_model(folder / "text.pt2")
+    with pytest.raises(ExportError, match=r"text.pt2 cannot be loaded by torch.export: File is"):
+        mmplugins.load_model(folder / "text.pt2", trust=True)
     with pytest.raises(InputError, match=r"none.onnx does not exist"):
         mmplugins.load_model(folder / "none.onnx")
     with pytest.raises(ExportError, match=r"only OpenVINO has it"):
@@ -155,9 +160,8 @@ def test_every_recipe_in_every_format(recipe, format, folder, pictures):
     path = folder / f"{recipe}{exporting.FORMATS[format]}"
     export_verified(model, path, format, pictures=pictures[:1])
     expected = mmplugins.predict(model, pictures)
-    for found, there in zip(
-        mmplugins.predict(mmplugins.load_model(path), pictures), expected, strict=True
-    ):
+    exported = mmplugins.load_model(path, trust=format == "torch-export")
+    for found, there in zip(mmplugins.predict(exported, pictures), expected, strict=True):
         if there.label_map is not None:
             assert (found.label_map != there.label_map).mean() < 1e-3
             continue
