@@ -1,7 +1,9 @@
 """A small shapes data set, made once for all tests, and Ctrl-C as a user has it."""
 
+import gc
 import shutil
 import signal
+import sys
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -18,6 +20,20 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 settings.load_profile("suite")
+
+frozen = dict(modules=0)
+
+
+def pytest_runtest_setup():
+    """mmengine collects garbage with each data set; what is imported by now need not be walked."""
+    if len(sys.modules) > frozen["modules"] + 300:
+        gc.collect()
+        gc.freeze()
+        frozen["modules"] = len(sys.modules)
+
+
+def pytest_sessionfinish():
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from copy import deepcopy
 from pathlib import Path
 
@@ -81,14 +80,3 @@ def healthy(shapes) -> dict[str, Config]:
         mask_rcnn=_detection(shapes, "instance", "mask_rcnn", MASK_RCNN),
         semantic_fpn=semantic,
     )
-
-
-@pytest.fixture(scope="session", autouse=True)
-def imported_things_stay():
-    """mmengine collects garbage with each data set; what is imported by now need not be walked."""
-    import mmdet.models  # noqa: F401
-    import mmseg.models  # noqa: F401
-
-    gc.freeze()
-    yield
-    gc.unfreeze()
