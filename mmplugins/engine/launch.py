@@ -36,7 +36,11 @@ _LAUNCHERS = {
 }
 """Where launchers say rank and number of processes."""
 
-_OWN_TALK = ('"FileClient" will be deprecated', "The prefix is not set in metric class")
+_OWN_TALK = (
+    '"FileClient" will be deprecated',
+    '"HardDiskBackend" is the alias',
+    "The prefix is not set in metric class",
+)
 
 _DRAW_IS_OFF = "The draw is False"
 """mmseg's hook warns so wherever it is not asked to draw."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -112,3 +113,17 @@ def test_rank_before_the_processes_join(monkeypatch, launcher, variables, expect
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert launch.launched(launcher) == expected
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ('"FileClient" will be deprecated in future. Please use io functions', False),
+        ('"HardDiskBackend" is the alias of "LocalBackend" and the former will be', False),
+        ("The prefix is not set in metric class IoUMetric.", False),
+        ("Reach the end of the dataloader, it will be restarted", True),
+    ],
+)
+def test_talk_of_openmmlab_about_its_own_code_stays_in_the_log_file(message, shown):
+    record = logging.LogRecord("mmengine", logging.WARNING, "", 0, message, (), None)
+    assert launch._concerns_the_user(record) is shown

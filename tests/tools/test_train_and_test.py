@@ -44,7 +44,7 @@ def trained(folder, detection) -> tuple[Path, str]:
     return work_dir, done.stdout + done.stderr
 
 
-NOISE = ("FileClient", "prefix is not set", "The draw is False", "UserWarning", "FutureWarning")
+NOISE = ("FileClient", "HardDiskBackend", "prefix is not set", "The draw is False")
 """Of OpenMMLab's talk about its own code, which is in the log file alone."""
 
 
