@@ -164,6 +164,8 @@ def _notes_of_protocol(protocol: Mapping[str, Any], trained_on: list) -> list[st
     parts = [f"{length} of {budget['batch']} pictures"]
     parts += [f"{budget['image_size']} pixels"] if budget["image_size"] else []
     parts += ["mixed precision"] if budget["amp"] else []
+    usual = {"decay": "cosine", "warm_up": None}
+    parts += [f"{k}={budget[k]}" for k, v in usual.items() if budget.get(k, v) != v]
     parts += [f"{name}={value}" for name, value in budget["options"].items()]
     machines = "; and on ".join(dict.fromkeys(map(summary, trained_on)))
     rates = [rate for rate in protocol["learning_rates"] if rate is not None]

@@ -245,6 +245,14 @@ def test_machines_are_those_of_the_trainings():
     assert board_section(unknown, "Leaderboard").environment["threads"] == 2
 
 
+def test_a_schedule_of_the_protocols_own_is_said():
+    budget = PROTOCOL["budget"] | dict(decay=[0.75, 0.917], warm_up=0)
+    for one, said in ((PROTOCOL["budget"], False), (budget, True)):
+        board = make_board([result("a", 0, 50.0)], MACHINE, PROTOCOL | dict(budget=one))
+        (note,) = [note for note in notes_of_board(board) if "trained for" in note]
+        assert ("decay=[0.75, 0.917], warm_up=0" in note) == ("decay" in note) == said
+
+
 def test_table(board):
     data = table_of(board["tables"][0], board["cost"]).set_index("backbone")
     assert "ms at 768x768" in data.columns
