@@ -22,6 +22,10 @@ class UnsafeCheckpointError(CheckpointError):
     """A weight file that wants more than tensors and was therefore not opened."""
 
 
+class MissingCheckpointError(CheckpointError, FileNotFoundError):
+    """A weight file that is not there, or is a folder."""
+
+
 WAYS_OUT = (
     "Ask its author for a state dict or safetensors. Only if you trust the author as you trust "
     "your own code: allow_unsafe=True, or `python tools/weights.py convert --allow-unsafe` once"

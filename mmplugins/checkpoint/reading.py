@@ -26,7 +26,7 @@ from torch import Tensor
 from mmplugins.compat.patches.checkpoints import allowed
 
 from .archives import check_holes, check_legacy, check_zip, refuse_shards
-from .errors import WAYS_OUT, CheckpointError, UnsafeCheckpointError
+from .errors import WAYS_OUT, CheckpointError, MissingCheckpointError, UnsafeCheckpointError
 from .structure import StructureError, check_structure
 
 _CHUNK = 1 << 22
@@ -62,7 +62,7 @@ def read_checkpoint(
         What the file holds: a state dict, or a dict with one and other things beside it.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        MissingCheckpointError: If there is no such file; also a FileNotFoundError.
         UnsafeCheckpointError: If the file asks for a type outside the allow-list.
         CheckpointError: If it is empty, truncated, no weight file, or declares more data than it
             holds.
@@ -71,7 +71,7 @@ def read_checkpoint(
     refuse_shards(path)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise FileNotFoundError(f"{path} {what}: expected a weight file (.pth, .safetensors)")
+        raise MissingCheckpointError(f"{path} {what}: expected a weight file (.pth, .safetensors)")
     kind = sniff(path)
     check_holes(path)
     if kind == "safetensors":
@@ -103,8 +103,11 @@ def sniff(path: Path) -> str:
         CheckpointError: If it is none of them; web pages and Git LFS pointers are named.
     """
     size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(512)
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:  # not ours to read, or a disk that fails
+        raise CheckpointError(f"{path} cannot be read ({error.strerror or error})") from error
     if not head:
         raise CheckpointError(f"{path} is empty: copy or download it again")
     if head.startswith(b"PK"):

@@ -113,7 +113,7 @@ def _read(checkpoint: str | os.PathLike) -> dict[str, Any]:
     if "://" not in os.fspath(checkpoint) and not Path(checkpoint).expanduser().is_file():
         raise InputError(
             f"checkpoint {os.fspath(checkpoint)!r} does not exist (looked for "
-            f"{Path(checkpoint).expanduser().resolve()})"
+            f"{os.path.abspath(Path(checkpoint).expanduser())})"
         )
     return load_source(os.fspath(checkpoint))
 
@@ -124,7 +124,8 @@ def config_in(content: Mapping[str, Any], source: str, trust: bool) -> Config:
     Raises:
         CheckpointError: If it holds none, or one that is not plain data.
     """
-    meta = content.get("meta") or {}
+    meta = content.get("meta")
+    meta = meta if isinstance(meta, Mapping) else {}
     text = meta.get("cfg") or meta.get("config")
     if not isinstance(text, str) or not text.strip():
         raise CheckpointError(

@@ -21,6 +21,9 @@ from mmplugins.checkpoint import (
     check_tensors,
     read_checkpoint,
 )
+from mmplugins.engine import SettingError
+from mmplugins.engine.config.settings import existing_checkpoint
+from mmplugins.inference import InputError, load_model
 
 STATE = {"stem.conv.weight": torch.arange(600.0).reshape(2, 300), "stem.conv.bias": torch.ones(2)}
 
@@ -240,6 +243,35 @@ def test_broken_files(path, write):
     with pytest.raises(CheckpointError, match=BROKEN[write]) as caught:
         read_checkpoint(path)
     assert str(path) in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read(path, monkeypatch):
+    path.write_bytes(b"x")
+
+    def refuse(*args):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)  # root may read everything
+    with pytest.raises(CheckpointError, match=r"cannot be read \(Permission denied\)"):
+        read_checkpoint(path)
+
+
+def test_absent_files_are_errors_of_both_kinds(path):
+    path.symlink_to(path)  # a link to itself
+    for kind in (CheckpointError, FileNotFoundError):
+        with pytest.raises(kind, match="does not exist"):
+            read_checkpoint(path)
+    with pytest.raises(SettingError, match="does not exist"):
+        existing_checkpoint(str(path))
+    with pytest.raises(InputError, match="does not exist"):
+        load_model(path, device="cpu")
+
+
+@pytest.mark.parametrize("meta", ["text", 5, torch.ones(2), []])
+def test_meta_of_another_kind(path, meta):
+    torch.save(dict(state_dict=dict(a=torch.ones(1)), meta=meta), path)
+    with pytest.raises(CheckpointError, match="holds no config"):
+        load_model(path, device="cpu")
 
 
 def test_absent_file_and_folder(path):

@@ -92,6 +92,7 @@ def test_every_patch_is_checked():
         "own_configs_without_scope",
         "packages_by_module_name",
         "packages_without_pkg_resources",
+        "points_of_all_processes",
         "positives_of_all_processes",
         "prepared_before_loading",
         "processes_on_cpu",

@@ -21,6 +21,7 @@ from .complexity import flops_of_given_inputs
 from .distributed import (
     activations_of_norms,
     distributed_model_on_cpu,
+    points_of_all_processes,
     positives_of_all_processes,
     processes_on_cpu,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "own_configs_without_scope",
     "packages_by_module_name",
     "packages_without_pkg_resources",
+    "points_of_all_processes",
     "prepared_before_loading",
     "positives_of_all_processes",
     "processes_on_cpu",

@@ -87,7 +87,18 @@ def positives_of_all_processes(module: ModuleType) -> None:
     mmdet divide by the mean over processes. Here that mean is taken, too: two processes are then
     one with twice the batch.
     """
-    original = module.AnchorHead.get_targets
+    _divide_by_mean(module.AnchorHead, place=4)
+
+
+@patch("mmdet.models.dense_heads.reppoints_head", needed=lambda module: True)
+def points_of_all_processes(module: ModuleType) -> None:
+    """As :func:`positives_of_all_processes`, for RepPoints."""
+    _divide_by_mean(module.RepPointsHead, place=5)
+
+
+def _divide_by_mean(head: type, place: int) -> None:
+    """Let the number that ``get_targets`` of a head returns at a place be the processes' mean."""
+    original = head.get_targets
 
     @functools.wraps(original)
     def get_targets(self, *args, **kwargs):
@@ -97,16 +108,11 @@ def positives_of_all_processes(module: ModuleType) -> None:
         if found is None or get_world_size() == 1:
             return found
         torch = importlib.import_module("torch")
-        device = found[0][0].device
-        mean = torch.tensor(float(found[_AVG_FACTOR]), device=device)
+        mean = torch.tensor(float(found[place]), device=found[0][0].device)
         all_reduce(mean, "mean")
-        return (*found[:_AVG_FACTOR], max(float(mean), 1.0), *found[_AVG_FACTOR + 1 :])
+        return (*found[:place], max(float(mean), 1.0), *found[place + 1 :])
 
-    module.AnchorHead.get_targets = get_targets
-
-
-_AVG_FACTOR = 4
-"""Place of the number of positives in what ``AnchorHead.get_targets`` returns."""
+    head.get_targets = get_targets
 
 
 @patch("mmengine.model.utils", needed=lambda module: True)

@@ -184,7 +184,7 @@ def existing_checkpoint(path: str) -> str:
     refuse_shards(path)
     if "://" not in path and not Path(path).is_file():
         raise SettingError(
-            f"checkpoint {path!r} does not exist (looked for {Path(path).resolve()}): give a file "
+            f"checkpoint {path!r} does not exist (looked for {os.path.abspath(path)}): give a file "
             "that training has written, for example work_dirs/<name>/epoch_12.pth"
         )
     return path
