@@ -97,6 +97,8 @@ def written_aside(path: str | os.PathLike) -> Iterator[Path]:
     aside = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        aside.touch()  # some libraries do not say where they could not write, or why
+        aside.unlink()
         yield aside
         with aside.open("rb") as file:
             os.fsync(file.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import warnings
@@ -195,8 +196,13 @@ def train(cfg: Config) -> Runner:
 
 
 def test(cfg: Config) -> tuple[Runner, dict[str, float]]:
-    """Test ``cfg.load_from``; returns the runner and its metrics, as the evaluators name them."""
+    """Test ``cfg.load_from``; returns the runner and its metrics, as the evaluators name them.
+
+    Raises:
+        SettingError: If the work dir cannot be written.
+    """
     cfg = without_averaging(cfg)
+    _require_writable(cfg.work_dir)
     # The config beside the checkpoint of a resumed training says so; testing never resumes.
     runner = build_runner(Config(dict(cfg, resume=False)) if cfg.get("resume") else cfg)
     # mmseg's drawing hook asks for the iteration, for which mmengine would build the training data.
@@ -205,6 +211,23 @@ def test(cfg: Config) -> tuple[Runner, dict[str, float]]:
         return runner, runner.test()
     finally:
         _leave_console(runner)
+
+
+def _require_writable(work_dir: str) -> None:
+    """Make a work dir if need be, and make sure that its logs can be written.
+
+    Raises:
+        SettingError: If not.
+    """
+    try:
+        Path(work_dir).mkdir(parents=True, exist_ok=True)
+        if not os.access(work_dir, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise SettingError(
+            f"work dir {str(work_dir)!r} cannot be written ({error.strerror or error}): give "
+            "another --work-dir"
+        ) from error
 
 
 def without_averaging(cfg: Config) -> Config:

@@ -43,7 +43,7 @@ def test_a_checkpoint_from_elsewhere_wants_a_folder_of_its_own(segmentation, fol
     assert [path.name for path in used.iterdir()] == ["iter_2.pth"]
 
 
-def test_places_that_cannot_be_used(segmentation, folder, monkeypatch):
+def test_places_that_cannot_be_used(segmentation, folder, monkeypatch, call):
     (folder / "pointer/last_checkpoint").mkdir(parents=True)
     said = status(monkeypatch, segmentation, "--work-dir", folder / "pointer", "--resume")
     assert "last_checkpoint is a folder" in said
@@ -51,6 +51,8 @@ def test_places_that_cannot_be_used(segmentation, folder, monkeypatch):
     place = folder / "file/work"  # as on a disk that is mounted for reading, whoever asks
     said = status(monkeypatch, segmentation, "--work-dir", place, "--no-check")
     assert said.startswith("error: ") and "file" in said
+    with pytest.raises(SettingError, match="cannot be written"):
+        call("test", segmentation, folder / "file", "--work-dir", place)
 
 
 def test_testing_never_resumes(segmentation, folder, call, tmp_path, capsys):
