@@ -26,6 +26,7 @@ from .joints import (
     connect_heads_around,
     connect_ssd,
     connect_without_neck,
+    leave_out_idle_maps,
     pyramids_have,
     refuse_what_cannot_serve,
     takes_last_map,
@@ -128,6 +129,7 @@ def _exchange(cfg: Config | str | os.PathLike, backbone: str | Mapping[str, Any]
     path, part = _the_part(new)
     old, neck = part["backbone"], first_neck(part)
     refuse_what_cannot_serve(part)
+    leave_out_idle_maps(part)
     without = neck is None and takes_without_neck(part)
     if neck is None and not without and not any(heads_by_index(part)):
         raise SettingError(

@@ -113,6 +113,15 @@ def connect_heads_around(part: ConfigDict, neck: ConfigDict, maps: Maps) -> None
             head["in_channels"] = passed[place]
 
 
+def leave_out_idle_maps(part: ConfigDict) -> None:
+    """EncNet without lateral connections is given three maps and looks at the last of them."""
+    for _, head in heads_by_index(part):
+        index = index_of(head)
+        if type_name(head) == "EncHead" and not head.get("add_lateral") and isinstance(index, list):
+            head["in_index"] = index[-1:]
+            head["in_channels"] = list(head["in_channels"])[-1:]
+
+
 def pyramids_have(strides: Sequence[int]) -> bool:
     """Whether a backbone of four stages can put out maps of these strides, dilated or not."""
     for coarsest in (32, 16, 8):

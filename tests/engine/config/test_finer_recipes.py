@@ -16,6 +16,7 @@ RECIPES = (
     "mmseg::deeplabv3plus/deeplabv3plus_r50-d8_4xb4-20k_voc12aug-512x512.py",
     "mmseg::ocrnet/ocrnet_r101-d8_4xb2-40k_cityscapes-512x1024.py",
     "mmseg::isanet/isanet_r50-d8_4xb4-20k_voc12aug-512x512.py",
+    "mmseg::encnet/encnet_r101-d8_4xb2-40k_cityscapes-512x1024.py",
 )
 THIN = "dict(type='PoolFormer', arch=dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32)))"
 
