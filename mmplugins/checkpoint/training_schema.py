@@ -107,7 +107,14 @@ def _optimizer(value: Any) -> str:
             pair = key == "eps" and isinstance(one, list | tuple)  # of Adafactor
             if rate and not pair and not isinstance(one, Tensor) and _finite(one):
                 return f"a number for {key}"
+            shares = [b for b in one if type(b) in (int, float)] if _is_betas(key, one) else []
+            if not all(0 <= share < 1 for share in shares):
+                return "numbers from 0 to below 1 for betas"
     return ""
+
+
+def _is_betas(key: Any, value: Any) -> bool:
+    return key == "betas" and isinstance(value, list | tuple)
 
 
 def _schedulers(value: Any) -> str:

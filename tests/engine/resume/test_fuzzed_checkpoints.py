@@ -14,6 +14,7 @@ from random_training import Killed
 from toy_training import toy
 
 from mmplugins.checkpoint import CheckpointError, read_checkpoint
+from mmplugins.checkpoint.training_schema import check_training
 from mmplugins.engine import DivergedError, train
 
 KINDS: list[Any] = [
@@ -112,6 +113,14 @@ def test_a_few(real, tmp_path):
 )
 def test_the_part_is_named(real, tmp_path, seed, said):
     assert said in resumed(real, tmp_path, seed)
+
+
+@pytest.mark.parametrize("betas", [(-1.0, 0.9), (0.9, 5.0), [float("nan"), 0.9]])
+def test_betas_out_of_range(real, betas):
+    content = read_checkpoint(real)
+    content["optimizer"]["param_groups"][0]["betas"] = betas
+    with pytest.raises(CheckpointError, match="numbers from 0 to below 1 for betas"):
+        check_training(content, real)
 
 
 @pytest.mark.slow
