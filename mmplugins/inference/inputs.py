@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypeAlias
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from mmplugins.utils import few, is_cut_short
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 
-Images = str | os.PathLike | np.ndarray | Iterable[str | os.PathLike | np.ndarray]
+Images: TypeAlias = str | os.PathLike | np.ndarray | Iterable[str | os.PathLike | np.ndarray]
 """What :func:`mmplugins.predict` takes."""
 
 

@@ -8,6 +8,7 @@ import importlib
 import warnings
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 from .patch import patch, rebind, replaced
 
@@ -96,7 +97,7 @@ def points_of_all_processes(module: ModuleType) -> None:
     _divide_by_mean(module.RepPointsHead, place=5)
 
 
-def _divide_by_mean(head: type, place: int) -> None:
+def _divide_by_mean(head: Any, place: int) -> None:
     """Let the number that ``get_targets`` of a head returns at a place be the processes' mean."""
     original = head.get_targets
 
