@@ -18,7 +18,8 @@ DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml"}
 FROM_THE_LINES = {"mmengine", "mmcv", "mmdet", "mmseg", "cv2"}
 """From an extra, under names that differ by line; OpenCV comes with them."""
 WHERE_INSTALLED = {
-    "mmpretrain", "nncf", "onnxruntime", "onnxscript", "openvino", "pynvml", "submitit", "triton",
+    "mlflow", "mmpretrain", "nncf", "onnxruntime", "onnxscript", "openvino", "pynvml", "submitit",
+    "triton",
 }  # fmt: skip
 """Imported behind a look at whether they are there."""
 

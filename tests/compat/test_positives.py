@@ -6,6 +6,7 @@ import mmengine.dist
 import pytest
 import torch
 from mmdet.models.dense_heads import RetinaHead
+from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
 import mmplugins  # noqa: F401
@@ -35,6 +36,12 @@ def factor() -> float:
     anchors, valid = head.get_anchors(sizes, metas, device="cpu")
     box = InstanceData(bboxes=torch.tensor([[8.0, 8, 40, 40]]), labels=torch.tensor([1]))
     return head.get_targets(anchors, valid, [box], metas)[4]
+
+
+@pytest.fixture(autouse=True)
+def in_mmdet():
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        yield
 
 
 def test_mean_over_processes(monkeypatch):
