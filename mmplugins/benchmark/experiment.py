@@ -118,7 +118,7 @@ def checked_result(path: Path, about: Mapping[str, Any] | None = None) -> dict[s
     except (json.JSONDecodeError, AttributeError) as error:
         raise SettingError(
             f"{path} is no result ({error}): remove it, or give another --out"
-        ) from (error)
+        ) from error
     if schema != SCHEMA:
         raise SettingError(
             f"{path} was written by another version of mmplugins (schema {schema}, this one reads "

@@ -30,7 +30,7 @@ from .cuda_graphs import replay_by_size
 GRAPHS_KEPT = 64
 """Graphs that PyTorch may keep of one structure: by mode, precision, and few or many sizes."""
 
-OLD = digit_version(torch.__version__) < digit_version("2.5")
+TORCH_2_4 = digit_version(torch.__version__) < digit_version("2.5")
 """Known of 2.4.1; what lies between it and 2.15 is not known."""
 
 Graph = Callable[..., Any]
@@ -112,7 +112,7 @@ def block_compiler(
         raise ValueError(
             "freeze=True and dynamic=True: PyTorch lays out constants for one size; choose one"
         )
-    if OLD and getattr(backbone, "with_cp", False):
+    if TORCH_2_4 and getattr(backbone, "with_cp", False):
         raise ValueError(
             f"with_cp=True and compiled blocks: torch {torch.__version__} cannot recompute what it "
             "compiles meanwhile; leave with_cp out (memory_budget recomputes as well), or use a "
@@ -256,7 +256,7 @@ def _prepare_compiler() -> None:
     if hasattr(shapes, "use_duck_shape"):
         shapes.use_duck_shape = False  # sides that are equal once may differ the next time
     inductor.fx_graph_cache = True
-    if OLD:
+    if TORCH_2_4:
         dynamo.inline_inbuilt_nn_modules = True  # else each block is a graph of its own
 
 

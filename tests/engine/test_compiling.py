@@ -22,7 +22,7 @@ from torch._dynamo.backends.common import aot_autograd
 import mmplugins
 from mmplugins.backbones import CAFormer, ConvFormer, ConvNeXt, MetaFormer, PoolFormer, PoolFormerV2
 from mmplugins.engine.compiling import (
-    OLD,
+    TORCH_2_4,
     block_compiler,
     blocks_of,
     cache_folder,
@@ -144,7 +144,7 @@ def test_few_graphs_for_many_sizes(family):
 @pytest.mark.parametrize(
     "way",
     [
-        pytest.param("with_cp", marks=pytest.mark.skipif(OLD, reason="torch 2.4 cannot")),
+        pytest.param("with_cp", marks=pytest.mark.skipif(TORCH_2_4, reason="torch 2.4 cannot")),
         "autocast",
         "drop_path",
     ]
@@ -300,7 +300,7 @@ def test_wrong_arguments_are_named(model, settings, message):
 
 
 def test_torch_2_4_and_activation_checkpointing(monkeypatch):
-    monkeypatch.setattr("mmplugins.engine.compiling.OLD", True)
+    monkeypatch.setattr("mmplugins.engine.compiling.TORCH_2_4", True)
     with pytest.raises(ValueError, match="with_cp=True and compiled blocks: .* leave with_cp out"):
         mmplugins.compile_blocks(PoolFormer(TINY, with_cp=True))
 
