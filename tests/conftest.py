@@ -1,12 +1,14 @@
-"""A small shapes data set, made once for all tests, and Ctrl-C as a user has it."""
+"""A small shapes data set, made once for all tests, and no default scope left from test to test."""
 
 import gc
 import shutil
 import signal
 import sys
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from mmengine.registry import DefaultScope
 
 from mmplugins.datasets import make_shapes
 
@@ -34,6 +36,28 @@ def pytest_runtest_setup():
 
 def pytest_sessionfinish():
     gc.unfreeze()
+
+
+@contextmanager
+def scopes(kept):
+    """A Runner sets mmengine's default scope for good, and that decides what a bare name means."""
+    made = DefaultScope._instance_dict
+    before = dict(made) if kept else {}
+    yield
+    made.clear()
+    made.update(before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_scope_of_another_file():
+    with scopes(kept=False):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def no_scope_of_another_test():
+    with scopes(kept=True):
+        yield
 
 
 @pytest.fixture(scope="session")
