@@ -49,7 +49,8 @@ backbones.size_policy`). A first convolution for three channels serves another n
 
             return adapt_input_conv(wanted[1], value), f"{RGB} -> {wanted[1]} input channels"
     rule = _resampling_rule(model, key)
-    if value.shape[len(wanted) :] == (1,) * (value.ndim - len(wanted)):
+    more = value.ndim - len(wanted)
+    if more > 0 and len(wanted) and value.shape[-more:] == (1,) * more:
         value = value.flatten(len(wanted) - 1)  # a pointwise kernel where we have a matrix
     if rule is None or value.ndim != len(wanted) or not value.is_floating_point():
         return value, ""

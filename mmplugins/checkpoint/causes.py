@@ -19,22 +19,54 @@ _SIGNS = {  # the first that fits counts; each is looked for after any dot
         r"(storage_tokens|register_tokens|reg_token|rope_embed\.periods)$"
     ),
     "ConvNeXt V2": r"\d+\.(mlp\.)?grn\.(gamma|beta|weight)$",
+    "EdgeNeXt": r"stages\.1\.blocks\.\d+\.xca\.",
+    "InceptionNeXt": r"token_mixer\.dwconv_hw\.",
+    "ConvNeXt": r"(stages\.0\.blocks\.0\.conv_dw|features\.1\.0\.block\.0|"
+    r"stages\.0\.(0|layers\.0)\.(dwconv|depthwise_conv))\.weight$",
+    "GCViT": r"global_block\.",
     "MaxViT": r"(grid_attention|attn_grid)\.",
-    "Swin Transformer": r"(relative_position_bias_table|cpb_mlp\.0\.weight)$",
+    "CoAtNet": r"stages\.\d\.blocks\.\d+\.attn\.rel_pos\.",
+    "BEiT": r"(?<!layers\.\d\.)blocks\.0\.attn\.relative_position_bias_table$",
+    "Swin Transformer": r"(relative_position_bias_table|meta_mlp\.fc1\.weight|"
+    r"(cpb|continuous_position_bias)_mlp\.0\.weight)$",
+    "MViT": r"stages\.0\.blocks\.0\.attn\.rel_pos_h$",
     "SAM's image encoder": r"blocks\.0\.attn\.rel_pos_h$",
     "EVA": r"blocks\.0\.attn\.(q_bias|inner_attn_ln\.weight)$",
-    "Vision Transformer": r"(cls_token|blocks\.0\.attn\.qkv\.weight|layer\.0\.attention\..*weight|"
-    r"encoder_layer_0\.self_attention\.in_proj_weight)$",
-    "PVT": r"block1\.0\.attn\.(q|sr)\.(weight|bias)$",
-    "SegFormer's MiT": r"(block1\.0\.mlp\.dwconv\.dwconv|layers\.0\.1\.0\.attn\.attn\.in_proj)",
+    "TNT": r"pixel_embed\.proj\.",
+    "Hiera": r"(blocks\.[1-9]\.proj|stages\.0\.layers\.0\.attn\.qkv)\.weight$",
+    "EfficientViT": r"(context_module\.|mixer\.m\.attn\.dws)",
+    "EfficientFormer": r"(token_mixer\.attention_bias|mlp\.mid\.conv\.weight)",
+    "TinyViT": r"blocks\.0\.local_conv\.",
+    "LeViT": r"(module\.attention_biases|blocks\.0\.attn\.attention_bias)",
+    "PVT": r"(block1\.0\.attn\.(q|sr)|stages\.0\.blocks\.0\.attn\.sr|"
+    r"layers\.0\.blocks\.0\.attention\.query)\.weight$",
+    "Vision Transformer": r"(cls_token|blocks\.0\.attn\.qkv\.weight|"
+    r"layer\.0\.attention\..*weight|encoder_layer_0\.self_attention\.in_proj_weight|"
+    r"layers\.0\.self_attn\.q_proj\.weight)$",
+    "SegFormer's MiT": r"(block1\.0\.mlp\.dwconv\.dwconv|layers\.0\.1\.0\.attn\.attn\.in_proj|"
+    r"blocks\.0\.attention\.sequence_reduction)",
     "HRNet": r"stage2\.0\.branches\.0\.",
-    "EfficientNet": r"(_blocks\.0\._depthwise_conv|blocks\.0\.0\.conv_dw|"
-    r"features\.1\.0\.block\.1\.(0|fc1))\.weight$",
-    "MobileNet": r"(features\.1\.conv\.0\.0|features\.1\.block\.0\.0|layer1\.0\.conv\.0\.conv)"
+    "GhostNet": r"ghost1\.primary_conv\.0\.weight$",
+    "MobileNet": r"((features\.1\.conv|features\.1\.block|layer1\.0\.conv)\.0\.(0|conv)\.weight|"
+    r"layer\.0\.conv_3x3\.convolution\.weight|conv_head\.bias)$",
+    "EfficientNet": r"(_blocks\.0\._depthwise_conv|blocks\.\d\.0\.conv_(dw|exp)|"
+    r"features\.1\.0\.block\.(0\.0|1\.0|1\.fc1)|blocks\.0\.depthwise_conv\.depthwise_conv)"
     r"\.weight$",
-    "RegNet": r"(trunk_output|s1\.b1\.conv1)",
+    "RegNet": r"(trunk_output|s1\.b1\.conv1|stages\.0\.layers\.0\.layer\.2\.attention\.0)",
     "DenseNet": r"denseblock1\.denselayer1\.",
-    "ResNet": r"(layer1\.0\.(conv1|0)|res2\.0\.conv1)\.weight$",
+    "Res2Net": r"layer1\.0\.convs\.0\.weight$",
+    "ResNeSt": r"layer1\.0\.conv2\.fc1\.weight$",
+    "ResNet": r"(layer1\.0\.(conv1|0)|res2\.0\.conv1|stages\.0\.(blocks|layers)\.0\.conv1|"
+    r"stages\.0\.layers\.0\.layer\.0\.convolution)\.weight$",
+    "FocalNet": r"modulation\.(f|projection_in)\.weight$",
+    "DaViT": r"blocks\.0\.0\.(spatial_block\.)?cpe1\.",
+    "FastViT": r"token_mixer\.mixer\.conv_scale\.",
+    "RepViT": r"channel_mixer\.conv1\.",
+    "SwiftFormer": r"local_representation\.",
+    "HGNet": r"stages\.0\.blocks\.0\.layers\.0\.(conv|convolution)\.weight$",
+    "VoVNet": r"stages\.0\.blocks\.0\.conv_concat\.",
+    "RepVGG": r"(stages\.0\.0\.conv_kxk\.conv|stage1\.0\.rbr_dense\.conv)\.weight$",
+    "DLA": r"level\d\.tree1\.",
     "SqueezeNet": r"features\.\d+\.squeeze\.weight$",
     "ShuffleNet": r"stage2\.0\.branch1\.0\.weight$",
     "MNASNet": r"layers\.8\.0\.layers\.0\.weight$",
@@ -42,7 +74,8 @@ _SIGNS = {  # the first that fits counts; each is looked for after any dot
     "Inception": r"Mixed_5b\.branch1x1\.",
     "VGG": r"features\.(1[1-9]|2\d)\.weight$",
     "AlexNet": r"features\.0\.weight$",
-    "CSPDarknet or YOLO": r"(dark2\.|stage1\.0\.conv\.weight|model\.0\.conv\.weight)",
+    "CSPDarknet or YOLO": r"(dark2\.|(stage1\.0|model\.0|stages\.0\.blocks\.0\.conv1)\.conv\."
+    r"weight)",
     "DETR": r"transformer\.(encoder|decoder)\.layers\.0\.",
 }
 
@@ -123,7 +156,8 @@ def _family_of(model: PyramidBackbone) -> str | None:
     """Its family; timm's MobileNets have the names of its EfficientNets' modules."""
     if getattr(model, "model_name", "").startswith("mobilenet"):
         return "MobileNet"
-    return family_of_keys(model.state_dict())
+    own = type(model).__name__
+    return own if own in _SIGNS else family_of_keys(model.state_dict())
 
 
 def family_of_keys(keys: Iterable[str]) -> str | None:

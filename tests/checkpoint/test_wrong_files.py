@@ -21,6 +21,26 @@ FAMILIES = {
     "densenet121": "DenseNet",
     "hrnet_w18_small": "HRNet",
     "vgg11": "VGG",
+    "beit_base_patch16_224": "BEiT",
+    "convnext_atto": "ConvNeXt",
+    "mobilenetv3_small_050": "MobileNet",
+    "test_efficientnet": "EfficientNet",
+    "pvt_v2_b0": "PVT",
+    "swiftformer_xs": "SwiftFormer",
+    "tiny_vit_5m_224": "TinyViT",
+    "test_coatnet": "CoAtNet",
+}
+HUGGING_FACE = {
+    "encoder.stages.0.layers.0.layer.0.convolution.weight": "ResNet",
+    "encoder.stages.0.layers.0.layer.2.attention.0.weight": "RegNet",
+    "encoder.layers.0.blocks.0.attention.self.continuous_position_bias_mlp.0.weight": (
+        "Swin Transformer"
+    ),
+    "encoder.stages.0.layers.0.dwconv.weight": "ConvNeXt",
+    "layer.0.conv_3x3.convolution.weight": "MobileNet",
+    "encoder.blocks.0.depthwise_conv.depthwise_conv.weight": "EfficientNet",
+    "vision_model.encoder.layers.0.self_attn.q_proj.weight": "Vision Transformer",
+    "stages.0.blocks.0.attention.sequence_reduction.sequence_reduction.weight": "SegFormer's MiT",
 }
 
 
@@ -35,8 +55,15 @@ def test_families_are_told_by_their_keys(name):
     assert family_of_keys(f"backbone.{key}" for key in keys_of(name)) == FAMILIES[name]
 
 
+@pytest.mark.parametrize("key", HUGGING_FACE)
+def test_families_of_hugging_face(key):
+    for keys in ([key], [key, "backbone.stem.weight"], [f"backbone.{key}"]):
+        assert family_of_keys(keys) == HUGGING_FACE[key]
+
+
 @pytest.mark.parametrize(
-    "name", ["mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "vit_b_16"]
+    "name",
+    ["mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "efficientnet_v2_s", "vit_b_16"],
 )
 def test_families_of_torchvision(name):
     with torch.device("meta"):
@@ -55,6 +82,14 @@ def test_the_error_names_the_family(family, wrapping, save):
     with pytest.raises(MismatchError, match=f"holds a ResNet, the model is a {family}"):
         load_weights(model, path)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_a_convnext_that_is_none_of_the_published(save):
+    path = save(timm.create_model("test_convnext").state_dict())
+    with pytest.raises(MismatchError, match="another ConvNeXt than the model's"):
+        load_weights(small("ConvNeXt"), path)
+    with pytest.raises(MismatchError, match="holds a ConvNeXt, the model is a PoolFormer"):
+        load_weights(small("PoolFormer"), path)
 
 
 def test_the_same_family_in_another_size(save):
