@@ -350,8 +350,9 @@ def main(argv: list[str] | None = None) -> int:
     for note in notes_of_board(board):
         say(note)
     say(f"{out}/leaderboard.md, .csv, .json, .html and plots")
-    failed = any((run.experiment().read() or {}).get("failure") for run in runs)
-    return 2 if failed else 0
+    results = [run.experiment().read() for run in runs]
+    unfinished = any(r["failure"] if r else not args.show for r in results)
+    return 2 if unfinished else 0
 
 
 if __name__ == "__main__":
