@@ -130,6 +130,15 @@ def whole_steps(s: Settings) -> Iterator[Row]:
         yield dict(recipe=recipe, **whole.step_by_part(cfg, s.device, 2 if s.small else 10))
 
 
+def compiled_heads(s: Settings) -> Iterator[Row]:
+    """The same step, eager and with neck and head compiled, which ``compile_blocks`` leaves out."""
+    for recipe in list(whole.RECIPES)[: 1 if s.small else 3]:
+        cfg = whole.config_of(recipe, s.configs, s.folder, 10**6, s.small)
+        for backend in (None, "eager" if s.small else "inductor"):
+            row = whole.step_by_part(cfg, s.device, 2 if s.small else 10, backend)
+            yield dict(recipe=recipe, neck_and_head=backend or "as they are", **row)
+
+
 def learning(s: Settings) -> Iterator[Row]:
     """Training steps with ``--amp --compile``: the loss must fall."""
     for recipe in list(whole.RECIPES)[: 1 if s.small else 3]:
@@ -141,7 +150,7 @@ PARTS: dict[str, Callable[[Settings], Iterator[Row]]] = {
     part.__name__: part
     for part in (
         versions, eager_inference, eager_training, group_norm, whole_steps, works, compiled,
-        learning, exact,
+        learning, compiled_heads, exact,
     )
 }  # fmt: skip
 """The parts of a check, the most telling first."""

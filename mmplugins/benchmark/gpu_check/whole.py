@@ -66,11 +66,14 @@ def config_of(recipe: str, configs: Path, folder: Path, steps: int, small: bool)
     return cfg
 
 
-def step_by_part(cfg: Config, device: torch.device, rounds: int) -> dict[str, float]:
+def step_by_part(
+    cfg: Config, device: torch.device, rounds: int, backend: str | None = None
+) -> dict[str, float]:
     """Milliseconds of a training step by part, and how often Python waits in it.
 
     The head's forward is apart from its losses; of Mask R-CNN that is the RPN's, and what the
-    regions cost is in ``loss``.
+    regions cost is in ``loss``. With a ``backend`` of ``torch.compile``, neck and head are
+    compiled, which ``compile_blocks`` leaves out: the row says whether that pays.
     """
     runner = build_runner(cfg)
     model = runner.model.train()
@@ -79,6 +82,8 @@ def step_by_part(cfg: Config, device: torch.device, rounds: int) -> dict[str, fl
     watch, laps, waits = Stopwatch(device), [], 0
     ends = [(model.backbone, "backbone"), (model.neck, "neck")]
     ends += [(getattr(model, head), "head") for head in HEADS if hasattr(model, head)]
+    for part, _ in ends[1:] if backend else ():
+        part.forward = torch.compile(part.forward, backend=backend)
     for i in range(rounds + 2):
         watch.start()
         batch = next(loop)
