@@ -19,6 +19,8 @@ from .reading import CheckpointError
 PAYLOADS = (
     "state_dict_ema",
     "model_ema",
+    "ema",
+    "module",
     "state_dict",
     "model",
     "model_state_dict",
@@ -27,9 +29,10 @@ PAYLOADS = (
 )
 """Where training scripts put weights, the first that is there counts.
 
-timm and ConvNeXt save averaged weights beside the raw ones, and report the averaged. mmengine
-saves the averaged ones as ``state_dict`` (its ``ema_state_dict`` then holds the raw ones), so that
-name comes last. DINO's teacher is the average of its student.
+timm, ConvNeXt and RT-DETR (``ema.module``) save averaged weights beside the raw ones, and report
+the averaged. mmengine saves the averaged ones as ``state_dict`` (its ``ema_state_dict`` then holds
+the raw ones), so that name comes last. DINO's teacher is the average of its student. A dict under
+any other name counts if it is the only one with weights.
 """
 
 _WRAPPERS = re.compile(r"(^|\.)(?:module|_orig_mod)\.")  # DataParallel, EMA; torch.compile
@@ -71,8 +74,10 @@ def find_weights(content: Mapping[str, Any], source: str | Path) -> Weights:
     """
     payload, mapping = "", content
     while True:
-        name = next((n for n in PAYLOADS if isinstance(mapping.get(n), Mapping)), None)
-        if name is None or any(isinstance(value, Tensor) for value in mapping.values()):
+        known = [name for name in PAYLOADS if isinstance(mapping.get(name), Mapping)]
+        others = [] if known else [name for name, value in mapping.items() if _may_hold(value)]
+        name = known[0] if known else others[0] if len(others) == 1 else None
+        if name is None or _has_tensors(mapping):
             break
         payload, mapping = f"{payload}.{name}".lstrip("."), mapping[name]
     tensors, left_out = {}, []
@@ -92,6 +97,17 @@ def find_weights(content: Mapping[str, Any], source: str | Path) -> Weights:
             f"{', '.join(PAYLOADS)}; it holds {held}"
         )
     return Weights(tensors, str(source), payload, left_out)
+
+
+def _has_tensors(mapping: Mapping[Any, Any]) -> bool:
+    return any(isinstance(value, Tensor) for value in mapping.values())
+
+
+def _may_hold(value: Any) -> bool:
+    """Whether a part of a file is a state dict, or a dict with one under a known name."""
+    return isinstance(value, Mapping) and (
+        _has_tensors(value) or any(isinstance(value.get(name), Mapping) for name in PAYLOADS)
+    )
 
 
 def dataset_names(content: Mapping[str, Any], source: str | Path) -> dict[str, Any]:

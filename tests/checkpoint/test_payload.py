@@ -19,8 +19,12 @@ ONE, TWO = {"a.b": torch.ones(1)}, {"a.b": torch.zeros(1)}
         (dict(state_dict=ONE, ema_state_dict=TWO), "state_dict"),
         (dict(ema_state_dict={"module.a.b": ONE["a.b"], "steps": torch.tensor(1)}), None),
         (dict(model=dict(state_dict=ONE)), "model.state_dict"),
+        (dict(model=TWO, ema=dict(module=ONE, updates=3)), "ema.module"),
+        (dict(weights=ONE, epoch=1, args={}), "weights"),
+        (dict(checkpoint=dict(model=ONE), optimizer=dict(state={0: dict(sum=TWO["a.b"])})),
+         "checkpoint.model"),
     ],
-)
+)  # fmt: skip
 def test_payload(content, payload):
     weights = find_weights(content, "w.pth")
     assert list(weights.tensors) == ["a.b"]
@@ -34,7 +38,16 @@ def test_what_is_no_weight_is_left_out():
     assert weights.left_out == ["epoch", "ema_a_b"]
 
 
-@pytest.mark.parametrize("content", [{}, dict(epoch=3, args={}), dict(state_dict={})])
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        dict(epoch=3, args={}),
+        dict(state_dict={}),
+        dict(params=ONE, params_ema=TWO),  # whose names do not tell which
+        dict(optimizer=dict(state={0: dict(exp_avg=torch.ones(1))}, param_groups=[])),
+    ],
+)
 def test_no_weights_at_all(content):
     with pytest.raises(CheckpointError, match="w.pth holds no state dict"):
         find_weights(content, "w.pth")
