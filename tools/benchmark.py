@@ -16,15 +16,12 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.benchmark import (
     MEASURES,
     USUAL,
-    Failure,
     ResultFile,
-    Sample,
     Session,
     Settings,
     csv_text,
@@ -39,6 +36,7 @@ from mmplugins.benchmark import (
     with_peers,
     write_report,
 )
+from mmplugins.benchmark.display import display
 from mmplugins.benchmark.rows import Row
 from mmplugins.utils import one_line_errors, write_whole
 
@@ -96,27 +94,8 @@ def rows_of(args: argparse.Namespace) -> list[Row]:
     return with_peers(rows) if args.peers else rows
 
 
-class Display:
-    """Shows on the console how a session goes on."""
-
-    def __init__(self, progress: Progress):
-        self.progress = progress
-        self.bar = progress.add_task("building", total=None)
-
-    def preparing(self, label: str) -> None:
-        self.progress.update(self.bar, description=f"building {label}")
-
-    def planned(self, seconds: float) -> None:
-        self.progress.remove_task(self.bar)
-        self.bar = self.progress.add_task("measuring", total=seconds)
-
-    def sampled(self, sample: Sample, seconds: float) -> None:
-        key = sample.key
-        self.progress.update(self.bar, advance=seconds, description=f"{key.what} of {key.row}")
-
-    def failed(self, failure: Failure) -> None:
-        key = failure.key
-        CONSOLE.print(f"{key.row}, {key.what}: {failure.reason}", markup=False, soft_wrap=True)
+def say(text: str) -> None:
+    CONSOLE.print(text, markup=False, soft_wrap=True)
 
 
 def measure(args: argparse.Namespace) -> bool:
@@ -136,14 +115,12 @@ def measure(args: argparse.Namespace) -> bool:
     )
     rows = rows_of(args)
     file = ResultFile(args.out, describe_environment(args.device), settings.fixed())
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()
-    with Progress(*columns, TimeRemainingColumn(), console=CONSOLE, transient=True) as progress:
-        try:
-            Session(rows, settings, file, Display(progress)).run()
-        except KeyboardInterrupt:
-            progress.stop()
-            CONSOLE.print("stopped; the same command goes on from here")
-            return False
+    try:
+        with display(CONSOLE, say) as listener:
+            Session(rows, settings, file, listener).run()
+    except KeyboardInterrupt:
+        say("stopped; the same command goes on from here")
+        return False
     return True
 
 
@@ -157,13 +134,13 @@ def main(argv: list[str] | None = None) -> int:
         write_whole(out.with_suffix(".md"), markdown(report))
         write_whole(out.with_suffix(".csv"), csv_text(report))
     except (ValueError, OSError) as error:
-        CONSOLE.print(f"error: {error}", markup=False, soft_wrap=True)
+        say(f"error: {error}")
         return 1
     for table in rich_tables(report):
         CONSOLE.print(table)
     for note in notes_of(report):
-        CONSOLE.print(note, markup=False, soft_wrap=True)
-    CONSOLE.print(f"{out}, and beside it .json, .md and .csv", markup=False, soft_wrap=True)
+        say(note)
+    say(f"{out}, and beside it .json, .md and .csv")
     return 0 if whole else 130
 
 

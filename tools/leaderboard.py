@@ -23,7 +23,6 @@ import torch
 import yaml
 from mmengine.config import DictAction
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.benchmark import (
@@ -37,6 +36,7 @@ from mmplugins.benchmark import (
 )
 from mmplugins.benchmark.board_plots import board_plots, board_section
 from mmplugins.benchmark.board_tables import board_tables, notes_of_board, write_board
+from mmplugins.benchmark.display import Display, display
 from mmplugins.benchmark.energy import find_meter
 from mmplugins.benchmark.experiment import run_experiment
 from mmplugins.benchmark.html_report import benchmark_section, write_html
@@ -109,34 +109,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-class Display:
-    """Shows how far all trainings, and then the measuring, are."""
-
-    def __init__(self, progress: Progress):
-        self.progress = progress
-        self.bar = progress.add_task("", total=None)
-
-    def start(self, total: float) -> None:
-        self.progress.reset(self.bar, total=total)
-
-    def at(self, done: float, what: str) -> None:
-        self.progress.update(self.bar, completed=done, description=what)
-
-    # What a benchmark's session tells its listener.
-    def preparing(self, label: str) -> None:
-        self.progress.update(self.bar, description=f"building {Path(label).name}")
-
-    def planned(self, seconds: float) -> None:
-        self.start(seconds)
-
-    def sampled(self, sample, seconds: float) -> None:
-        label = Path(sample.key.row).name
-        self.progress.update(self.bar, advance=seconds, description=f"latency of {label}")
-
-    def failed(self, failure) -> None:
-        say(f"{failure.key.row}: {failure.reason}")
-
-
 def say(text: str) -> None:
     CONSOLE.print(text, markup=False, soft_wrap=True)
 
@@ -183,7 +155,7 @@ def settled(args: argparse.Namespace, out: Path) -> list[Run]:
     return []
 
 
-def train_all(runs: Sequence[Run], args: argparse.Namespace, display: Display) -> None:
+def train_all(runs: Sequence[Run], args: argparse.Namespace, shown: Display) -> None:
     """Do what is missing."""
     tool = Path(__file__)
     todo = [run for run in runs if run.experiment().done() is None]
@@ -199,24 +171,24 @@ def train_all(runs: Sequence[Run], args: argparse.Namespace, display: Display) -
         say(f"{count[run.name]}/{len(todo)}  {run.name}: {said}")
 
     if args.workers > 1:
-        display.start(len(todo))
+        shown.start(len(todo))
         done = []
 
         def on_end(run: Run, status: int) -> None:
             done.append(run)
             ended(run, status)
-            display.at(len(done), f"{len(done)}/{len(todo)}")
+            shown.at(len(done), f"{len(done)}/{len(todo)}")
 
         commands = [command_of(run, tool, args.tracker) for run in todo]
         run_workers(todo, commands, args.workers, runs[0].protocol.budget.threads, on_end)
         return
-    display.start(len(todo))
+    shown.start(len(todo))
     for run in todo:
         budget = run.protocol.budget
 
         def on_step(step: int, run: Run = run, steps: int = budget.steps) -> None:
             k = count[run.name]
-            display.at(k - 1 + min(step / steps, 1), f"{k}/{len(todo)}  {run.name}")
+            shown.at(k - 1 + min(step / steps, 1), f"{k}/{len(todo)}  {run.name}")
 
         run_experiment(run.experiment(args.tracker), on_step)
         ended(run)
@@ -244,10 +216,10 @@ class Costs:
     def file(self) -> ResultFile:
         return ResultFile(self.path, self.environment, self.settings.fixed())
 
-    def measure(self, runs: Sequence[Run], display: Display) -> dict:
+    def measure(self, runs: Sequence[Run], shown: Display) -> dict:
         """A benchmark of the whole models of all runs."""
         rows = list(dict.fromkeys(Row(run.set.recipe, run.backbone) for run in runs))
-        Session(rows, self.settings, self.file(), display).run()
+        Session(rows, self.settings, self.file(), shown).run()
         return make_report(read_results(self.path))
 
 
@@ -272,13 +244,11 @@ def make(
     results = [read_work_dir(path) for path in work_dirs]
     others = {Path(path).parent.name or path: read_board(path) for path in args.compare}
     costs = None if report or args.no_cost or args.show or not runs else Costs(args)
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()
-    with Progress(*columns, TimeRemainingColumn(), console=CONSOLE, transient=True) as progress:
-        display = Display(progress)
+    with display(CONSOLE, say) as shown:
         if runs and not args.show:
-            train_all(runs, args, display)
+            train_all(runs, args, shown)
         if costs:
-            report = costs.measure(runs, display)
+            report = costs.measure(runs, shown)
     if args.show and not report and (out / "cost.jsonl").is_file():
         report = make_report(read_results(out / "cost.jsonl"))
     protocol = None

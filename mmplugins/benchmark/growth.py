@@ -4,44 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from statistics import linear_regression, median
+from typing import Any
 
 from .comparison import median_interval
 
 
-@dataclass(frozen=True)
-class Growth:
-    """Exponent of latency against pixels: 1 for convolutions, towards 2 for attention.
-
-    Attributes:
-        exponent: Median over rounds of the exponent fitted to the times of a round.
-        low: Lower end of its interval, see :func:`.comparison.median_interval`.
-        high: Upper end.
-        sizes: Sizes that enter, in pixels.
-        rounds: Rounds that have all of them.
-    """
-
-    exponent: float
-    low: float
-    high: float
-    sizes: tuple[int, ...]
-    rounds: int
-
-
-def fit_growth(times: Mapping[int, Mapping[int, float]]) -> Growth | None:
+def fit_growth(times: Mapping[int, Mapping[int, float]]) -> dict[str, Any] | None:
     """Fit the exponent by least squares on logarithms, round by round.
 
     Args:
         times: Seconds by round, by number of pixels; images of one batch size.
 
     Returns:
-        The growth, or None for fewer than three sizes or no round that has them all.
+        ``exponent``, the median over rounds: 1 for convolutions, towards 2 for attention; ``low``
+        and ``high``, its interval, see :func:`.comparison.median_interval`; ``sizes`` in pixels
+        and ``rounds`` that have all of them. None for fewer than three sizes or no such round.
     """
-    sizes = tuple(sorted(times))
-    if len(sizes) < 3:
-        return None
-    rounds = sorted(set.intersection(*(set(times[pixels]) for pixels in sizes)))
+    sizes = sorted(times)
+    rounds = set.intersection(*map(set, times.values())) if len(sizes) >= 3 else ()
     if not rounds:
         return None
     logs = [math.log(pixels) for pixels in sizes]
@@ -50,4 +31,4 @@ def fit_growth(times: Mapping[int, Mapping[int, float]]) -> Growth | None:
         for r in rounds
     ]
     low, high = median_interval(slopes)
-    return Growth(median(slopes), low, high, sizes, len(rounds))
+    return dict(exponent=median(slopes), low=low, high=high, sizes=sizes, rounds=len(rounds))

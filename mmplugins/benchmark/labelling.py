@@ -9,7 +9,6 @@ import numpy as np
 from adjustText import adjust_text
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from scipy.optimize import isotonic_regression
 
 
 def label_points(
@@ -52,15 +51,3 @@ def label_points(
             )  # fmt: skip
     finally:
         np.random.set_state(before)
-
-
-def spread_out(places: Sequence[float], gap: float) -> list[float]:
-    """Places moved along a line by as little as needed to be ``gap`` apart, in the same order.
-
-    This is the isotonic fit of the places less what the gaps take.
-    """
-    order = np.argsort(places, kind="stable")
-    steps = gap * np.arange(len(places))
-    moved = np.empty(len(places))
-    moved[order] = isotonic_regression(np.asarray(places)[order] - steps).x + steps
-    return moved.tolist()

@@ -41,8 +41,8 @@ def build_model(row: Row, overrides: Mapping[str, Any] | None = None) -> nn.Modu
         return _build_whole(row)
     if row.name.startswith(MMPRETRAIN):
         return build_mmpretrain(row.name.removeprefix(MMPRETRAIN))
-    config = backbone_config(row.name)
-    return MODELS.get(config.pop("type"))(**config, **overrides)
+    config = {**backbone_config(row.name), **overrides}
+    return MODELS.get(config.pop("type"))(**config)
 
 
 def _build_whole(row: Row) -> nn.Module:

@@ -7,6 +7,7 @@ has nothing to show. :func:`plots_of` makes all that apply, :func:`save_plots` w
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from mmplugins.backbones.catalog import families
 from mmplugins.visualization.figures import save_figure
 
 from .environment import summary
-from .labelling import label_points, spread_out
+from .labelling import label_points
 from .palette import family_style, part_color
 from .report import rows_in_order
 
@@ -77,8 +78,9 @@ def accuracy_against_latency(
     groups: dict[str, list[Point]] = {}
     for point in sorted(points, key=lambda p: p.latency[1]):
         groups.setdefault(point.family, []).append(point)
+    styles = {family: family_style(family) for family in groups}
     for family, group in groups.items():
-        color, marker = family_style(family)
+        color, marker = styles[family]
         xs, ys = [1e3 * p.latency[1] for p in group], [p.score[1] for p in group]
         across, along = (
             _arms([[1e3 * v for v in p.latency] for p in group]),
@@ -96,7 +98,12 @@ def accuracy_against_latency(
     low, high = (pick(v for p in points for v in p.score) for pick in (min, max))
     margin = 0.12 * (high - low) or max(abs(high), 1) * 0.05  # room for labels
     axes.set_ylim(low - margin, high + margin)
-    _legend(axes, list(groups))
+    if len(groups) > 1:
+        handles = [
+            Line2D([], [], color=color, marker=marker, label=family, markersize=5.5)
+            for family, (color, marker) in styles.items()
+        ]
+        _legend(axes, handles)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     label_points(
@@ -104,7 +111,7 @@ def accuracy_against_latency(
         [p.label for p in points],
         [1e3 * p.latency[1] for p in points],
         [p.score[1] for p in points],
-        [family_style(p.family)[0] for p in points],
+        [styles[p.family][0] for p in points],
         [spot for p in points for spot in _along_bars(p)],
     )
     return figure
@@ -156,7 +163,8 @@ def latency_against_pixels(report: Mapping[str, Any], batch: int) -> Figure | No
         f"{summary(report['environment'])}. Bars: p10 to p90; lines: latency ~ pixels^e.",
     )
     ends, everything, pixels = [], [], set()
-    for k, fit in enumerate(fits):
+    lines = Counter[str]()
+    for fit in fits:
         row = rows[fit["row"]]
         color, marker = family_style(row.get("family"))
         cases = [c for c in row["cases"] if c["batch"] == batch and c["inference"]]
@@ -167,15 +175,19 @@ def latency_against_pixels(report: Mapping[str, Any], batch: int) -> Figure | No
         slope = fit["exponent"]
         level = sum(math.log(y) - slope * math.log(x) for x, y in zip(xs, ys, strict=True))
         line = [math.exp(level / len(xs)) * x**slope for x in (xs[0], xs[-1])]
-        style = ("-", "--", ":", "-.")[_position(fits, k, rows)]
-        axes.plot((xs[0], xs[-1]), line, color=color, linestyle=style, linewidth=1.3, alpha=0.7)
+        style = dict(color=color, linestyle=("-", "--", ":", "-.")[lines[color] % 4])
+        lines[color] += 1
+        axes.plot((xs[0], xs[-1]), line, **style, linewidth=1.3, alpha=0.7)
         axes.errorbar(
             xs, ys, yerr=_arms(times), fmt=marker, color=color, markersize=5.5, capsize=2.5,
             markeredgecolor="white", markeredgewidth=0.6, elinewidth=1,
         )  # fmt: skip
-        ends.append((line[1], f"{short_label(row)}  e = {slope:.2f}", color))
+        label = f"{short_label(row)}  e = {slope:.2f}"
+        ends.append((line[1], Line2D([], [], **style, marker=marker, label=label, markersize=5.5)))
         everything += [v for time in times for v in time]
         pixels |= set(xs)
+    ends.sort(key=lambda end: -end[0])  # as the lines end, from above
+    _legend(axes, [handle for _, handle in ends])
     axes.set(xlabel="image, pixels (log scale)", ylabel="latency, ms (log scale)")
     _log_axis(axes.yaxis, everything, 0.06)
     ticks = sorted(pixels)
@@ -184,7 +196,6 @@ def latency_against_pixels(report: Mapping[str, Any], batch: int) -> Figure | No
     names = {c[0][0] * c[0][1]: f"{c[0][0]}x{c[0][1]}" for c in report["cases"]}
     axes.xaxis.set(major_locator=FixedLocator(ticks), minor_locator=NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: names.get(round(x), "")))
-    _labels_at_the_end(axes, ends)
     return figure
 
 
@@ -206,13 +217,13 @@ def time_by_stage(report: Mapping[str, Any], size: list[int], batch: int) -> Fig
     for k, name in enumerate(names):
         widths = [1e3 * case["stages"]["parts"].get(name, 0.0) for _, case in found]
         color = part_color(name, k)
-        axes.barh(range(len(found)), widths, 0.66, starts, color=color, label=name)
-        for i, width in enumerate(widths):
-            if width > 0.09 * max(lengths):
-                text = f"{100 * width / lengths[i]:.0f}%"
-                middle = starts[i] + width / 2
-                ink = "white" if _is_dark(color) else TEXT
-                axes.text(middle, i, text, ha="center", va="center", fontsize=7.5, color=ink)
+        bars = axes.barh(range(len(found)), widths, 0.66, starts, color=color, label=name)
+        shares = [
+            f"{100 * width / length:.0f}%" if width > 0.09 * max(lengths) else ""
+            for width, length in zip(widths, lengths, strict=True)
+        ]
+        ink = "white" if _is_dark(color) else TEXT
+        axes.bar_label(bars, shares, label_type="center", fontsize=7.5, color=ink)
         starts = [start + width for start, width in zip(starts, widths, strict=True)]
     spreads = [[t["p10"], t["median"], t["p90"]] for t in (case["stages"] for _, case in found)]
     arms = [[1e3 * v for v in arm] for arm in _arms(spreads)]
@@ -240,20 +251,15 @@ def memory(report: Mapping[str, Any], size: list[int], batch: int) -> Figure | N
         f"Peak memory, {_where(size, batch)}",
         f"{summary(report['environment'])}. Counted by: {', '.join(sorted(methods)) or 'unknown'}.",
     )
-    longest = max(peak(case, what) for _, case in found for what in ("inference", "training"))
     for what, shift, alpha in (("inference", 0.19, 0.45), ("training", -0.19, 1.0)):
-        for i, (row, case) in enumerate(found):
-            value = peak(case, what)
-            if value:
-                color = family_style(row.get("family"))[0]
-                axes.barh(i + shift, value, 0.36, color=color, alpha=alpha, linewidth=0)
-                axes.text(
-                    value + 0.008 * longest, i + shift, f"{value:,.0f}", va="center", fontsize=7.5,
-                    color=TEXT,
-                )  # fmt: skip
+        values = {i: peak(case, what) for i, (_, case) in enumerate(found) if peak(case, what)}
+        colors = [family_style(found[i][0].get("family"))[0] for i in values]
+        at = [i + shift for i in values]
+        bars = axes.barh(at, list(values.values()), 0.36, color=colors, alpha=alpha, linewidth=0)
+        axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=7.5, color=TEXT)
     for what, alpha in (("inference", 0.45), ("training step", 1.0)):
         axes.barh(0, 0, color=FAINT, alpha=alpha, label=what)
-    axes.set_xlim(0, 1.1 * longest)
+    axes.margins(x=0.1)
     axes.set_xlabel("peak memory, MiB")
     _legend_below(axes)
     return figure
@@ -333,13 +339,7 @@ def _log_axis(axis: Any, values: Sequence[float], margin: float) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _legend(axes: Axes, found: Sequence[str]) -> None:
-    if len(found) < 2:
-        return
-    handles = [
-        Line2D([], [], color=family_style(f)[0], marker=family_style(f)[1], label=f, markersize=5.5)
-        for f in found
-    ]
+def _legend(axes: Axes, handles: Sequence[Line2D]) -> None:
     axes.figure.legend(
         handles=handles, loc="outside right upper", frameon=False, fontsize=8, labelspacing=0.5
     )
@@ -351,30 +351,6 @@ def _legend_below(axes: Axes) -> None:
         loc="upper left", bbox_to_anchor=(0, -0.42 / (figure.get_figheight() - 1.5)),
         ncols=6, frameon=False, fontsize=8, borderaxespad=0, handlelength=1.2,
     )  # fmt: skip
-
-
-def _labels_at_the_end(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
-    """Labels right of the axes at the height of each line's end, moved apart if need be."""
-    figure: Any = axes.figure
-    figure.draw_without_rendering()
-    heights = [float(axes.transData.transform((1, y))[1]) for y, _, _ in ends]
-    bottom, top = axes.transAxes.transform([(0, 0), (0, 1)])[:, 1]
-    for (y, text, color), place in zip(
-        ends, spread_out(heights, 13 * figure.dpi / 72), strict=True
-    ):
-        axes.annotate(
-            text, (0.985, y), (1.05, (place - bottom) / (top - bottom)), va="center", fontsize=8,
-            xycoords=axes.get_yaxis_transform(), textcoords=axes.transAxes, color=color,
-            arrowprops=dict(
-                arrowstyle="-", color=color, linewidth=0.6, alpha=0.6, relpos=(0, 0.5), shrinkA=0
-            ),
-        )  # fmt: skip
-
-
-def _position(fits: Sequence[Mapping], k: int, rows: Mapping[str, Mapping]) -> int:
-    """Which of its family's lines a row is, for the style of the line."""
-    kind = rows[fits[k]["row"]].get("family")
-    return sum(rows[fit["row"]].get("family") == kind for fit in fits[:k]) % 4
 
 
 def _part_order(name: str) -> int:

@@ -170,8 +170,7 @@ def _pairs(times: Mapping[str, Mapping[int, float]], case: dict[str, Any]) -> li
 def _plain(comparison: Comparison | None) -> dict[str, Any] | None:
     if comparison is None:
         return None
-    high = comparison.high if comparison.high != float("inf") else None
-    return dict(asdict(comparison), high=high, verdict=comparison.verdict)
+    return dict(_finite(asdict(comparison)), verdict=comparison.verdict)
 
 
 def _growth(results: Results) -> list[dict[str, Any]]:
@@ -181,17 +180,13 @@ def _growth(results: Results) -> list[dict[str, Any]]:
             sizes = by_row.setdefault((key.row, key.batch), {})
             pixels = key.size[0] * key.size[1]
             sizes[pixels] = {r: sample.total for r, sample in samples.items()}
-    fits = []
-    for (row, batch), sizes in by_row.items():
-        growth = fit_growth(sizes)
-        if growth is not None:
-            bounds = {
-                k: v if abs(v) != float("inf") else None
-                for k, v in asdict(growth).items()
-                if k != "sizes"
-            }
-            fits.append(dict(row=row, batch=batch, **bounds, sizes=list(growth.sizes)))
-    return fits
+    fits = ((*of, fit_growth(sizes)) for of, sizes in by_row.items())
+    return [dict(row=row, batch=batch, **_finite(fit)) for row, batch, fit in fits if fit]
+
+
+def _finite(found: dict[str, Any]) -> dict[str, Any]:
+    """With null for an end that too few rounds leave open."""
+    return dict(found, high=found["high"] if found["high"] != float("inf") else None)
 
 
 def write_report(report: dict[str, Any], path: str | Path) -> None:

@@ -21,6 +21,7 @@ OPTIONS = {
     "deploy": "folded by switch_to_deploy(); inference only",
     "channels_last": "weights and images channels-last in memory",
     "compile": "the backbone compiled: ours by block, those of timm and mmpretrain whole",
+    "graphs": "ours compiled, and each pass replayed as one CUDA graph; on a GPU",
     "freeze": "ours deployed and compiled with the weights as constants; inference only",
     "onnxruntime": "folded, exported, and run by ONNX Runtime; inference only",
     "openvino": "likewise by OpenVINO, which has bf16 and int8",
@@ -47,6 +48,7 @@ class Row:
         deploy: Folded.
         channels_last: Channels-last.
         compile: Compiled.
+        graphs: Compiled, and replayed as CUDA graphs.
         freeze: With the weights as constants.
         bf16: In bfloat16.
         fp16: In float16.
@@ -61,6 +63,7 @@ class Row:
     deploy: bool = False
     channels_last: bool = False
     compile: bool = False
+    graphs: bool = False
     freeze: bool = False
     bf16: bool = False
     fp16: bool = False
@@ -149,10 +152,11 @@ def with_options(row: Row, options: str) -> Row:
             )
     chosen: dict[str, Any] = dict.fromkeys(words, True)
     row = replace(row, **chosen)
-    if row.freeze:
-        if row.name.startswith((TIMM, MMPRETRAIN)):
-            raise ValueError(f"{row.label}: freeze is for backbones of this package")
-        row = replace(row, deploy=True, compile=True)
+    for option in ("graphs", "freeze"):
+        if getattr(row, option):
+            if row.name.startswith((TIMM, MMPRETRAIN)):
+                raise ValueError(f"{row.label}: {option} is for backbones of this package")
+            row = replace(row, compile=True, deploy=row.deploy or row.freeze)
     if row.bf16 and row.fp16:
         raise ValueError(f"{row.label}: bf16 and fp16 exclude each other; choose one")
     if row.backbone and not row.name.endswith(".py"):

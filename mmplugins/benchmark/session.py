@@ -97,6 +97,7 @@ class Session:
         file: Where to; what it has already is not measured again, what failed is tried again.
         listener: Who is told.
         watch: Defaults to a stopwatch of the device.
+        peers: Those that an earlier session has proven. Defaults to new ones if the settings ask.
     """
 
     def __init__(
@@ -106,10 +107,11 @@ class Session:
         file: ResultFile,
         listener: Listener,
         watch: Stopwatch | None = None,
+        peers: Peers | None = None,
     ):
         self.rows, self.settings, self.file, self.listener = rows, settings, file, listener
         self.watch = watch or Stopwatch(settings.device)
-        self.peers = Peers() if settings.peers else None
+        self.peers = (peers or Peers()) if settings.peers else None
         self.tasks: list[Task] = []
         self.shared: dict[Key, list[Key]] = {}
         self._bounds: dict[frozenset, tuple[LowerBound, Key]] = {}

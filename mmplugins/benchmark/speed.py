@@ -165,13 +165,16 @@ def interleave(
 
 
 def times_in_turns(
-    calls: Mapping[str, Callable[[], object]], rounds: int = 25
+    calls: Mapping[str, Callable[[], object]],
+    rounds: int = 25,
+    device: str | torch.device = "cpu",
 ) -> dict[str, dict[int, float]]:
     """Seconds of a few calls by round, timed in turns as the rows of a benchmark are.
 
     Args:
         calls: What to time, by name.
         rounds: Samples of each.
+        device: Where they run.
     """
 
     def task(name: str, call: Callable[[], object]) -> Task:
@@ -181,7 +184,7 @@ def times_in_turns(
 
         return Task(Key(name, "inference", (0, 0), 1), run)
 
-    watch = Stopwatch()
+    watch = Stopwatch(device)
     tasks = list(warm_up([task(*item) for item in calls.items()], watch))
     ready = [one for one in tasks if isinstance(one, Task)]
     found: dict[str, dict[int, float]] = {name: {} for name in calls}

@@ -50,6 +50,8 @@ class Subject:
         self._compiler: Compiler | None = None
         if row.runtime and self.device.type != "cpu":
             raise ValueError(f"{row.label}: {row.runtime} is measured on CPUs; use --device cpu")
+        if row.graphs and self.device.type != "cuda":
+            raise ValueError(f"{row.label}: CUDA graphs need a GPU; use --device cuda")
         self._exported = load_file(row) if row.exported else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -116,7 +118,10 @@ class Subject:
         if self.row.name.startswith((TIMM, MMPRETRAIN)):
             self.backbone.forward = torch.compile(_own_code(self.backbone.forward), dynamic=False)
         else:
-            self._compiler = block_compiler(self.backbone, dynamic=False, freeze=self.row.freeze)
+            mode = "reduce-overhead" if self.row.graphs else None
+            self._compiler = block_compiler(
+                self.backbone, dynamic=False, mode=mode, freeze=self.row.freeze
+            )
         self.compiled = True
 
     def _require_compiled(self) -> None:

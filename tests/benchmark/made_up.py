@@ -1,9 +1,12 @@
-"""A file of results as a benchmark would write it, for plots and reports."""
+"""A file of results as a benchmark would write it, for plots and reports; and a small backbone."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+
+TINY = dict(depths=(1, 1, 1, 1), dims=(32, 32, 64, 64))
+"""Of any family of ours, for what depends on the kinds of blocks alone."""
 
 SIZES = (256, 512, 768)
 ROWS = {

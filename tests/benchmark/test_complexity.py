@@ -4,6 +4,7 @@ import published_macs
 import pytest
 import timm
 import torch
+from made_up import TINY
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import nn
@@ -88,7 +89,13 @@ def test_every_family_has_a_published_figure():
     assert len(TABLE_1) >= 40
 
 
-@pytest.mark.parametrize("name", sorted(published_macs.AT_384))
+def some(names):
+    """Names of which the large ones are left to the long tests."""
+    slow = pytest.mark.slow
+    return [pytest.param(n, marks=[slow] if n.endswith(LARGE) else []) for n in sorted(names)]
+
+
+@pytest.mark.parametrize("name", some(published_macs.AT_384))
 def test_published_macs_at_384(name):
     family, _, arch = name.rpartition("_")
     ours = count_macs(on_meta(name, out_norm=None), (384, 384)).total / 1e9
@@ -96,7 +103,7 @@ def test_published_macs_at_384(name):
     assert ours == pytest.approx(published_macs.AT_384[name], abs=0.06)
 
 
-@pytest.mark.parametrize("name", sorted(published_macs.TIMM_CLASSIFIERS))
+@pytest.mark.parametrize("name", some(published_macs.TIMM_CLASSIFIERS))
 def test_timm_s_own_figures_within_two_percent(name):
     # timm's are for the whole classifier, norms and all; products alone are at most 2 % fewer.
     with torch.device("meta"):
@@ -205,13 +212,14 @@ def test_every_kind_of_product_counts_once(device):
 
 @pytest.mark.parametrize("name", ["caformer_s18", "smlpnet_t", "randformer_s12", "timm/resnet18"])
 def test_the_device_does_not_matter(name):
-    model = build_backbone(name)
+    arch = {} if "/" in name else dict(arch=TINY)
+    model = build_backbone(name, **arch)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     model.train()
     on_cpu = count_macs(model, (96, 64))
     assert model.training and all(module.training for module in model.modules())
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
-    assert on_cpu == count_macs(on_meta(name), (96, 64))
+    assert on_cpu == count_macs(on_meta(name, **arch), (96, 64))
 
 
 def test_frozen_parts_stay_in_eval_mode():

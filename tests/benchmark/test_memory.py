@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from made_up import TINY
 from torch import nn
 
 from mmplugins.benchmark import memory
@@ -76,15 +77,15 @@ def test_training_keeps_maps_gradients_and_state(chain):
 
 
 @pytest.mark.parametrize(
-    ("name", "stage", "measure"),
+    ("name", "measure"),
     [
-        ("poolformer_s12", 0, training_memory),
-        ("convformer_s18:channels_last", 0, training_memory),
-        ("caformer_s18", 2, inference_memory),
+        ("poolformer_s12", training_memory),
+        ("convformer_s18:channels_last", training_memory),
+        ("caformer_s18", inference_memory),
     ],
 )
-def test_shapes_tell_what_data_tell(name, stage, measure, monkeypatch):
-    subject = Subject(parse_row(name), out_indices=(stage,))
+def test_shapes_tell_what_data_tell(name, measure, monkeypatch):
+    subject = Subject(parse_row(name), arch=TINY)
     by_shapes = measure(subject, (64, 64), 1)
     assert not subject.model.training and all(p.grad is None for p in subject.model.parameters())
 
@@ -99,7 +100,7 @@ def test_shapes_tell_what_data_tell(name, stage, measure, monkeypatch):
 
 def test_checkpointing_saves_memory():
     plain, spared = (
-        training_memory(Subject(parse_row(row), out_indices=(0,)), (64, 64), 2)
+        training_memory(Subject(parse_row(row), arch=TINY), (64, 64), 2)
         for row in ("poolformer_s12", "poolformer_s12:with_cp")
     )
     assert spared.saved < plain.saved / 2 and spared.peak < plain.peak
@@ -120,7 +121,7 @@ def test_compiled_and_deployed_rows_are_refused_with_the_reason(chain):
     chain.compiled = True
     with pytest.raises(ValueError, match="compiled"):
         inference_memory(chain, (32, 32), 1)
-    deployed = Subject(parse_row("poolformer_s12:deploy"), out_indices=(0,))
+    deployed = Subject(parse_row("poolformer_s12:deploy"), arch=TINY)
     with pytest.raises(ValueError, match="deployed or exported: .* inference only"):
         training_memory(deployed, (32, 32), 1)
     assert inference_memory(deployed, (32, 32), 1).peak > 0

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from made_up import TINY
 from torch import nn
 
 from mmplugins.backbones import list_backbones
@@ -76,7 +77,7 @@ def test_all_work_of_a_backbone_has_a_kind(name, option, monkeypatch):
         return kind
 
     monkeypatch.setattr("mmplugins.benchmark.operations.kind_of", noting)
-    subject = Subject(parse_row(name + option))
+    subject = Subject(parse_row(name + option), arch=TINY)
     images = subject.images((64, 64))
     run = (lambda _: subject.infer(images)) if option else TrainingStep(subject, images)
     run(Stopwatch())  # packs weights

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from made_up import TINY
 
 from mmplugins import build_backbone
 from mmplugins.benchmark import peers
@@ -44,7 +45,9 @@ def test_mmpretrain_joins_where_it_is_installed(monkeypatch):
         Subject(parse_row("mmpretrain/caformer_s18"))
 
 
-@pytest.mark.parametrize("name", ["poolformer_s12", "poolformerv2_s12"])
+@pytest.mark.parametrize(
+    "name", ["poolformerv2_s12", pytest.param("poolformer_s12", marks=pytest.mark.slow)]
+)
 def test_same_weights_same_maps(name):
     shared = Peers()
     rows = [Row(name), Row(f"timm/{name}"), Row(name, deploy=True)]
@@ -60,7 +63,7 @@ def test_same_weights_same_maps(name):
             assert (theirs - mine).abs().max() <= 1e-4 * mine.abs().max()
 
 
-@pytest.mark.parametrize("name", ["caformer_s18", "convformer_s18", "convnext_tiny"])
+@pytest.mark.parametrize("name", ["caformer_s18", "convnext_tiny"])
 def test_names_of_timm(name):
     with torch.device("meta"):
         weights = build_backbone(name, out_norm=None).state_dict()
@@ -78,20 +81,20 @@ def test_every_part_of_the_weights_matters():
 
 
 def test_another_function_is_refused():
-    weights = random_weights("poolformer_s12")
-    ours = Subject(Row("poolformer_s12"), weights=weights, out_norm=None)
+    small = dict(out_norm=None, arch=TINY)
+    ours = Subject(Row("poolformer_s12"), **small)
+    scale = "stages.3.blocks.0.layer_scale2.scale"
+    weights = ours.model.state_dict()
+    ours.model.load_state_dict(weights | {scale: torch.ones_like(weights[scale])})
+    wrong = Subject(Row("poolformer_s12"), weights=ours.model.state_dict(), **small)
+    wrong.model.get_parameter(scale).data.mul_(1.01)
     images = ours.images((64, 64))
-    other = dict(weights)
-    other["stages.3.blocks.1.layer_scale2.scale"] = weights[
-        "stages.3.blocks.1.layer_scale2.scale"
-    ].mul(1.01)
-    wrong = Subject(Row("poolformer_s12"), weights=other, out_norm=None)
     with pytest.raises(ValueError, match="not the same function: stage 3 differs by"):
         check_equal(wrong, ours.infer(images), images)
     maps = ours.infer(images)
     with pytest.raises(ValueError, match="4 maps, expected 3"):
         check_equal(ours, maps[:3], images)
-    with pytest.raises(ValueError, match=r"stage 0: \(1, 64, 16, 16\), ours"):
+    with pytest.raises(ValueError, match=r"stage 0: \(1, 32, 16, 16\), ours"):
         check_equal(ours, tuple(torch.zeros(1) for _ in maps), images)
 
 

@@ -16,6 +16,7 @@ from mmplugins.benchmark.rows import OPTIONS, Row, expand, parse_row
         ("x:deploy,onnxruntime", Row("x", onnxruntime=True)),  # folded anyway
         ("files/model.xml:bf16", Row("files/model.xml", bf16=True)),
         ("model.onnx:onnxruntime", Row("model.onnx")),
+        ("x:graphs,deploy", Row("x", deploy=True, compile=True, graphs=True)),
         ("x:freeze", Row("x", deploy=True, compile=True, freeze=True)),
     ],
 )
@@ -27,7 +28,7 @@ def test_parse(text, row):
 def test_labels_are_in_one_order():
     assert parse_row("x:bf16,deploy").label == parse_row("x:deploy,bf16").label == "x:deploy,bf16"
     assert parse_row("x:deploy,bf16").plain == Row("x")
-    alone = [option for option in OPTIONS if option not in ("freeze", "int8")]
+    alone = [option for option in OPTIONS if option not in ("graphs", "freeze", "int8")]
     assert [parse_row(f"x:{option}").options for option in alone] == [(o,) for o in alone]
     assert parse_row("x:int8,openvino").label == "x:openvino,int8"
 
@@ -41,6 +42,7 @@ def test_labels_are_in_one_order():
         ("x@poolformer_s12", "config file"),
         ("model.onnx@poolformer_s12", "config file"),
         ("timm/x:freeze", "timm/x:freeze: freeze is for backbones of this package"),
+        ("timm/x:graphs", "timm/x:graphs: graphs is for backbones of this package"),
         ("x:int8", "PyTorch has no int8 here; write x:openvino,int8"),
         ("x:openvino,bf16,int8", "exclude each other"),
         ("x:onnxruntime,bf16", "bf16 cannot be had in onnxruntime; expected no option beside it"),

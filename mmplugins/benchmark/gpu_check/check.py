@@ -10,7 +10,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,12 @@ import torch
 from mmplugins.utils import write_whole
 
 from ..environment import checked_device, describe_environment
+from ..peers import Peers
+from ..text_tables import frame, markdown_text
 from . import exactness, matrix, speed, whole
 
 Row = dict[str, Any]
+TIMES = "times.jsonl"
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,14 @@ class Settings:
         folder: Where results go.
         configs: Folder of the project's configs.
         small: Sizes and rounds for a CPU.
+        peers: The networks of timm that are known to equal ours.
     """
 
     device: torch.device
     folder: Path
     configs: Path
     small: bool
+    peers: Peers = field(default_factory=Peers)
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -51,8 +56,19 @@ class Settings:
         )
 
     @property
+    def training(self) -> tuple[tuple[int, int], int]:
+        return ((64, 64), 2) if self.small else ((512, 512), 8)
+
+    @property
     def rounds(self) -> int:
         return 2 if self.small else 9
+
+    def measure(self, name: str, *what: Any) -> Row:
+        """What :func:`.speed.measure` finds, all in one file of results."""
+        how = dict(rounds=self.rounds, device=str(self.device), threads=torch.get_num_threads())
+        found = speed.measure(name, *what, how, self.folder / TIMES, self.peers)
+        size, batch = what[-2:]
+        return dict(backbone=name, size="{}x{}".format(*size), batch=batch, **found)
 
 
 def versions(s: Settings) -> Iterator[Row]:
@@ -61,19 +77,16 @@ def versions(s: Settings) -> Iterator[Row]:
 
 
 def eager_inference(s: Settings) -> Iterator[Row]:
-    """ms of one eager pass, bf16, and the better of ours against the better of timm's."""
+    """ms of one eager pass, and our best against timm's best."""
     for size, batch in s.sizes:
         for name in s.families:
-            times = speed.inference(name, speed.EAGER, size, batch, s.device, s.rounds)
-            yield _against(name, size, batch, times)
+            yield s.measure(name, speed.EAGER, speed.LAYOUTS, "inference", size, batch)
 
 
 def eager_training(s: Settings) -> Iterator[Row]:
     """ms and MiB of a training step, eager."""
-    size, batch = ((64, 64), 2) if s.small else ((512, 512), 8)
-    rows = ("ours", "ours, channels-last", "timm", "timm, channels-last")
     for name in s.families:
-        yield _step(name, speed.training(name, rows, size, batch, s.device, s.rounds))
+        yield s.measure(name, speed.LAYOUTS, speed.LAYOUTS, "training", *s.training)
 
 
 def works(s: Settings) -> Iterator[Row]:
@@ -98,12 +111,11 @@ def works(s: Settings) -> Iterator[Row]:
 
 def compiled(s: Settings) -> Iterator[Row]:
     """ms of one pass and of a training step, compiled by block, against timm compiled whole."""
+    trained = speed.COMPILED[:1]
+    forms = (*speed.COMPILED, *([speed.GRAPHED] if s.device.type == "cuda" else []))
     for name in s.families[2:] + s.families[:2]:
-        size, batch = s.sizes[0] if s.small else ((512, 512), 8)
-        times = speed.inference(name, speed.COMPILED, size, batch, s.device, s.rounds)
-        yield _against(name, size, batch, times)
-        rows = ("ours compiled", "timm compiled")
-        yield _step(name, speed.training(name, rows, size, batch, s.device, s.rounds))
+        yield s.measure(name, forms, trained, "inference", *s.training)
+        yield s.measure(name, trained, trained, "training", *s.training)
 
 
 def group_norm(s: Settings) -> Iterator[Row]:
@@ -172,10 +184,11 @@ def run_check(
 
     Returns:
         All rows, each with its ``part``. They are in ``gpu_check.jsonl`` of the folder, and as
-        tables in ``gpu_check.md``.
+        tables in ``gpu_check.md``; every single timing against timm is in ``times.jsonl``.
     """
     checked_device(settings.device)
     settings.folder.mkdir(parents=True, exist_ok=True)
+    (settings.folder / TIMES).unlink(missing_ok=True)
     deadline = time.monotonic() + 60 * minutes
     rows: list[Row] = []
 
@@ -209,37 +222,9 @@ def as_markdown(rows: list[Row]) -> str:
     """The rows as tables, one for the rows of a part that have the same columns."""
     tables: dict[tuple, list[Row]] = {}
     for row in rows:
-        tables.setdefault((row["part"], *row), []).append(row)
-    text = []
-    for (part, _, *columns), group in tables.items():
-        text += [f"## {part}", ""]
-        text += [
-            "| " + " | ".join(columns) + " |",
-            "| " + " | ".join("---" for _ in columns) + " |",
-        ]
-        text += ["| " + " | ".join(_cell(row[c]) for c in columns) + " |" for row in group] + [""]
-    return "\n".join(text) + "\n"
-
-
-def _against(name: str, size: tuple[int, int], batch: int, times: dict[str, float]) -> Row:
-    """Times beside how many times as fast our best is as timm's best."""
-    theirs = min(ms for row, ms in times.items() if row.startswith("timm"))
-    trained = [ms for row, ms in times.items() if row.startswith("ours")]
-    folded = [ms for row, ms in times.items() if row.startswith("folded")]
-    ratios = {"x timm": theirs / min(trained), "folded x timm": theirs / min(folded)}
-    return dict(backbone=name, size="{}x{}".format(*size), batch=batch, **times, **ratios)
-
-
-def _step(name: str, rows: dict[str, dict[str, float]]) -> Row:
-    theirs = [values for row, values in rows.items() if row.startswith("timm")]
-    ours = [values for row, values in rows.items() if row.startswith("ours")]
-    flat = {
-        f"{row} {unit}": value for row, values in rows.items() for unit, value in values.items()
-    }
-    ratios = {"step x timm": min(v["ms"] for v in theirs) / min(v["ms"] for v in ours)}
-    if "MiB" in ours[0]:
-        ratios["MiB / timm"] = min(v["MiB"] for v in ours) / min(v["MiB"] for v in theirs)
-    return dict(backbone=name, **flat, **ratios)
+        tables.setdefault((row["part"], *row), []).append({k: _cell(v) for k, v in row.items()})
+    frames = [(group[0]["part"], frame(group).drop(columns="part")) for group in tables.values()]
+    return markdown_text(frames, [])
 
 
 def _line(row: Row) -> str:
@@ -249,4 +234,4 @@ def _line(row: Row) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.2f}" if 0.01 <= abs(value) < 1e5 else f"{value:.1e}"
-    return str(value).replace("|", "/").replace("\n", " ")
+    return str(value).replace("\n", " ")

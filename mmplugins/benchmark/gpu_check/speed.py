@@ -1,104 +1,80 @@
-"""Time of one pass and of one training step, ours beside timm's, rows interleaved."""
+"""Time of one pass and of one training step, ours beside timm's, as a benchmark measures them."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
 
-import timm
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
 
-from mmplugins.backbones import build_backbone
 from mmplugins.backbones.few_large_maps import group_norm1
-from mmplugins.engine.compiling import compile_blocks
 
-from ..stopwatch import Stopwatch, undisturbed
+from ..environment import describe_environment
+from ..peers import Peers
+from ..results import ResultFile
+from ..rows import TIMM, parse_row
+from ..session import Listener, Session, Settings
+from ..speed import Key, times_in_turns
 
 FAMILIES = (
     "poolformer_s12", "poolformerv2_s12", "convformer_s18", "caformer_s18", "convnext_tiny",
 )  # fmt: skip
-EAGER = ("ours", "ours, channels-last", "folded", "folded, channels-last", "timm",
-         "timm, channels-last")  # fmt: skip
-COMPILED = ("ours compiled", "folded compiled", "folded graphed", "timm compiled")
+LAYOUTS = ("plain", "channels_last")
+EAGER = (*LAYOUTS, "deploy", "deploy,channels_last")
+COMPILED = ("compile,channels_last", "deploy,compile,channels_last")
+GRAPHED = "deploy,graphs,channels_last"
 
 
-def build_row(name: str, row: str, device: torch.device, train: bool = False) -> nn.Module:
-    """A row of the tables: ``'folded, channels-last'`` of ``'poolformer_s12'``, for example.
+class Silent(Listener):
+    """Says nothing: failures are in the results."""
 
-    Weights are float32 in training, where autocast runs, and bfloat16 at inference.
+
+def measure(
+    name: str, forms: Sequence[str], theirs: Sequence[str], what: str, size: tuple[int, int],
+    batch: int, settings: dict[str, Any], file: Path, peers: Peers,
+) -> dict[str, Any]:  # fmt: skip
+    """Milliseconds of a backbone in each form, and of timm's; on a GPU in bf16.
+
+    Args:
+        name: Of the backbone.
+        forms: Options of our rows.
+        theirs: Options of timm's.
+        what: ``'inference'``, or ``'training'``: the step, and the MiB at its peak on a GPU, with
+            weights and the optimiser's states.
+        size: Height and width.
+        batch: Images.
+        settings: Further ones of a benchmark.
+        file: Its results, which ``tools/report.py`` shows.
+        peers: What is known to be equal.
+
+    Returns:
+        ``ms`` and ``MiB`` by row, how many times as fast our best trained form and our best
+        deployed form are as timm's best (``x timm``), and ``fails`` for what was not measured.
     """
-    theirs = row.startswith("timm")
-    model = timm.create_model(name, features_only=True) if theirs else build_backbone(
-        name, out_norm=None
-    )  # fmt: skip
-    model = model.train(train).to(device, torch.float32 if train else torch.bfloat16)
-    if row.startswith("folded"):
-        model.switch_to_deploy()
-    if row.endswith("channels-last") or "compiled" in row:
-        model.to(memory_format=torch.channels_last)
-    if row == "timm compiled":
-        return torch.compile(model)
-    if "compiled" in row:
-        compile_blocks(model)
-    if "graphed" in row:
-        compile_blocks(model, mode="reduce-overhead")
-    return model
-
-
-def inference(
-    name: str, rows: tuple[str, ...], size: tuple[int, int], batch: int, device: torch.device,
-    rounds: int,
-) -> dict[str, float]:  # fmt: skip
-    """Milliseconds of one pass of each row, medians."""
-    runs: dict[str, Callable] = {}
+    dtype = "plain" if settings["device"] == "cpu" else "bf16"  # which many processors do not have
+    ours = [parse_row(f"{name}:{form},{dtype}") for form in forms]
+    rows = ours + [parse_row(f"{TIMM}{name}:{form},{dtype}") for form in theirs]
+    measures = (what, "memory") if what == "training" else (what,)
+    how = Settings((size,), (batch,), measures, peers=True, **settings)
+    results = ResultFile(file, describe_environment(how.device), how.fixed())
+    Session(rows, how, results, Silent(), peers=peers).run()
+    times, found, ms = results.results.times, dict[str, Any](), {}
     for row in rows:
-        model = build_row(name, row, device)
-        x = torch.randn(batch, 3, *size, device=device, dtype=torch.bfloat16)
-        if row.endswith("channels-last") or "compiled" in row:
-            x = x.contiguous(memory_format=torch.channels_last)
-        runs[row] = lambda model=model, x=x: model(x)
-    with torch.no_grad():
-        return interleaved(runs, device, rounds)
-
-
-def training(
-    name: str, rows: tuple[str, ...], size: tuple[int, int], batch: int, device: torch.device,
-    rounds: int,
-) -> dict[str, dict[str, float]]:  # fmt: skip
-    """Milliseconds of a step (bf16 autocast, AdamW), and peak MiB on a GPU, of each row."""
-    steps, peaks = {}, {}
-    for row in rows:
-        model = build_row(name, row, device, train=True)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
-        x = torch.randn(batch, 3, *size, device=device)
-        if row.endswith("channels-last") or "compiled" in row:
-            x = x.contiguous(memory_format=torch.channels_last)
-
-        def step(model: nn.Module = model, optimizer=optimizer, x: Tensor = x) -> None:
-            optimizer.zero_grad()
-            with torch.autocast(device.type, torch.bfloat16):
-                maps = model(x)
-            sum(m.float().mean() for m in maps).backward()
-            optimizer.step()
-
-        steps[row] = step
-        step()
-        if device.type == "cuda":
-            step()
-            optimizer.zero_grad()
-            torch.cuda.synchronize()
-            before = torch.cuda.memory_allocated()
-            torch.cuda.reset_peak_memory_stats()
-            step()
-            torch.cuda.synchronize()
-            peaks[row] = (torch.cuda.max_memory_allocated() - before) / 2**20
-    times = interleaved(steps, device, rounds)
-    return {
-        row: dict(ms=ms) | ({"MiB": peaks[row]} if row in peaks else {})
-        for row, ms in times.items()
-    }
+        key = Key(row.label, what, size, batch)
+        if key in times:
+            ms[row] = found[f"{row.label} ms"] = 1000 * median(s.total for s in times[key].values())
+        if what == "training" and key in results.results.memory:
+            found[f"{row.label} MiB"] = results.results.memory[key]["peak"] / 2**20
+    best = min((value for row, value in ms.items() if row not in ours), default=float("nan"))
+    for label, deployed in (("x timm", False), ("deployed x timm", True)):
+        if own := [value for row, value in ms.items() if row in ours and row.deploy == deployed]:
+            found[label] = best / min(own)
+    labels = [row.label for row in rows]
+    lost = [f"{k.row}: {why}" for k, why in results.results.failures.items() if k.row in labels]
+    return found | ({"fails": "; ".join(lost)} if lost else {})
 
 
 def group_norms(device: torch.device, rounds: int, scale: int = 1) -> Iterator[dict]:
@@ -112,23 +88,6 @@ def group_norms(device: torch.device, rounds: int, scale: int = 1) -> Iterator[d
             reduction=lambda x=x, w=w: group_norm1(x, w, w, 1e-5),
         )
         with torch.no_grad():
-            yield dict(map="x".join(map(str, x.shape)), **interleaved(runs, device, rounds))
-
-
-def interleaved(
-    runs: Mapping[str, Callable[..., object]], device: torch.device, rounds: int
-) -> dict[str, float]:
-    """Median milliseconds of each, one of each in every round, after two that do not count."""
-    watch = Stopwatch(device)
-    taken: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(2):
-        for run in runs.values():
-            run()
-    for _ in range(rounds):
-        for name, run in runs.items():
-            with undisturbed():
-                watch.start()
-                run()
-                watch.lap("run")
-                taken[name].append(watch.stop()["run"] * 1000)
-    return {name: statistics.median(times) for name, times in taken.items()}
+            times = times_in_turns(runs, rounds, device)
+        medians = {name: 1000 * median(found.values()) for name, found in times.items()}
+        yield dict(map="x".join(map(str, x.shape)), **medians)
