@@ -12,7 +12,7 @@ from mmengine.config import DictAction
 from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
-from mmplugins.checks import DataError, check_data
+from mmplugins.checks import DataError, check_data, failures, preflight
 from mmplugins.deployment.errors import ExportError
 from mmplugins.deployment.exporting import lacking
 from mmplugins.engine import SettingError, test, train, work_dir
@@ -47,6 +47,8 @@ def main() -> None:
         settings.use_compiler(cfg, args.memory_budget)
     if torch.cuda.is_available() or getattr(torch.cpu, "_is_avx512_bf16_supported", bool)():
         settings.use_amp(cfg)  # only where the processor computes in half precision itself
+    if failed := failures(preflight(cfg, data=False)):
+        raise SettingError("; ".join(f"{one.name}: {one.message}" for one in failed))
     check_data(cfg)  # makes the data
     if aside := work_dir.move_aside(folder):
         console.print(f"The earlier demo is now in {aside}")

@@ -54,7 +54,8 @@ def build_backbone(name: str, **overrides: Any) -> PyramidBackbone:
 
     Args:
         name: As in :func:`backbone_config`.
-        **overrides: Further arguments of its class, for example ``out_indices=(1, 2, 3)``.
+        **overrides: Further or other arguments of its class, for example
+            ``out_indices=(1, 2, 3)``.
     """
-    config = backbone_config(name)
-    return MODELS.get(config.pop("type"))(**config, **overrides)
+    config = backbone_config(name) | overrides
+    return MODELS.get(config.pop("type"))(**config)

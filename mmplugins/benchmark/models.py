@@ -11,7 +11,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS
 from torch import nn
 
-from mmplugins.backbones.catalog import backbone_config
+from mmplugins.backbones.catalog import build_backbone
 from mmplugins.checkpoint.config_text import harmless_config
 from mmplugins.deployment import reparameterize
 from mmplugins.deployment.runtime import Exported
@@ -41,8 +41,7 @@ def build_model(row: Row, overrides: Mapping[str, Any] | None = None) -> nn.Modu
         return _build_whole(row)
     if row.name.startswith(MMPRETRAIN):
         return build_mmpretrain(row.name.removeprefix(MMPRETRAIN))
-    config = {**backbone_config(row.name), **overrides}
-    return MODELS.get(config.pop("type"))(**config)
+    return build_backbone(row.name, **overrides)
 
 
 def _build_whole(row: Row) -> nn.Module:

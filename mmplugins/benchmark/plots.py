@@ -175,15 +175,18 @@ def latency_against_pixels(report: Mapping[str, Any], batch: int) -> Figure | No
         slope = fit["exponent"]
         level = sum(math.log(y) - slope * math.log(x) for x, y in zip(xs, ys, strict=True))
         line = [math.exp(level / len(xs)) * x**slope for x in (xs[0], xs[-1])]
-        style = dict(color=color, linestyle=("-", "--", ":", "-.")[lines[color] % 4])
+        style = ("-", "--", ":", "-.")[lines[color] % 4]
         lines[color] += 1
-        axes.plot((xs[0], xs[-1]), line, **style, linewidth=1.3, alpha=0.7)
+        axes.plot((xs[0], xs[-1]), line, color=color, linestyle=style, linewidth=1.3, alpha=0.7)
         axes.errorbar(
             xs, ys, yerr=_arms(times), fmt=marker, color=color, markersize=5.5, capsize=2.5,
             markeredgecolor="white", markeredgewidth=0.6, elinewidth=1,
         )  # fmt: skip
         label = f"{short_label(row)}  e = {slope:.2f}"
-        ends.append((line[1], Line2D([], [], **style, marker=marker, label=label, markersize=5.5)))
+        handle = Line2D(
+            [], [], color=color, linestyle=style, marker=marker, markersize=5.5, label=label
+        )  # fmt: skip
+        ends.append((line[1], handle))
         everything += [v for time in times for v in time]
         pixels |= set(xs)
     ends.sort(key=lambda end: -end[0])  # as the lines end, from above

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,8 +72,8 @@ class Settings:
         return {name: value for name, value in asdict(self).items() if name in own}
 
 
-class Listener(Protocol):
-    """Who is told how a session goes on."""
+class Listener:
+    """Who is told how a session goes on; this one keeps it to itself."""
 
     def preparing(self, label: str) -> None:
         """A row is built, counted and warmed up."""
@@ -88,6 +88,9 @@ class Listener(Protocol):
         """Something could not be measured."""
 
 
+QUIET = Listener()
+
+
 class Session:
     """Measures rows and writes all into a file, line by line.
 
@@ -95,7 +98,7 @@ class Session:
         rows: What to measure.
         settings: How.
         file: Where to; what it has already is not measured again, what failed is tried again.
-        listener: Who is told.
+        listener: Who is told. Defaults to nobody.
         watch: Defaults to a stopwatch of the device.
         peers: Those that an earlier session has proven. Defaults to new ones if the settings ask.
     """
@@ -105,7 +108,7 @@ class Session:
         rows: Sequence[Row],
         settings: Settings,
         file: ResultFile,
-        listener: Listener,
+        listener: Listener = QUIET,
         watch: Stopwatch | None = None,
         peers: Peers | None = None,
     ):

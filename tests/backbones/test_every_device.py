@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import mmplugins
-from mmplugins.benchmark.gpu_check.matrix import SIZES, TOLERANCE, Case, cases, run_case
+from mmplugins.backbones.catalog import families
+from mmplugins.benchmark.gpu_check.matrix import RUNS, SIZES, TOLERANCE, Case, cases, run_case
 
 PACKAGE = Path(mmplugins.__file__).parent
 NO_CARD = "needs a CUDA device: run `pytest -m gpu` on a machine with one"
@@ -37,7 +38,16 @@ def assert_agrees(case: Case, device: str) -> None:
         assert len(found) == len(SIZES) and max(found.values()) <= TOLERANCE[case.precision]
 
 
-@pytest.mark.parametrize("case", cases(("eager",)), ids=str)
+def short_and_long():
+    """The matrix on a CPU; the long tests have what two shorter ones say together."""
+    for case in cases(("eager",)):
+        short = case.precision == "float32" or (
+            case.form != "evaluated" and case.memory_format == "channels_last"
+        )
+        yield pytest.param(case, id=str(case), marks=[] if short else [pytest.mark.slow])
+
+
+@pytest.mark.parametrize("case", short_and_long())
 def test_on_a_cpu(case):
     assert_agrees(case, "cpu")
 
@@ -51,16 +61,17 @@ def test_compiled_on_a_cpu(family, form):
 
 @pytest.mark.gpu
 @needs_card
-@pytest.mark.parametrize("case", cases(("eager",)), ids=str)
-def test_on_a_gpu(case):
-    assert_agrees(case, "cuda")
-
-
-@pytest.mark.gpu
-@needs_card
-@pytest.mark.parametrize("case", cases(("compiled",)), ids=str)
-def test_compiled_on_a_gpu(case):
-    assert_agrees(case, "cuda")
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("family", families())
+def test_on_a_gpu(family, run):
+    wrong = []
+    for case in cases((run,)):
+        if case.family == family:
+            try:
+                assert_agrees(case, "cuda")
+            except Exception as error:  # all that is wrong is told at once
+                wrong.append(f"{case}: {type(error).__name__}: {error}")
+    assert not wrong
 
 
 @pytest.mark.gpu

@@ -66,7 +66,7 @@ def test_a_detector_in_onnxruntime(folder, monkeypatch):
     settings = Settings(sizes=(SIZE,), rounds=2, measures=MEASURES[:-1])
     path = folder / "results.jsonl"
     rows = [parse_row(text), parse_row(f"{text}:onnxruntime")]
-    Session(rows, settings, ResultFile(path, {}, settings.fixed()), Silent()).run()
+    Session(rows, settings, ResultFile(path, {}, settings.fixed())).run()
     eager, exported = make_report(read_results(path))["rows"]
     assert (exported["options"], exported["dtype"]) == (["onnxruntime"], "float32")
     (case,), (other,) = exported["cases"], eager["cases"]
@@ -74,13 +74,6 @@ def test_a_detector_in_onnxruntime(folder, monkeypatch):
     assert case["macs"]["total"] == other["macs"]["total"]
     assert case["training"] is case["lower_bound"] is case["stages"] is case["operations"] is None
     assert case["memory"] == {} and set(other["memory"]) == {"inference", "training"}
-
-
-class Silent:
-    """A listener that hears nothing."""
-
-    def __getattr__(self, name):
-        return lambda *given: None
 
 
 def test_a_backbone_in_openvino():

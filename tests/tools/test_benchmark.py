@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mmplugins.benchmark.display import Display
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -48,7 +50,7 @@ def test_measures_shows_and_goes_on(tool, tmp_path, capsys):
 
 def test_ctrl_c_keeps_what_is_there(tool, tmp_path, monkeypatch, capsys):
     taken = []
-    sampled = tool.Display.sampled
+    sampled = Display.sampled
 
     def interrupt(self, sample, seconds):
         sampled(self, sample, seconds)
@@ -56,7 +58,7 @@ def test_ctrl_c_keeps_what_is_there(tool, tmp_path, monkeypatch, capsys):
         if len(taken) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(tool.Display, "sampled", interrupt)
+    monkeypatch.setattr(Display, "sampled", interrupt)
     arguments = ["poolformer_s12", "--sizes", "32", "--measure", "inference", "--rounds", "5"]
     assert tool.main(arguments) == 130
     assert "the same command goes on" in capsys.readouterr().out

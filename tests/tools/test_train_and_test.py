@@ -243,6 +243,13 @@ def test_two_processes(detection, folder):
     assert said.count("by class") == 1  # one process speaks
 
 
+def test_the_demo_names_what_is_wrong_before_it_trains(detection, call, folder):
+    options = ("--cfg-options", "train_cfg.max_iters=5")
+    with pytest.raises(SettingError, match="takes no such argument.*Did you mean 'max_epochs'"):
+        call("demo", "--config", detection, "--work-dir", folder / "never", *options)
+    assert not (folder / "never").exists()
+
+
 @pytest.mark.slow
 def test_demo_twice(detection, folder):
     command = ("--config", detection, "--work-dir", folder / "demo", "--pictures", 3)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,11 +63,14 @@ class Settings:
     def rounds(self) -> int:
         return 2 if self.small else 9
 
-    def measure(self, name: str, *what: Any) -> Row:
+    def measure(
+        self, name: str, forms: Sequence[str], theirs: Sequence[str], what: str,
+        size: tuple[int, int], batch: int,
+    ) -> Row:  # fmt: skip
         """What :func:`.speed.measure` finds, all in one file of results."""
         how = dict(rounds=self.rounds, device=str(self.device), threads=torch.get_num_threads())
-        found = speed.measure(name, *what, how, self.folder / TIMES, self.peers)
-        size, batch = what[-2:]
+        file = self.folder / TIMES
+        found = speed.measure(name, forms, theirs, what, size, batch, how, file, self.peers)
         return dict(backbone=name, size="{}x{}".format(*size), batch=batch, **found)
 
 

@@ -16,7 +16,7 @@ from ..environment import describe_environment
 from ..peers import Peers
 from ..results import ResultFile
 from ..rows import TIMM, parse_row
-from ..session import Listener, Session, Settings
+from ..session import Session, Settings
 from ..speed import Key, times_in_turns
 
 FAMILIES = (
@@ -26,10 +26,6 @@ LAYOUTS = ("plain", "channels_last")
 EAGER = (*LAYOUTS, "deploy", "deploy,channels_last")
 COMPILED = ("compile,channels_last", "deploy,compile,channels_last")
 GRAPHED = "deploy,graphs,channels_last"
-
-
-class Silent(Listener):
-    """Says nothing: failures are in the results."""
 
 
 def measure(
@@ -60,7 +56,7 @@ def measure(
     measures = (what, "memory") if what == "training" else (what,)
     how = Settings((size,), (batch,), measures, peers=True, **settings)
     results = ResultFile(file, describe_environment(how.device), how.fixed())
-    Session(rows, how, results, Silent(), peers=peers).run()
+    Session(rows, how, results, peers=peers).run()
     times, found, ms = results.results.times, dict[str, Any](), {}
     for row in rows:
         key = Key(row.label, what, size, batch)
