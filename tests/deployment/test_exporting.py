@@ -7,10 +7,12 @@ import pytest
 import torch
 from mmengine.utils import digit_version
 from small_recipes import CLASSES, PALETTE, checkpoint_of, config_of, picture
+from torch import nn
 
 import mmplugins
 from mmplugins.deployment import runtime
 from mmplugins.deployment.errors import ExportError
+from mmplugins.deployment.exporting import export_graph
 from mmplugins.inference import InputError, exporting
 from mmplugins.inference.exporting import export_verified
 from mmplugins.utils import WriteError
@@ -103,6 +105,34 @@ def test_a_file_that_differs_gets_no_name(segmentor, pictures, folder, monkeypat
     with pytest.raises(ExportError, match="does not compute what the model does: logits differ"):
         export_verified(model, target, pictures=pictures[:1])
     assert not target.exists() and not list(folder.glob(".wrong*"))
+
+
+class Rows(nn.Module):
+    """A map at stride 16 as rows, which torch.export guards against maps with a side of one."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 3, 2, 1)
+
+    def forward(self, images):
+        maps = nn.functional.max_pool2d(self.layer(images), 1, 8)
+        return (maps.permute(0, 2, 3, 1).reshape(maps.shape[0], -1, 4),)
+
+
+@pytest.mark.parametrize("format", exporting.FORMATS)
+def test_pictures_smaller_than_a_stride(format, folder):
+    if format == "openvino":
+        pytest.importorskip("openvino")
+    path = folder / f"rows{exporting.FORMATS[format]}"
+    about = dict(task="detection", kind="boxes", classes=[], config="")
+    rows = Rows().eval()
+    found = runtime.load_exported(
+        export_graph(rows, path, about, format, outputs=["rows"]), trust=True
+    )
+    for size in ((1, 1), (16, 40), (70, 9), (64, 64)):
+        images = torch.rand(2, 3, *size)
+        with torch.no_grad():
+            np.testing.assert_allclose(found(images.numpy())["rows"], rows(images)[0], atol=1e-6)
 
 
 def test_files_of_somebody_else(folder):
