@@ -18,6 +18,8 @@ from typing import Any
 PARTIAL = ".partial"
 """Suffix of files that are being written; what is left of them is of a killed run."""
 
+_LONGEST = 300  # characters of another library's error
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -76,6 +78,18 @@ def type_name(part: Any) -> str:
     return getattr(kind, "__name__", None) or "no type"
 
 
+def line_of(error: BaseException, number: int = 0) -> str:
+    """A line of another library's error, short enough for a sentence; its type if it has no text.
+
+    Args:
+        error: The error.
+        number: Which line. Defaults to the first; OpenCV and OpenVINO give the reason in the last.
+    """
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    line = lines[number].strip()
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
+
+
 @contextmanager
 def written_aside(path: str | os.PathLike) -> Iterator[Path]:
     """Write a file so that, whatever happens, it is there whole or as it was before.
@@ -97,6 +111,8 @@ def written_aside(path: str | os.PathLike) -> Iterator[Path]:
     aside = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         aside.touch()  # some libraries do not say where they could not write, or why
         aside.unlink()
         yield aside
@@ -115,6 +131,8 @@ def written_aside(path: str | os.PathLike) -> Iterator[Path]:
                 "default_hooks.checkpoint.max_keep_ckpts=2), or write elsewhere",
             ) from error
         reason = error.strerror or error
+        if isinstance(error, FileExistsError):  # mkdir's word for a file in the place of a folder
+            reason = os.strerror(errno.ENOTDIR)
         raise WriteError(error.errno, f"{path} was not written: {reason}") from error
     finally:
         with suppress(OSError):  # it is not there, as after a success, or its folder is a file

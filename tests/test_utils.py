@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from mmplugins.utils import did_you_mean, one_line_errors
+from mmplugins.utils import did_you_mean, line_of, one_line_errors
 
 
 def test_near_names_are_offered_whatever_their_case():
@@ -42,3 +42,10 @@ def test_nobody_reads_on(say):
     process.stdin.close()
     assert process.stderr.read() == b""
     assert process.wait() == 141
+
+
+def test_one_line_of_an_error():
+    assert line_of(ValueError("why\nwhere")) == "why"
+    assert line_of(ValueError("Check failed at\n\n  why\n"), -1) == "why"
+    assert line_of(AssertionError()) == "AssertionError"
+    assert line_of(ValueError("x" * 10_000)) == "x" * 300 + " ..."

@@ -67,6 +67,15 @@ def main() -> None:
         deploy=args.deploy,
         trust=args.trust,
     )
+    results = stream(
+        model,
+        sources,
+        score_thr=args.score_thr,
+        classes=args.classes,
+        batch_size=args.batch_size,
+        tile=args.tile,
+        overlap=args.overlap,
+    )
     folder = args.out or (None if args.json else "predictions")
     failed = []
     with ExitStack() as stack:
@@ -85,15 +94,7 @@ def main() -> None:
         progress = stack.enter_context(bar())
         total = None if any(source.is_video for source in sources) else len(sources)
         task = progress.add_task("Predicting", total=total, speed="")
-        for found, pixels in stream(
-            model,
-            sources,
-            score_thr=args.score_thr,
-            classes=args.classes,
-            batch_size=args.batch_size,
-            tile=args.tile,
-            overlap=args.overlap,
-        ):
+        for found, pixels in results:
             writer.add(found, pixels)
             if found.error is not None:
                 failed.append(found.error)
@@ -104,7 +105,7 @@ def main() -> None:
     for path in written:
         console.print(f"Wrote {path}")
     if failed:
-        raise SystemExit(f"error: {len(failed)} of the inputs were passed over, named above")
+        raise SystemExit(f"error: {len(failed)} of the inputs passed over, named above")
 
 
 def bar() -> Progress:

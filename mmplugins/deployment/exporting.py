@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmplugins.utils import write_whole, written_aside
+from mmplugins.utils import line_of, write_whole, written_aside
 from mmplugins.version import __version__
 
 from .errors import ExportError
@@ -129,7 +129,7 @@ def program_of(graph: nn.Module) -> torch.export.ExportedProgram:
     except Exception as error:  # whatever a part of the model does that a trace cannot follow
         raise ExportError(
             f"the model cannot be traced with open sizes, in {_where(error)}: "
-            f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            f"{type(error).__name__}: {line_of(error)}"
         ) from error
 
 
@@ -156,8 +156,8 @@ def onnx_of(program: torch.export.ExportedProgram, outputs: Sequence[str]) -> An
                 output_names=list(outputs),
             )
     except Exception as error:
-        text = str(error.__cause__ or error).strip().splitlines()
-        raise ExportError(f"the model has no form in ONNX: {text[0] if text else error}") from error
+        reason = line_of(error.__cause__ or error)
+        raise ExportError(f"the model has no form in ONNX: {reason}") from error
     finally:
         logger.setLevel(level)
     proto = exported.model_proto
@@ -177,8 +177,7 @@ def write_openvino(model: Any, path: Path, text: str) -> Path:
     try:
         converted = openvino.Core().read_model(data, b"")
     except RuntimeError as error:
-        line = str(error).strip().splitlines()[-1]
-        raise ExportError(f"OpenVINO does not take the model: {line}") from error
+        raise ExportError(f"OpenVINO does not take the model: {line_of(error, -1)}") from error
     return save_openvino(converted, path, text)
 
 

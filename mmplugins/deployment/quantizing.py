@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from mmplugins.compat.patches.patch import replaced
+from mmplugins.utils import line_of
 
 from .errors import ExportError
 from .exporting import KEY, save_openvino
@@ -76,8 +77,7 @@ def quantize_file(
                 ignored_scope=nncf.IgnoredScope(names=sensitive(model)),
             )
         except Exception as error:  # of NNCF and of OpenVINO, without a common base
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ExportError(f"NNCF cannot quantise the model: {line}") from error
+            raise ExportError(f"NNCF cannot quantise the model: {line_of(error)}") from error
     return save_openvino(quantized, target, json.dumps({**description, "precision": "int8"}))
 
 

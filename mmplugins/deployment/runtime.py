@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from mmplugins.utils import line_of
+
 from .errors import ExportError
 from .exporting import KEY
 
@@ -101,8 +103,7 @@ def _onnxruntime(path: Path, threads: int | None, precision: str, device: str | 
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=[wanted])
     except Exception as error:  # onnxruntime's errors have no common base but this
-        line = str(error).strip().splitlines()[0]
-        raise ExportError(f"{path} cannot be loaded by onnxruntime: {line}") from error
+        raise ExportError(f"{path} cannot be loaded by onnxruntime: {line_of(error)}") from error
     description = _described(session.get_modelmeta().custom_metadata_map.get(KEY), path)
     names = [output.name for output in session.get_outputs()]
 
@@ -110,8 +111,7 @@ def _onnxruntime(path: Path, threads: int | None, precision: str, device: str | 
         try:
             found = session.run(None, {"images": images})
         except Exception as error:
-            line = str(error).strip().splitlines()[0]
-            raise ExportError(f"{path.name} fails in onnxruntime: {line}") from error
+            raise ExportError(f"{path.name} fails in onnxruntime: {line_of(error)}") from error
         return dict(zip(names, found, strict=True))
 
     return Exported(path, description, run)
@@ -131,8 +131,7 @@ def _openvino(path: Path, threads: int | None, precision: str, device: str | Non
     try:
         model = core.read_model(path)
     except RuntimeError as error:
-        line = str(error).strip().splitlines()[-1]
-        raise ExportError(f"{path} cannot be read by OpenVINO: {line}") from error
+        raise ExportError(f"{path} cannot be read by OpenVINO: {line_of(error, -1)}") from error
     text = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
     description = _described(text, path)
     names = description["outputs"]
@@ -147,8 +146,7 @@ def _openvino(path: Path, threads: int | None, precision: str, device: str | Non
         try:
             found = compiled(images)
         except RuntimeError as error:
-            line = str(error).strip().splitlines()[-1]
-            raise ExportError(f"{path.name} fails in OpenVINO: {line}") from error
+            raise ExportError(f"{path.name} fails in OpenVINO: {line_of(error, -1)}") from error
         return {name: np.asarray(found[k]) for k, name in enumerate(names)}
 
     return Exported(path, description, run)
@@ -171,8 +169,7 @@ def _torch(path: Path, threads: int | None, precision: str, device: str | None) 
         guarded = "check_guards" in inspect.signature(loaded.module).parameters
         program = loaded.module(check_guards=False) if guarded else loaded.module()
     except (OSError, RuntimeError, zipfile.BadZipFile) as error:
-        line = str(error).strip().splitlines()[0]
-        raise ExportError(f"{path} cannot be loaded by torch.export: {line}") from error
+        raise ExportError(f"{path} cannot be loaded by torch.export: {line_of(error)}") from error
     if threads is not None:
         torch.set_num_threads(threads)
 

@@ -11,7 +11,7 @@ from typing import TextIO, TypeAlias
 
 import numpy as np
 
-from mmplugins.utils import few, is_cut_short
+from mmplugins.utils import few, is_cut_short, line_of
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
@@ -135,7 +135,7 @@ def read_picture(path: str | os.PathLike, color: str = "color", decoder: str = "
     try:
         pixels = mmcv.imfrombytes(data, flag=color, backend=decoder)
     except (cv2.error, OSError, SyntaxError, ValueError) as error:
-        reason = str(error).strip().splitlines()[-1]
+        reason = line_of(error, -1)
         raise InputError(f"{path} ({len(data):,} bytes) cannot be decoded: {reason}") from error
     if pixels is None:
         raise InputError(

@@ -26,6 +26,7 @@ from mmplugins.checkpoint.payload import dataset_names
 from mmplugins.deployment import reparameterize
 from mmplugins.engine import SettingError, load_composed
 from mmplugins.engine.config.settings import merge_options, task_of
+from mmplugins.utils import line_of
 
 from .inputs import InputError
 from .model import LoadedModel, TorchRuntime, pipeline_of, scope_of
@@ -72,8 +73,7 @@ def load_model(
     try:
         torch.empty(0, device=where)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {device!r} cannot be used: {reason}") from error
+        raise InputError(f"device {device!r} cannot be used: {line_of(error)}") from error
     if checkpoint is None and Path(path).suffix == ".py":
         raise InputError(f"{path} is a config: give its checkpoint too, CONFIG CHECKPOINT")
     if checkpoint is not None:

@@ -14,7 +14,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from mmplugins.utils import did_you_mean
+from mmplugins.utils import did_you_mean, line_of
 
 from .inputs import InputError, read_picture
 from .results import Prediction, encode
@@ -97,10 +97,9 @@ class LoadedModel:
         try:
             packed = self._steps(dict(given, height=side[0], width=side[1]))
         except Exception as error:  # a pipeline is anybody's code
-            reason = (str(error).strip().splitlines() or [""])[0]
             raise InputError(
                 f"{name} of {side[1]}x{side[0]} pixels does not pass the test pipeline, "
-                f"{type(error).__name__}: {reason}"
+                f"{type(error).__name__}: {line_of(error)}"
             ) from error
         if packed is None:
             raise InputError(f"{name} of {side[1]}x{side[0]} pixels: the test pipeline drops it")

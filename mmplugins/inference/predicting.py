@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from mmplugins.utils import line_of
+
 from .inputs import Images, InputError, Source, find_inputs, read_frames
 from .model import LoadedModel, Packed
 from .results import Prediction
@@ -43,6 +45,8 @@ class Options:
             raise InputError(f"score_thr={self.score_thr}: expected 0 to 1")
         if self.batch_size < 1:
             raise InputError(f"batch_size={self.batch_size}: expected 1 or more")
+        if self.tile is None and self.overlap is not None:
+            raise InputError(f"overlap={self.overlap} without tile: expected the tiles' size too")
         if self.tile is not None:
             try:
                 tiles_of((1, 1), self.tile, self._overlap)
@@ -94,12 +98,21 @@ def stream(
         sources: From :func:`find_inputs`.
         options: Of :class:`Options`.
 
-    Yields:
-        The prediction for each picture, and the picture, ``uint8[H, W, 3]`` in BGR. Of one that
-        cannot be read or predicted on, ``error`` says why, and the picture is empty.
+    Returns:
+        Iterator over the prediction for each picture, and the picture, ``uint8[H, W, 3]`` in BGR.
+        Of one that cannot be read or predicted on, ``error`` says why, and the picture is empty.
+
+    Raises:
+        InputError: If an option is out of range, or a class is none of the model.
     """
     asked = Options(**options)
     labels = None if asked.classes is None else model.labels_of(asked.classes)
+    return _chosen(model, sources, asked, labels)
+
+
+def _chosen(
+    model: LoadedModel, sources: Iterable[Source], asked: Options, labels: list[int] | None
+) -> Iterator[tuple[Prediction, np.ndarray]]:
     for found, pixels in _found(model, sources, asked):
         if found.label_map is None and found.error is None:
             found = found.above(asked.score_thr)
@@ -179,18 +192,16 @@ def _by_tiles(
 def _run(model: LoadedModel, batch: Sequence[Packed], name: str) -> list[Prediction]:
     try:
         return model.run(batch)
-    except (RuntimeError, ValueError, AssertionError, MemoryError) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except Exception as error:  # a model is anybody's code
         side = "x".join(str(n) for n in reversed(batch[0]["inputs"].shape[1:]))
-        text = str(error).strip()
-        reason = f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
         hint = ""
-        if isinstance(error, MemoryError) or "memory" in text.lower():
+        if isinstance(error, MemoryError) or "memory" in str(error).lower():
             hint = "; for large pictures give --tile, for many at once a smaller --batch-size"
         raise InputError(
             f"{name} cannot be predicted on (a batch of {len(batch)} of {side} pixels after the "
-            f"test pipeline), {reason}{hint}"
+            f"test pipeline), {type(error).__name__}: {line_of(error)}{hint}"
         ) from error
 
 

@@ -15,7 +15,7 @@ from mmplugins.checkpoint.config_text import check_harmless
 from mmplugins.deployment.quantizing import quantize_file
 from mmplugins.deployment.runtime import load_exported
 from mmplugins.deployment.verification import Differences, compare
-from mmplugins.utils import type_name
+from mmplugins.utils import line_of, type_name
 
 from .exported import images_of
 from .exporting import batches_of, check_target, name_file, pictures_of
@@ -101,10 +101,9 @@ def training_pictures(model: LoadedModel, count: int, trust: bool = False) -> li
         with scope_of(model.task), contextlib.redirect_stdout(io.StringIO()):  # pycocotools talks
             dataset: Any = DATASETS.build(settings)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"the training data cannot be read, {reason}: put them where the config looks, or give "
-            "pictures like them with --calibration-pictures"
+            f"the training data cannot be read, {line_of(error)}: put them where the config looks, "
+            "or give pictures like them with --calibration-pictures"
         ) from error
     if not len(dataset):
         raise InputError("the training data are empty: give --calibration-pictures")

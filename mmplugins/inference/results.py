@@ -114,8 +114,8 @@ def encode(masks: np.ndarray) -> list[Rle]:
     """Masks ``bool[N, H, W]`` as COCO run lengths."""
     from pycocotools import mask as coco
 
-    ordered = np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8))
-    return [_as_text(rle) for rle in coco.encode(ordered)] if len(masks) else []
+    # One by one: of a large picture even one mask is large.
+    return [_as_text(coco.encode(np.asfortranarray(mask, np.uint8))) for mask in masks]
 
 
 def decode(rle: Rle) -> np.ndarray:

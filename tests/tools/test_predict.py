@@ -98,7 +98,7 @@ def test_ids_of_an_annotation_file(detector, pictures, tmp_path, call):
 def test_bad_pictures_are_passed_over(detector, pictures, tmp_path, call, capsys):
     bad = pictures[0].with_name("aa.png")
     bad.write_bytes(b"nothing")
-    with pytest.raises(SystemExit, match="1 of the inputs were passed over"):
+    with pytest.raises(SystemExit, match="1 of the inputs passed over"):
         call("predict", detector, bad.parent, "--out", tmp_path / "out", "--json", "-")
     said = capsys.readouterr()
     assert "passed over" in said.err and "aa.png (7 bytes) is no picture" in said.err
@@ -115,14 +115,29 @@ def test_names_that_meet_stay_apart(detector, pictures, tmp_path, call):
     assert {p.name for p in (tmp_path / "out/pictures").iterdir()} == {"a.jpg", "a_2.jpg"}
 
 
-def test_nowhere_to_write(detector, pictures, tmp_path, call):
+def test_nowhere_to_write(detector, pictures, tmp_path, call, capsys):
     (tmp_path / "file").write_text("")
     with pytest.raises(WriteError, match=r"^[^\[].*file/out cannot be written to: Not a directory"):
         call("predict", detector, pictures[0], "--out", tmp_path / "file/out")
-    with pytest.raises(WriteError, match=r"^[^\[].*lines.json was not written: .*exists"):
+    with pytest.raises(WriteError, match=r"^[^\[].*lines.json was not written: Not a dir"):
         call("predict", detector, pictures[0], "--json", tmp_path / "file/lines.json")
+    with pytest.raises(WriteError, match=r"pictures was not written: Is a directory"):
+        call("predict", detector, pictures[0], "--json", pictures[0].parent)
+    assert "Predicting" not in capsys.readouterr().err  # all of it is known before
     with pytest.raises(InputError, match="is a file: expected a folder"):
         call("predict", detector, pictures[0], "--out", tmp_path / "file")
+
+
+def test_wrong_options_leave_no_folder(detector, pictures, tmp_path, call, capsys):
+    for words, message in (
+        (("--classes", "disk"), "class 'disk' .* Did you mean 'disc'"),
+        (("--score-thr", 2), "score_thr=2.0: expected 0 to 1"),
+        (("--tile", 64, "--overlap", 40), "tiles of 64 pixels that overlap by 40"),
+        (("--overlap", 40), "overlap=40 without tile"),
+    ):
+        with pytest.raises(InputError, match=message):
+            call("predict", detector, pictures[0], "--out", tmp_path / "out", *words)
+    assert not (tmp_path / "out").exists() and "Predicting" not in capsys.readouterr().err
 
 
 def test_frames_of_a_video(detector, tmp_path, call, capsys):
