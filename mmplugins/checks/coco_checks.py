@@ -16,6 +16,7 @@ from .picture_files import (
     as_saved,
     check_depth,
     check_ends,
+    check_flags,
     check_prefix,
     check_present,
     check_sides,
@@ -195,7 +196,7 @@ def _check_pictures(data: DataSet, files: Sequence[str], images: Sequence[dict])
     turned: list[str] = []
     remedies: set[str] = set()
     other: list[str] = []
-    sizes = read_all(data, chosen, step, "color", "cv2", lambda pixels: pixels.shape[1::-1])
+    sizes = list(read_all(data, chosen, step, "color", "cv2", lambda pixels: pixels.shape[1::-1]))
     for (path, size), image in zip(sizes, data.sample(images), strict=True):
         wanted = (image["width"], image["height"])
         if size != wanted:
@@ -211,6 +212,7 @@ def _check_pictures(data: DataSet, files: Sequence[str], images: Sequence[dict])
             f"those of the unturned ones, so that they lie elsewhere: {few(turned, 2)}: "
             f"{min(remedies, key=len)}"
         )
+    check_flags(data, sizes, step)
     check_ends(data, chosen)
     check_depth(data, chosen, step)
     if other:

@@ -13,7 +13,7 @@ from mmengine.registry import EVALUATOR
 
 from mmplugins.checkpoint import CheckpointError
 from mmplugins.engine.config.settings import SettingError
-from mmplugins.utils import DataError
+from mmplugins.utils import DataError, few
 
 from .explain import explain, in_words, watched
 from .results import CheckResult, Status
@@ -144,7 +144,10 @@ class Inspection:
         except (SettingError, DataError, CheckpointError) as error:
             self.fail(str(error))
         except Exception as error:  # whatever a config makes OpenMMLab raise is a finding
-            self.fail(in_words(error))
+            if before_this := sorted(self.broken - {check.name}):  # of which it is a consequence
+                self._add("not run", f"needs {few(before_this)} to be in order", "")
+            else:
+                self.fail(in_words(error))
         if len(self.results) == before:
             self._add("ok", said, "")
 

@@ -128,22 +128,48 @@ def check_sides(data: DataSet, small: Sequence[str], total: int) -> None:
         )
 
 
+def check_flags(
+    data: DataSet, sizes: Sequence[tuple[str, tuple[int, int]]], step: Mapping | None
+) -> None:
+    """Cameras' flags that turn or mirror a picture and leave its size, which so tells nothing.
+
+    Args:
+        data: Whose pictures these are.
+        sizes: Each path with the width and height that were loaded.
+        step: Config of the loading step.
+    """
+    if (step or {}).get("color_type", "color") not in ("color", "grayscale"):
+        return
+    flagged = [path for path, (w, h) in sizes if 2 <= _orientation(path) <= (8 if w == h else 4)]
+    if flagged:
+        data.warn(
+            f"{len(flagged)} of {len(sizes)} pictures have a camera's flag by which they are "
+            f"loaded turned or mirrored: {few(flagged, 3)}: where boxes or maps are those of the "
+            "pictures as they are stored, give LoadImageFromFile "
+            "color_type='color_ignore_orientation'"
+        )
+
+
 def is_turned(path: str) -> bool:
     """Whether a camera's flag says that a picture is to be shown turned by 90 or 270 degrees."""
-    return _about(path, lambda picture: picture.getexif().get(0x0112, 1) >= 5)
+    return _orientation(path) >= 5
+
+
+def _orientation(path: str) -> int:
+    return _about(path, lambda picture: picture.getexif().get(0x0112, 1))
 
 
 def _has_16_bits(picture: Image.Image) -> bool:
     return any(";16" in str(tile[-1]) for tile in picture.tile)
 
 
-def _about(path: str, asked: Callable[[Image.Image], bool]) -> bool:
-    """What Pillow says of a file; it knows other formats than the decoder, and other limits."""
+def _about(path: str, asked: Callable[[Image.Image], int]) -> int:
+    """What Pillow says of a file, or 0; it knows other formats than the decoder, other limits."""
     try:
         with Image.open(path) as picture:
             return asked(picture)
     except Exception:
-        return False
+        return 0
 
 
 def as_saved(path: str, size: tuple[int, int]) -> str:

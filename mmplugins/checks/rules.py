@@ -62,8 +62,14 @@ def within(low: float, high: float = math.inf, open_low: bool = False, sure: boo
 
 
 def whole(low: int, *others: int, sure: bool = True) -> Holds:
-    """Whole numbers from ``low``, and some others."""
-    return numbers(lambda v: float(v).is_integer() and (v >= low or v in others), sure)
+    """A whole number from ``low``, or one of some others; what else there is, if not sure."""
+
+    def one(value: Any) -> bool:
+        if isinstance(value, int | float):
+            return float(value).is_integer() and (value >= low or value in others)
+        return not sure
+
+    return one
 
 
 def one_of(names: Sequence[str]) -> Holds:

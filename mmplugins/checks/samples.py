@@ -58,24 +58,30 @@ def annotated(samples: Sequence) -> set[str]:
 
 def _check_sizes(inspection: Inspection, trial: Trial) -> None:
     """A preprocessor with one size pads smaller pictures, and cuts larger ones off."""
-    size = getattr(inspection.model.data_preprocessor, "size", None)
+    prep = inspection.model.data_preprocessor
     sides = [tuple(t.shape[-2:]) for s in trial.samples for t in tensors(s["inputs"])]
-    if size is None or len(tuple(size)) != 2 or not sides:
+    if not sides:
         return
     largest = tuple(max(side[k] for side in sides) for k in (0, 1))
-    where = f"{inspection.trained[0]}.data_preprocessor.size"
-    if largest[0] > size[0] or largest[1] > size[1]:
-        inspection.stop(
-            f"is {tuple(size)}, smaller than the pictures of {largest} that the train pipeline "
-            f"makes: give size={largest}",
-            where,
-        )
-    if 2 * math.prod(largest) <= math.prod(size):
-        inspection.warn(
-            f"is {tuple(size)}, but the train pipeline makes pictures of at most {largest}, so "
-            f"that most of a batch is padding: give size={largest}",
-            where,
-        )
+    path = f"{inspection.trained[0]}.data_preprocessor"
+    fixed = {f"{path}.size": getattr(prep, "size", None)}
+    for k, step in enumerate(getattr(prep, "batch_augments", None) or ()):
+        fixed[f"{path}.batch_augments[{k}].size"] = getattr(step, "size", None)
+    for where, size in fixed.items():
+        if size is None or len(tuple(size)) != 2:
+            continue
+        if where == f"{path}.size" and (largest[0] > size[0] or largest[1] > size[1]):
+            inspection.stop(
+                f"is {tuple(size)}, smaller than the pictures of {largest} that the train pipeline "
+                f"makes: give size={largest}",
+                where,
+            )
+        if 2 * math.prod(largest) <= math.prod(size):
+            inspection.warn(
+                f"is {tuple(size)}, but the train pipeline makes pictures of at most {largest}, so "
+                f"that most of a batch is padding: give size={largest}",
+                where,
+            )
 
 
 def _check_labels(inspection: Inspection, trial: Trial) -> None:

@@ -16,6 +16,7 @@ from .picture_files import (
     as_saved,
     check_depth,
     check_ends,
+    check_flags,
     check_prefix,
     check_present,
     check_sides,
@@ -43,11 +44,11 @@ def check_segmentation(data: DataSet) -> None:
     pictures = [os.path.join(folder, name + data.setting(suffix)) for name in names]
     check_present(data, pictures, "pictures", "check data_prefix.img_path and img_suffix")
     chosen, step = data.sample(pictures), data.step("LoadImageFromFile")
-    shapes = read_all(data, chosen, step, "color", "cv2", lambda pixels: pixels.shape[1::-1])
-    sizes = dict(shapes)
+    sizes = list(read_all(data, chosen, step, "color", "cv2", lambda pixels: pixels.shape[1::-1]))
     data.read = (len(chosen), len(pictures))
-    small = [path for path, size in sizes.items() if min(size) < MIN_SIDE]
+    small = [path for path, size in sizes if min(size) < MIN_SIDE]
     check_sides(data, small, len(chosen))
+    check_flags(data, sizes, step)
     check_ends(data, chosen)
     check_depth(data, chosen, step)
     if not prefix.get("seg_map_path"):
@@ -110,7 +111,7 @@ def _check_alone(data: DataSet, folder: str, names: Sequence[str], suffix: str) 
         )
 
 
-def _check_labels(data: DataSet, raw: Sequence, maps: Sequence[str], sizes: dict) -> None:
+def _check_labels(data: DataSet, raw: Sequence, maps: Sequence[str], sizes: list) -> None:
     """Label maps are of their pictures' sizes and hold the numbers of the classes, of each one."""
     zero, ignored = bool(data.setting("reduce_zero_label")), data.setting("ignore_index")
     allowed = {*range(len(raw) + 1), 255} if zero else {*range(len(raw)), ignored}
@@ -118,7 +119,7 @@ def _check_labels(data: DataSet, raw: Sequence, maps: Sequence[str], sizes: dict
     values: Counter = Counter()
     read = read_all(data, labels, step, "unchanged", "pillow", _describe)
     # The choice depends on the length alone, so pictures and maps are chosen alike.
-    for (path, (shape, held)), (picture, size) in zip(read, sizes.items(), strict=True):
+    for (path, (shape, held)), (picture, size) in zip(read, sizes, strict=True):
         if len(shape) != 2:
             data.fail(
                 f"label map {path} has {shape[-1]} channels, expected one of class numbers: "

@@ -185,6 +185,9 @@ def test_forms_that_look_odd_and_are_right(healthy):
             "interval: is None: expected a wh",
         ),
         ("semantic_fpn", "model.decode_head.in_index", None, "head.in_index: is None: FPNHead: "),
+        ("retinanet", "train_cfg.val_interval", [], r"val_interval: is \[\]: expected a whole"),
+        ("retinanet", "train_dataloader", True, "train_dataloader: is True: expected a dict"),
+        ("semantic_fpn", "train_dataloader", [1], r"train_dataloader: is \[1\]: expected a dict"),
     ],
 )
 def test_values_that_no_class_could_be_built_from(healthy, name, path, value, message):

@@ -17,6 +17,7 @@ from mmengine.registry import DATASETS, METRICS, MODELS, DefaultScope
 from torch import nn
 
 from mmplugins.checks import failures, preflight
+from mmplugins.checks.inspection import listed
 
 ROOTS = {m.__name__: Path(m.__file__).parent / ".mim" / "configs" for m in (mmdet, mmseg)}
 
@@ -79,22 +80,26 @@ def builds(cfg, entry):
     """Whether OpenMMLab builds what an entry names; annotations are not there to be read."""
     scope = cfg.get("default_scope") or "mmengine"
     with DefaultScope.overwrite_default_scope(scope):
-        try:
-            if entry == "model":
-                MODELS.build(deepcopy(cfg.model))
-            elif entry == "train_cfg":  # as mmengine's runner decides
-                return not {"type", "by_epoch"} <= set(cfg.train_cfg)
-            elif entry.endswith("_dataloader"):
-                DATASETS.build(lazy(deepcopy(cfg[entry].dataset)))
-            elif entry.endswith("_evaluator"):
-                given = deepcopy(cfg[entry])
-                given = given.get("metrics", given) if isinstance(given, dict) else given
-                for metric in given if isinstance(given, list) else [given]:
-                    METRICS.build(metric)
-        except OSError:  # of files that are not there
-            return True
-        except Exception:  # constructors raise what they like
-            return False
+        if entry == "train_cfg":  # as mmengine's runner decides
+            return not {"type", "by_epoch"} <= set(cfg.train_cfg)
+        if entry == "model":
+            return is_built(MODELS, cfg.model)
+        if entry.endswith("_dataloader"):
+            return is_built(DATASETS, lazy(deepcopy(cfg[entry].dataset)))
+        if entry.endswith("_evaluator"):
+            given = cfg[entry]
+            given = given.get("metrics", given) if isinstance(given, dict) else given
+            return all(is_built(METRICS, one) for one in listed(given))
+    return True
+
+
+def is_built(registry, cfg):
+    try:
+        registry.build(deepcopy(cfg))
+    except OSError:  # of files that are not there
+        return True
+    except Exception:  # constructors raise what they like
+        return False
     return True
 
 

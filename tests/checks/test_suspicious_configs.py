@@ -119,6 +119,20 @@ WARNINGS = {
         {"model.data_preprocessor.pad_size_divisor": 20},
         "pad_size_divisor: is 20.*give 32",
     ),
+    "padding to a size of its own": (
+        "retinanet",
+        {
+            "model.data_preprocessor.batch_augments": [
+                dict(type="BatchFixedSizePad", size=(256, 256), pad_mask=False)
+            ]
+        },
+        r"batch_augments\[0\].size: is \(256, 256\), but .*at most \(.*padding: give size=",
+    ),
+    "padding to the preprocessor's size": (
+        "semantic_fpn",
+        {"model.data_preprocessor.size": (128, 128)},
+        r"data_preprocessor.size: is \(128, 128\), but .*most of a batch is padding: give size=",
+    ),
     "figures for 0..1": (
         "retinanet",
         {"model.data_preprocessor.mean": [0.485, 0.456, 0.406]},

@@ -78,6 +78,21 @@ def test_a_turned_picture_with_annotations_of_the_unturned_one(shapes_copy, orie
     assert not any("differ" in str(f) for f in check_data(coco(shapes_copy)))
 
 
+@pytest.mark.parametrize("orientation", [2, 3, 4, 6])
+def test_a_flag_that_leaves_the_size_as_it_is(shapes_copy, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = shapes_copy / PICTURES / "train_00000.jpg"
+    whole = Image.open(path)
+    assert whole.width == whole.height
+    whole.save(path, exif=exif)
+    for config in (coco, maps):
+        (found,) = check_data(config(shapes_copy))
+        assert "1 of 8 pictures have a camera's flag" in str(found)
+        assert "train_00000.jpg: " in str(found) and "'color_ignore_orientation'" in str(found)
+        assert check_data(config(shapes_copy, UNTURNED)) == []
+
+
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
 def test_other_kinds_of_files_are_turned_too(shapes_copy, kind):
     exif = Image.Exif()
@@ -157,6 +172,12 @@ def test_empty_lines_in_a_list_of_names(shapes_copy):
     (shapes_copy / "some.txt").write_text("train_00001\n\ntrain_00004\n\n")
     with pytest.raises(DataError, match="lines 2, 4 of .*some.txt are empty.*remove them"):
         check_data(maps(shapes_copy, ann_file="some.txt"))
+
+
+def test_names_that_are_listed_twice(shapes_copy):
+    names = sorted(path.stem for path in (shapes_copy / MAPS).iterdir())
+    (shapes_copy / "some.txt").write_text("\n".join([*names, names[0]]))
+    assert check_data(maps(shapes_copy, ann_file="some.txt")) == []
 
 
 def test_a_link_that_leads_nowhere(shapes_copy):
