@@ -171,8 +171,9 @@ def check_writable(folder: str | os.PathLike) -> None:
 def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
     """End a program in one line where it fails by the user's doing.
 
-    Status 1 and ``error: ...`` on stderr; and, without a word, 141 if nobody reads its output any
-    more, as by ``| head``. That is what shells give a program that SIGPIPE ended.
+    Status 1 and ``error: ...`` on stderr; 130 and ``stopped`` after Ctrl-C; and, without a word,
+    141 if nobody reads its output any more, as by ``| head``. That is what shells give a program
+    that SIGPIPE ended.
 
     Args:
         kinds: Errors whose text is meant for the user.
@@ -187,6 +188,11 @@ def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
             raise
         except kinds as error:
             raise SystemExit(f"error: {error}") from None
+        except KeyboardInterrupt as stopped:
+            if type(stopped) is not KeyboardInterrupt:  # a signal that somebody else answers
+                raise
+            print("stopped", file=sys.stderr)
+            raise SystemExit(130) from None
         except SystemExit as stopped:
             if isinstance(stopped.__context__, BrokenPipeError):  # rich makes status 1 of it
                 raise stopped.__context__ from None

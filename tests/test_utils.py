@@ -23,6 +23,15 @@ def test_the_user_s_errors_are_one_line():
     assert stopped.value.code == 3
 
 
+def test_a_stopped_program_says_so(capsys):
+    with pytest.raises(SystemExit) as stopped, one_line_errors(ValueError):
+        raise KeyboardInterrupt
+    assert stopped.value.code == 130 and capsys.readouterr().err == "stopped\n"
+    other = type("Terminated", (KeyboardInterrupt,), {})
+    with pytest.raises(other), one_line_errors(ValueError):
+        raise other
+
+
 @pytest.mark.parametrize("say", ["Console().print(text)", "print('x')"])
 def test_nobody_reads_on(say):
     """As by ``| head``: also text that only Python's own end would write."""

@@ -18,6 +18,7 @@ from mmplugins.deployment.errors import ExportError
 from mmplugins.engine import SettingError
 from mmplugins.engine.config.arguments import OptionsAction
 from mmplugins.inference import InputError, find_inputs, load_model, stream
+from mmplugins.inference.inputs import frame_count
 from mmplugins.inference.writing import Writer
 from mmplugins.utils import WriteError, one_line_errors, written_aside
 
@@ -48,8 +49,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--cfg-options", nargs="+", action=OptionsAction, metavar="NAME=VALUE", help="changes"
     )
-    args = parser.parse_args()
-    count = 2 if Path(args.words[0]).suffix == ".py" else 1
+    args = parser.parse_intermixed_args()  # options may stand between the model and the inputs
+    named = Path(args.words[0]).suffix == ".py" or "::" in args.words[0]
+    count = 2 if named else 1
     args.model, args.inputs = args.words[:count], args.words[count:]
     if len(args.model) < count or not args.inputs:
         parser.error("expected a model and at least one input: CONFIG CHECKPOINT INPUT ...")
@@ -92,8 +94,10 @@ def main() -> None:
             overwrite=args.overwrite,
         )
         progress = stack.enter_context(bar())
-        total = None if any(source.is_video for source in sources) else len(sources)
-        task = progress.add_task("Predicting", total=total, speed="")
+        counts = [frame_count(source.name) if source.is_video else 1 for source in sources]
+        task = progress.add_task(
+            "Predicting", total=None if None in counts else sum(counts), speed=""
+        )
         for found, pixels in results:
             writer.add(found, pixels)
             if found.error is not None:

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from .errors import ExportError
+
+_FAR = 10.0  # pixels between two boxes that are not the same
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,8 @@ def compare(
 ) -> Differences:
     """Compare what two forms of a model put out for the same pictures.
 
-    Objects are matched one to one within a picture, the nearest pair first, so that their order
-    does not matter. One without a partner is passed over where its score is within
+    Objects are matched one to one within a picture, the nearest together, so that their order does
+    not matter. One without a partner is passed over where its score is within
     ``margin`` of the lowest of its picture, where the last place was a matter of rounding.
     """
     if "logits" in expected:
@@ -120,7 +123,8 @@ def _objects(
         cost = np.abs(a[:, None] - b[None]).max(2)
         cost = cost + 1e3 * (found["labels"][:, None] != expected["labels"][None])
         cost = cost + np.abs(found["scores"][:, None] - expected["scores"][None])
-        pairs = _nearest(cost, 10.0)
+        rows, columns = linear_sum_assignment(np.minimum(np.nan_to_num(cost, nan=_FAR), _FAR))
+        pairs = [(i, j) for i, j in zip(rows, columns, strict=True) if cost[i, j] < _FAR]
     scores = np.concatenate([found["scores"], expected["scores"]])
     lowest = float(np.nanmin(scores)) if np.isfinite(scores).any() else 0.0
     alone = 0
@@ -141,20 +145,6 @@ def _objects(
         float((found["labels"][i] != expected["labels"][j]).sum()),
         _number(masks),
     )
-
-
-def _nearest(cost: np.ndarray, far: float) -> list[tuple[int, int]]:
-    """Pairs of rows and columns, each used once, the nearest first, none at ``far`` or beyond."""
-    pairs: list[tuple[int, int]] = []
-    rows, columns = set(range(cost.shape[0])), set(range(cost.shape[1]))
-    for i, j in zip(*np.unravel_index(np.argsort(cost, axis=None), cost.shape), strict=True):
-        if cost[i, j] >= far:
-            break
-        if i in rows and j in columns:
-            rows.remove(i)
-            columns.remove(j)
-            pairs.append((int(i), int(j)))
-    return pairs
 
 
 def _number(value: float) -> float:

@@ -49,9 +49,9 @@ def load_model(
     """Load a trained model for prediction.
 
     Args:
-        model: A config file (``.py``) with a ``checkpoint`` beside it; or, alone, a checkpoint that
-            holds its config, as mmengine writes it; a model folder; or an exported file (``.onnx``,
-            ``.xml``, ``.pt2``).
+        model: A config (``.py``, or ``package::name`` of OpenMMLab) with a ``checkpoint`` beside
+            it; or, alone, a checkpoint that holds its config, as mmengine writes it; a model
+            folder; or an exported file (``.onnx``, ``.xml``, ``.pt2``).
         checkpoint: Weights, in trained or deployed form: a file or address.
         device: ``'cpu'``, ``'cuda:0'``; the first GPU if there is one by default.
         backbone: As in :func:`.compose`, for a config that was trained with ``--backbone``.
@@ -74,7 +74,7 @@ def load_model(
         torch.empty(0, device=where)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device!r} cannot be used: {line_of(error)}") from error
-    if checkpoint is None and Path(path).suffix == ".py":
+    if checkpoint is None and (Path(path).suffix == ".py" or "::" in path):
         raise InputError(f"{path} is a config: give its checkpoint too, CONFIG CHECKPOINT")
     if checkpoint is not None:
         cfg = load_composed(path, backbone, dict(options or {}))

@@ -43,17 +43,20 @@ def test_there_are_commands():
 
 @pytest.mark.parametrize(("tool", "words"), commands())
 def test_command(tool, words, monkeypatch):
-    parse_args = argparse.ArgumentParser.parse_args
+    def only(parse):
+        def only_parse(self, args=None, namespace=None):
+            parse(self, args, namespace)  # exits if it does not understand
+            raise Understood
 
-    def only_parse(self, args=None, namespace=None):
-        parse_args(self, args, namespace)  # exits if it does not understand
-        raise Understood
+        return only_parse
 
     arguments = expanded(words)
     for argument in arguments:
         if argument.startswith("configs/"):
             assert (ROOT / argument.partition("@")[0]).exists(), argument
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", only_parse)
+    for name in ("parse_args", "parse_intermixed_args"):
+        parse = getattr(argparse.ArgumentParser, name)
+        monkeypatch.setattr(argparse.ArgumentParser, name, only(parse))
     monkeypatch.setattr(sys, "argv", [tool, *arguments])
     with pytest.raises(Understood):
         runpy.run_path(str(ROOT / tool), run_name="__main__")

@@ -22,3 +22,23 @@ def test_a_backend_runs_its_own_files(detection, folder, call):
 def test_absent_checkpoints_are_named(detection, call):
     with pytest.raises(InputError, match="checkpoint 'none.pth' does not exist"):
         call("export", detection, "none.pth")
+
+
+@pytest.mark.slow
+def test_int8_with_metric_and_latency_before_and_after(detection, folder, call, capsys):
+    for package in ("onnx", "openvino", "nncf"):
+        pytest.importorskip(package)
+    call("train", detection, "--work-dir", folder / "trained")
+    checkpoint = folder / "trained/epoch_1.pth"
+    options = ("--calibration", 4, "--out", folder / "int8.xml")
+    capsys.readouterr()
+    call("export", detection, checkpoint, "--int8", *options)
+    said, errors = capsys.readouterr()
+    assert errors == ""  # NNCF and OpenVINO talk there
+    assert "Quantising on 4 pictures" in said and "times as fast" in said
+    assert "float32, validation data" in said and "int8, validation data" in said
+    assert "Largest differences from float32:" in said
+    talk = ("annotations", "index", "DONE", "Evaluat", "Average", "INFO", "mmengine")
+    assert not [word for word in talk if word in said]  # pycocotools and the loggers
+    assert (folder / "int8.xml").is_file() and (folder / "int8.bin").is_file()
+    assert not list(folder.glob(".int8*"))

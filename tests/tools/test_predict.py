@@ -148,8 +148,10 @@ def test_frames_of_a_video(detector, tmp_path, call, capsys):
     for k in range(3):
         video.write(np.full((48, 64, 3), 80 * k, np.uint8))
     video.release()
-    call("predict", detector, film, "--out", tmp_path / "out", "--json", "-", "--tile", 32)
-    files = [json.loads(line)["file"] for line in capsys.readouterr().out.splitlines()]
+    call("predict", detector, "--tile", 32, "--json", "-", film, "--out", tmp_path / "out")
+    said = capsys.readouterr()
+    assert "3/3" in said.err
+    files = [json.loads(line)["file"] for line in said.out.splitlines()]
     assert files == [f"{film}#{k:06d}" for k in range(3)]
     assert (tmp_path / "out/pictures/film.avi_000002.jpg").is_file()
 
