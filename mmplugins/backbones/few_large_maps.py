@@ -1,12 +1,12 @@
-"""Group norm with one group over few large maps on a GPU: the one way around the formula.
+"""Group norm with one group over few large feature maps on a GPU: the one way around the formula.
 
-PyTorch's CUDA kernel gives each image to one block of threads, so two maps of 64x200x320 keep two
-of an H100's 132 multiprocessors busy. A reduction such as ``torch.var_mean`` spreads over all of
-them. Measured on one H100 80GB with torch 2.11 in bf16, batch 2 at 800x1280: an earlier form of
-this package, whose statistics spread likewise, ran eager PoolFormer-S12 in 15.86 ms against 23.16
-of timm, which calls ``F.group_norm`` (1.46), and PoolFormerV2-S12 in 16.52 against 27.61 (1.67),
-though it made twice as many calls elsewhere. ``tools/gpu_check.py`` times the two ways beside each
-other.
+PyTorch's CUDA kernel gives each image to one block of threads, so two feature maps of 64x200x320
+keep two of an H100's 132 multiprocessors busy. A reduction such as ``torch.var_mean`` spreads over
+all of them. Measured on one H100 80GB with torch 2.11 in bf16, batch 2 at 800x1280: an earlier form
+of this package, whose statistics spread likewise, ran eager PoolFormer-S12 in 15.86 ms against
+23.16 of timm, which calls ``F.group_norm`` (1.46), and PoolFormerV2-S12 in 16.52 against 27.61
+(1.67), though it made twice as many calls elsewhere. ``tools/gpu_check.py`` times the two ways
+beside each other.
 """
 
 from __future__ import annotations

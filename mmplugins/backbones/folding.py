@@ -169,7 +169,7 @@ def batch_norm_factors(norm: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def constant_response(weight: Tensor, x: Tensor) -> Tensor:
-    """What a layer of this weight, without padding, makes of a constant map ``x [in]``: ``[out]``.
+    """What a layer of this weight, unpadded, makes of a constant feature map ``x [in]``: ``[out]``.
 
     In float64. Layers with groups are meant only where each channel is a group.
     """

@@ -1,4 +1,4 @@
-"""A backbone that learns nothing: no gradients, no running statistics, maps kept if wanted."""
+"""A backbone that learns nothing, without gradients and running statistics; it may have a cache."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ GIB = 2**30
 class FrozenBackbone(BaseModule):
     """Runs any backbone in eval mode under ``no_grad``, also while the model around it trains.
 
-    With a cache, the maps of a picture that comes again, pixel by pixel the same, are read in place
-    of computed. Pictures then run one by one, so that the maps of a picture never depend on those
-    beside it, nor on who computed them first. Pipelines without random crops and colours gain from
-    it; a random flip doubles what is kept.
+    With a cache, the feature maps of a picture that comes again, pixel by pixel the same, are read
+    in place of computed. Pictures then run one by one, so that the feature maps of a picture never
+    depend on those beside it, nor on who computed them first. Pipelines without random crops and
+    colours gain from it; a random flip doubles what is kept.
 
     Args:
         backbone: Config dict of any registered backbone.
-        cache: Folder for the maps, also for several processes at once. Defaults to None, no cache.
+        cache: Folder for the feature maps, also for several processes at once. Defaults to None, no
+            cache.
         cache_gib: What may be written to it by this module, in GiB. Defaults to 20.
     """
 

@@ -58,7 +58,7 @@ class GroupNorm1(nn.GroupNorm):
 
 
 class LayerNorm2d(nn.LayerNorm):
-    """Layer normalisation over the channels of a ``[N, C, H, W]`` map, at each position.
+    """Layer normalisation over the channels of a ``[N, C, H, W]`` feature map, at each position.
 
     The result is channels-last in memory: the statistics run along channels, so this is the
     memory format in which neither this norm nor the convolution after it has to copy.

@@ -44,8 +44,8 @@ class PatchConv(nn.Module):
         stride: Step in positions.
         padding: Zero padding on each side. Defaults to 0.
         bias: Whether the convolution has a bias. Defaults to True.
-        pad_end: Rows and columns of zeros below and to the right of a map that the stride does
-            not divide, so that its last positions are not cut off. Defaults to 0.
+        pad_end: Rows and columns of zeros below and to the right of a feature map that the stride
+            does not divide, so that its last positions are not cut off. Defaults to 0.
         pre_norm: Norm before the convolution. Defaults to None.
         post_norm: Norm after it. Defaults to None.
     """
@@ -171,11 +171,11 @@ class MetaFormerBlock(nn.Module):
 
 
 class PositionEmbedding(nn.Module):
-    """Learnt embedding added to a map; at another size than its own it is resampled (bicubic).
+    """Learnt embedding added to a feature map; at another size than its own, resampled (bicubic).
 
     Args:
         dim: Number of channels.
-        side: Height and width of the map at the training size, in positions.
+        side: Height and width of the feature map at the training size, in positions.
     """
 
     def __init__(self, dim: int, side: int):

@@ -56,7 +56,7 @@ OFFICIAL = KeyLayout(
     official_pairs,
     linear=r".*\.(mlp\.fc[12]|pwconv[12])\.weight",
 )
-# timm turns maps into tokens for the attention stages, and has linear layers there.
+# timm turns feature maps into tokens for the attention stages, and has linear layers there.
 TIMM_ATTENTION = replace(TIMM, linear=r"stages\.[23]\..*\.mlp\.fc[12]\.weight")
 
 Columns = tuple[float, ...]

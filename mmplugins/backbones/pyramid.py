@@ -1,4 +1,4 @@
-"""The contract of every backbone of the suite: an image in, a pyramid of maps out."""
+"""The contract of every backbone of the suite: an image in, a pyramid of feature maps out."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class PyramidBackbone(BaseModule):
     """Base of all backbones: a stem, four stages, and an optional norm on each output.
 
     ``forward`` takes images ``[N, in_channels, H, W]``, H and W of at least 32 and otherwise free,
-    and returns one map ``[N, out_channels[k], H / out_strides[k], W / out_strides[k]]`` for each
-    requested stage (sides are rounded as the convolutions of the family round them).
+    and returns one feature map ``[N, out_channels[k], H / out_strides[k], W / out_strides[k]]`` for
+    each requested stage (sides are rounded as the convolutions of the family round them).
 
     A subclass hands over its stem and, for each stage, a function that builds it. Stages above the
     last requested one are never built, so that distributed training meets no unused parameter.
@@ -45,10 +45,10 @@ class PyramidBackbone(BaseModule):
         frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the first k stages.
             Frozen parts also stay in eval mode. Defaults to -1.
         with_cp: Recompute blocks in the backward pass to save memory. Defaults to False.
-        output_stride: Largest stride, 8, 16 or 32, for heads that want finer maps. Above it the
-            downsampling takes every position, and the convolutions in the blocks are dilated in
+        output_stride: Largest stride, 8, 16 or 32, for heads that want finer feature maps. Above it
+            the downsampling takes every position, and the convolutions in the blocks are dilated in
             turn, with the weights as they are. Pooling, attention and size-tied mixing see the
-            finer map as it is. Defaults to 32.
+            finer feature map as it is. Defaults to 32.
         init_cfg: OpenMMLab initialisation, for example
             ``dict(type='Pretrained', checkpoint='...')``. Defaults to None.
 
@@ -136,7 +136,7 @@ class PyramidBackbone(BaseModule):
         return tuple(maps)
 
     def forward_stages(self, x: Tensor) -> list[Tensor]:
-        """Compute the maps of the requested stages, before any output norm."""
+        """Compute the feature maps of the requested stages, before any output norm."""
         x = self.stem(x)
         maps = []
         for stage, put_out in zip(self.stages, self._put_out, strict=True):
@@ -313,7 +313,7 @@ def resolve_out_indices(out_indices: Sequence[int] | int, strides: Sequence[int]
     if list(resolved) != sorted(set(resolved)):
         raise ValueError(
             f"out_indices={out_indices!r}: stages must ascend and not repeat, as necks expect the "
-            f"finest map first; use {tuple(sorted(set(resolved)))}"
+            f"finest feature map first; use {tuple(sorted(set(resolved)))}"
         )
     return resolved
 
@@ -344,7 +344,7 @@ def _report_pretrained(init_cfg: Any) -> Any:
 
 
 def _keep_resolution(stage: nn.Module, dilation: int) -> None:
-    """Let a stage keep the size of its map, and its convolutions reach as far as before."""
+    """Let a stage keep the size of its feature map, and its convolutions reach as far as before."""
     stage.downsample.keep_resolution(max(dilation // 2, 1))
     for layer in stage.blocks.modules():
         if isinstance(layer, nn.Conv2d) and max(layer.kernel_size) > 1:

@@ -1,27 +1,27 @@
-"""Maps of any size for token mixers whose weights carry the side of the training map.
+"""Feature maps of any size for token mixers whose weights carry the side of those in training.
 
-Sparse MLP, random mixing and spatial FC multiply all positions of a line or of a map by one
-matrix, so a network trained at 224 pixels only fits maps of 56, 28, 14 and 7 positions. Two
+Sparse MLP, random mixing and spatial FC multiply all positions of a line or of a feature map by one
+matrix, so a network trained at 224 pixels only fits feature maps of 56, 28, 14 and 7 positions. Two
 policies let such a matrix meet another length ``n``; both change nothing at ``n == side``.
 
 ``'window'``
     The line is cut into windows of ``side`` positions and each is mixed as in training. If ``n``
     is no multiple, the last window is moved back so that it ends with the line: it reads real
     positions only, no padding leaks in, and only its part not yet covered is kept. A line shorter
-    than one window is resampled as below. Cost grows linearly with the map.
+    than one window is resampled as below. Cost grows linearly with the feature map.
 
 ``'resample'``
     The matrix is resampled to ``n``: with R the antialiased linear resampling of a line, W becomes
     R(side -> n) W R(n -> side) and a bias b becomes R(side -> n) b. The rows of R sum to 1, so the
     row sums of W, hence the answers to constant input, are kept without further correction. For a
     matrix over a grid this is its resampling as a kernel [h, w, h', w']. As the mixing is linear,
-    the two R are applied to the map instead of the matrix, which gives the same numbers without
-    the n x n matrix (4,200 x 4,200 for one stage of a detector).
+    the two R are applied to the feature map instead of the matrix, which gives the same numbers
+    without the n x n matrix (4,200 x 4,200 for one stage of a detector).
 
-On maps, each axis is treated on its own. Nothing is cached between calls, so weights may change at
-any time, and gradients reach them under both policies. Under ``torch.compile``, ``'resample'`` also
-traces quickly with dynamic sizes; ``'window'`` is for static ones (with dynamic sizes the number of
-windows is symbolic, and tracing takes minutes).
+On feature maps, each axis is treated on its own. Nothing is cached between calls, so weights may
+change at any time, and gradients reach them under both policies. Under ``torch.compile``,
+``'resample'`` also traces quickly with dynamic sizes; ``'window'`` is for static ones (with dynamic
+sizes the number of windows is symbolic, and tracing takes minutes).
 
 The default is ``'resample'``, after ``projects/size_policy/study.py`` (small networks that segment
 drawn shapes, 3 seeds; mean gain over ``'window'`` and its deviation). On the same scene drawn at 2
@@ -50,13 +50,13 @@ def check_size_policy(side: int, policy: str) -> None:
     """Raise ValueError unless ``side`` is a positive int and ``policy`` a known one."""
     if not isinstance(side, int) or side < 1:
         raise ValueError(
-            f"side={side!r}: expected the height and width of the map at the training size, in "
+            f"side={side!r}: expected height and width of the feature map at the training size, in "
             "positions; at 224 pixels these are 56, 28, 14 and 7 for stages 0 to 3"
         )
     if policy not in get_args(SizePolicy):
         raise ValueError(
             f"policy={policy!r}: expected 'window' (mix windows of the training size) or "
-            "'resample' (resample the weights to the map)"
+            "'resample' (resample the weights to the feature map)"
         )
 
 
@@ -68,9 +68,9 @@ def mix_lines(x: Tensor, weight: Tensor, bias: Tensor | None, policy: SizePolicy
 
 
 def mix_grid(x: Tensor, weight: Tensor, side: int, policy: SizePolicy) -> Tensor:
-    """Mix all positions of maps ``x [N, C, H, W]`` by ``weight [side**2, side**2]``.
+    """Mix all positions of feature maps ``x [N, C, H, W]`` by ``weight [side**2, side**2]``.
 
-    Rows and columns of the weight count the positions of a side x side map, row by row.
+    Rows and columns of the weight count the positions of a side x side feature map, row by row.
     """
     height, width = x.shape[-2:]
     x = to_windows(x, side, policy)  # [N, C, H, columns of windows, side]

@@ -1,7 +1,7 @@
-"""Token mixers whose weights carry the size of the training map: one weight per pair of positions.
+"""Token mixers with one weight per pair of positions: they carry the training feature map's size.
 
-Each takes the ``side`` of its map at the training size (56, 28, 14, 7 for stages 0 to 3 at 224
-pixels) and a ``policy`` for all other sizes, see :mod:`.size_policy`.
+Each takes the ``side`` of its feature map at the training size (56, 28, 14, 7 for stages 0 to 3 at
+224 pixels) and a ``policy`` for all other sizes, see :mod:`.size_policy`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class RandomMixing(nn.Module):
 
     Args:
         dim: Number of channels (the mixing works for any).
-        side: Height and width of the map at the training size, in positions.
+        side: Height and width of the feature map at the training size, in positions.
         policy: What happens at other sizes. Defaults to ``'resample'``.
 
     Raises:
@@ -64,7 +64,7 @@ class SpatialFC(nn.Module):
 
     Args:
         dim: Number of channels (the mixing works for any).
-        side: Height and width of the map at the training size, in positions.
+        side: Height and width of the feature map at the training size, in positions.
         policy: What happens at other sizes. Defaults to ``'resample'``.
 
     Raises:
@@ -99,7 +99,7 @@ class SparseMLP(nn.Module):
 
     Args:
         dim: Number of channels.
-        side: Height and width of the map at the training size, in positions.
+        side: Height and width of the feature map at the training size, in positions.
         policy: What happens at other sizes. Defaults to ``'resample'``.
 
     Raises:

@@ -4,8 +4,8 @@ C. Tang et al., "Sparse MLP for Image Recognition: Is Self-Attention Really Nece
 arXiv 2109.05422.
 
 What tells it from the other families: the token mixer holds its own batch norms and has one matrix
-along the rows and one along the columns, of the side of the training map; patches do not overlap
-and their convolutions have neither bias nor norm; MLP ratio 3; no layer scale.
+along the rows and one along the columns, of the side of the training feature map; patches do not
+overlap and their convolutions have neither bias nor norm; MLP ratio 3; no layer scale.
 
 The published network takes 224 x 224 only. Here other sizes are met by a policy for the rows and
 columns (0.1 % of the weights), see :mod:`.size_policy`.
@@ -73,13 +73,14 @@ class sMLPNet(MetaFormer):
 
     Maps have the sizes of PoolFormer's: the stem gives floor((H + 1) / 4), each downsampling
     ceil(h / 2), as one row and column of zeros follows the last ones where patches do not divide
-    the map. At multiples of 32 nothing is padded.
+    the feature map. At multiples of 32 nothing is padded.
 
     Args:
         arch: ``'t'``, ``'s'``, ``'b'``, or a dict with ``depths`` and ``dims``. Defaults to
             ``'t'``.
-        policy: How rows and columns meet maps of another side than at training, ``'window'`` or
-            ``'resample'``. Defaults to ``'resample'``, which :mod:`.size_policy` explains.
+        policy: How rows and columns meet feature maps of another side than at training,
+            ``'window'`` or ``'resample'``. Defaults to ``'resample'``, which :mod:`.size_policy`
+            explains.
         image_size: Side of the square training images in pixels, a multiple of 32, from which the
             sides of the weights follow. Defaults to 224, that of the released weights.
         out_norm: Norm on each output. Defaults to ``'LN'``; there is no published dense model.

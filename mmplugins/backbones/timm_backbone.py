@@ -1,7 +1,8 @@
 """Any timm model as a pyramid backbone, by its timm name.
 
-A plain model, whose maps all have stride 16, gets the simple feature pyramid of Y. Li et al.,
-"Exploring Plain Vision Transformer Backbones for Object Detection", ECCV 2022, arXiv 2203.16527.
+A plain model, whose feature maps all have stride 16, gets the simple feature pyramid of Y. Li et
+al., "Exploring Plain Vision Transformer Backbones for Object Detection", ECCV 2022, arXiv
+2203.16527.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class SimpleFeaturePyramid(nn.Module):
     follow in the paper are left to the neck.
 
     Args:
-        dim: Channels of the map.
-        levels: Which of the four maps to make, by number from 0.
+        dim: Channels of the feature map.
+        levels: Which of the four feature maps to make, by number from 0.
 
     Attributes:
         dims: Channels of all four.
@@ -75,8 +76,8 @@ class TimmBackbone(PyramidBackbone):
         out_indices: As in :class:`PyramidBackbone`. Defaults to all four stages. What timm builds
             above the last one, for a few families, has no gradient and is not trained.
         out_norm: Norm on each output. Defaults to None.
-        frozen_stages: As in :class:`PyramidBackbone`. A stage is frozen with all that its map
-            depends on. In a plain model, stages are quarters of the blocks. Defaults to -1.
+        frozen_stages: As in :class:`PyramidBackbone`. A stage is frozen with all that its feature
+            map depends on. In a plain model, stages are quarters of the blocks. Defaults to -1.
         with_cp: Recompute in the backward pass, as far as timm offers it for the model; timm lets
             batch norms count a recomputed batch twice. Defaults to False.
         drop_path_rate: Drop path rate, for models that have one. Defaults to None, timm's own.
@@ -124,7 +125,7 @@ class TimmBackbone(PyramidBackbone):
         if pyramid not in (None, "simple") or (pyramid and not found.plain):
             raise ValueError(
                 f"pyramid={pyramid!r} for {model_name}: expected 'simple' for a plain model, whose "
-                f"maps all have stride {PLAIN_STRIDE}, or None"
+                f"feature maps all have stride {PLAIN_STRIDE}, or None"
             )
         if found.plain:
             pyramid = SimpleFeaturePyramid(found.channels[-1], out_indices)
@@ -166,7 +167,7 @@ class TimmBackbone(PyramidBackbone):
         self._freeze()
 
     def forward_stages(self, x: Tensor) -> list[Tensor]:
-        """Compute the maps of the requested stages, before any output norm.
+        """Compute the feature maps of the requested stages, before any output norm.
 
         Raises:
             ValueError: If the model takes one image size only and this is another.
@@ -208,7 +209,7 @@ class TimmBackbone(PyramidBackbone):
         return self.found.layer_of.get(name, last), last + 1
 
     def get_stage_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
-        """Depth of a parameter by the stage whose map depends on it first; 0 for the stem.
+        """Depth of a parameter by the stage whose feature map depends on it first; 0 for the stem.
 
         A downsampling counts with the stage that it leads to. Arguments and return value are those
         of :meth:`get_layer_depth`, but that there are at least six layers.
@@ -264,7 +265,7 @@ class TimmBackbone(PyramidBackbone):
         return find_layout(keys, self._family.layouts) if self._family else None
 
     def stage_of_tensor(self, name: str) -> int | None:
-        """The stage whose map depends on a tensor first, -1 for the stem."""
+        """The stage whose feature map depends on a tensor first, -1 for the stem."""
         return self._stage_of_module.get(name.removeprefix("body.").rpartition(".")[0])
 
     def foreign_names(self, keys: Iterable[str]) -> str:

@@ -3,7 +3,7 @@
 timm's models differ in how they are put together, so nothing here goes by the names of their
 parts. A copy without memory (on PyTorch's meta device) is asked instead: its ``feature_info`` tells
 strides and channels, a trial run tells which image sizes it takes, and autograd tells which
-parameters the map of each stage depends on.
+parameters the feature map of each stage depends on.
 """
 
 from __future__ import annotations
@@ -31,15 +31,17 @@ class Inspection:
 
     Attributes:
         settings: Arguments of ``timm.create_model`` that build its feature extractor.
-        plain: Whether all maps have the same stride; stages are then quarters of the blocks.
-        taps: The stage that each map of the extractor ends, ``STEM`` for one before all stages.
-        channels: Channels of each of these maps.
-        modules: Path in the extractor of the module that puts out each of these maps.
+        plain: Whether all feature maps have the same stride; stages are then quarters of the
+            blocks.
+        taps: The stage that each feature map of the extractor ends, ``STEM`` for one before all
+            stages.
+        channels: Channels of each of these feature maps.
+        modules: Path in the extractor of the module that puts out each of these feature maps.
         size_divisor: What the sides of an image must be divisible by; None if the model takes no
             other size than ``fixed_size``.
         fixed_size: The only height and width that it takes, None if it takes others.
-        stage_of: For each parameter of the extractor that any map depends on, the first stage
-            that does, or ``STEM``.
+        stage_of: For each parameter of the extractor that any feature map depends on, the first
+            stage that does, or ``STEM``.
         layer_of: Layer of each parameter of the extractor for layer-wise learning-rate decay.
         last_layer: The layer of everything outside the extractor.
         own_names: For each tensor of the extractor, and of the whole timm model, its name in the
@@ -189,9 +191,10 @@ def _is_plain(feature_info: Sequence[dict]) -> bool:
 def _choose_taps(
     name: str, feature_info: Sequence[dict], out_indices: Sequence[int]
 ) -> dict[int, int]:
-    """The maps to take from a timm model, by timm's number: the stage of ours that each ends.
+    """Feature maps to take from a timm model, by timm's number: the stage of ours that each ends.
 
-    Maps of less than stride 4 end the stem. Of a plain model, the map after each quarter is taken.
+    Feature maps of less than stride 4 end the stem. Of a plain model, the feature map after each
+    quarter is taken.
     """
     strides = [info["reduction"] for info in feature_info]
     if _is_plain(feature_info):
@@ -222,7 +225,7 @@ def _trial_run(
     """Run a copy without memory on odd sides, on multiples, or on the size that it was built for.
 
     Returns:
-        Its maps, and what sides must be divisible by, or None if it takes one size only.
+        Its feature maps, and what sides must be divisible by, or None if it takes one size only.
     """
     sizes: dict[int | None, tuple[int, int]] = {}
     for divisor in sorted({*DIVISORS, max(own_size)}):
@@ -246,9 +249,9 @@ def _trial_run(
 def _stages_by_dependence(
     extractor: nn.Module, maps: Sequence[Tensor], taps: Sequence[int]
 ) -> dict[str, int]:
-    """For each parameter that any map depends on, the first stage whose map does.
+    """For each parameter that any feature map depends on, the first stage whose feature map does.
 
-    The graph that autograd keeps of each map is followed back to the parameters.
+    The graph that autograd keeps of each feature map is followed back to the parameters.
     """
     name_of = {id(parameter): name for name, parameter in extractor.named_parameters()}
     stage_of, seen = {}, {None}
@@ -289,7 +292,7 @@ def _stem(first: str, stage_of: Mapping[str, int], layers: Mapping[str, int]) ->
     """What the first stage needs before its blocks: timm's first layer, or all outside of blocks.
 
     Args:
-        first: Module that puts out the first map.
+        first: Module that puts out the first feature map.
         stage_of: Stage of each parameter.
         layers: Layer of each parameter by timm's grouping, if it has one.
     """

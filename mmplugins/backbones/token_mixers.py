@@ -1,7 +1,8 @@
 """Token mixers and their registry: the part of a MetaFormer block that moves information in space.
 
-A token mixer is an ``nn.Module`` that takes the normalised map ``[N, C, H, W]`` and returns a map
-of the same shape. Registering one is all that is needed to use it in any stage of any backbone::
+A token mixer is an ``nn.Module`` that takes the normalised feature map ``[N, C, H, W]`` and returns
+a feature map of the same shape. Registering one is all that is needed to use it in any stage of any
+backbone::
 
     @TOKEN_MIXERS.register_module()
     class Shift(nn.Module):
@@ -74,14 +75,14 @@ class Pooling(nn.Module):
     """Average of the neighbourhood minus the position itself (PoolFormer, section 3.2, eq. 4).
 
     The shortcut around the branch adds the position again, hence the subtraction. Positions
-    outside the map do not count in the average.
+    outside the feature map do not count in the average.
 
     Args:
         dim: Number of channels (pooling works for any).
         pool_size: Side of the neighbourhood, odd. Defaults to 3.
 
     Raises:
-        ValueError: If ``pool_size`` is even, which would change the size of the map.
+        ValueError: If ``pool_size`` is even, which would change the size of the feature map.
     """
 
     channelwise = True
@@ -110,7 +111,7 @@ class DepthwiseConv(nn.Conv2d):
         bias: Whether each channel has a summand beside its kernel. Defaults to False.
 
     Raises:
-        ValueError: If ``kernel_size`` is even, which would change the size of the map.
+        ValueError: If ``kernel_size`` is even, which would change the size of the feature map.
     """
 
     def __init__(self, dim: int, kernel_size: int = 3, bias: bool = False):
@@ -131,7 +132,7 @@ class SepConv(nn.Module):
         act: Activation after the first layer. Defaults to ``'StarReLU'``.
 
     Raises:
-        ValueError: If ``kernel_size`` is even, which would change the size of the map.
+        ValueError: If ``kernel_size`` is even, which would change the size of the feature map.
     """
 
     linear_ends = ("pwconv1", "pwconv2")
@@ -153,7 +154,7 @@ class SepConv(nn.Module):
 
 @TOKEN_MIXERS.register_module()
 class Attention(nn.Module):
-    """Multi-head self-attention over all positions of the map (CAFormer, PoolFormer's hybrids).
+    """Multi-head self-attention over all positions of a feature map (CAFormer, hybrid PoolFormers).
 
     No position enters, so any size serves. The scores are never held as a whole where PyTorch has
     a fused kernel: 800x1344 pixels are 4,200 positions at stride 16, whose scores would be 71 MB
@@ -187,7 +188,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Mix ``x [N, C, H, W]``; shape is kept, the result is channels-last in memory."""
         h, w = x.shape[-2:]
-        tokens = x.permute(0, 2, 3, 1).flatten(1, 2)  # a view of a channels-last map
+        tokens = x.permute(0, 2, 3, 1).flatten(1, 2)  # a view of a channels-last feature map
         qkv = self.qkv(tokens).unflatten(-1, (3, -1, self.head_dim)).permute(2, 0, 3, 1, 4)
         tokens = F.scaled_dot_product_attention(*qkv.unbind()).transpose(1, 2).flatten(2)
         return self.proj(tokens).unflatten(1, (h, w)).permute(0, 3, 1, 2)
@@ -198,7 +199,9 @@ class Attention(nn.Module):
 
 
 def _same_padding(size: int, name: str) -> int:
-    """Padding with which a window of this side keeps the size of the map."""
+    """Padding with which a window of this side keeps the size of the feature map."""
     if size % 2 == 0:
-        raise ValueError(f"{name}={size}: expected an odd number, so that the map keeps its size")
+        raise ValueError(
+            f"{name}={size}: expected an odd number, so that the feature map keeps its size"
+        )
     return size // 2
