@@ -178,7 +178,12 @@ def _check_evaluator(cfg: Mapping, split: str, ann_files: list[str]) -> Iterator
     where = f"{split}_evaluator.ann_file"
     for _, metric in metrics_of(cfg, split):
         path = metric.get("ann_file") if isinstance(metric, Mapping) else None
-        if not path or "://" in path or metric.get("backend_args"):
+        if not path or metric.get("backend_args"):
+            continue
+        if not isinstance(path, str):
+            text = f"is {path!r}: expected the path of the data loader's annotation file"
+            raise DataError(where, text)
+        if "://" in path:
             continue
         if not os.path.isfile(path):
             raise DataError(

@@ -7,9 +7,8 @@ import tempfile
 from collections import OrderedDict
 from pathlib import Path
 
-import pytest
 import torch
-from hypothesis import given, settings
+from few_and_many import few_and_many
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from small_models import small
@@ -75,8 +74,9 @@ JUNK = [
 ]  # fmt: skip
 
 
-def check_spoilt(family, draw):
+def check_spoilt(family, data):
     """A file cut, overwritten, of other content or with spoilt tensors: an error that names it."""
+    draw = data.draw
     model = small(family)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     how = draw(st.sampled_from(["cut", "bytes", "junk", "tensor", "lose", "name", "safe"]))
@@ -113,27 +113,5 @@ def check_spoilt(family, draw):
         assert all(v.shape == before[k].shape for k, v in model.state_dict().items())
 
 
-@settings(max_examples=15)
-@given(FAMILIES, wrappings())
-def test_wrapped(family, write):
-    check_wrapped(family, write)
-
-
-@settings(max_examples=15)
-@given(FAMILIES, st.data())
-def test_spoilt(family, data):
-    check_spoilt(family, data.draw)
-
-
-@pytest.mark.slow
-@settings(max_examples=300)
-@given(FAMILIES, wrappings())
-def test_many_wrapped(family, write):
-    check_wrapped(family, write)
-
-
-@pytest.mark.slow
-@settings(max_examples=600)
-@given(FAMILIES, st.data())
-def test_many_spoilt(family, data):
-    check_spoilt(family, data.draw)
+test_wrapped, test_many_wrapped = few_and_many(check_wrapped, 15, 300, FAMILIES, wrappings())
+test_spoilt, test_many_spoilt = few_and_many(check_spoilt, 15, 600, FAMILIES, st.data())

@@ -6,10 +6,9 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from drawn_sets import coco_sets, loaded, names_remedy, spoilt, write_coco
-from hypothesis import given, settings
+from few_and_many import few_and_many
 from hypothesis import strategies as st
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
@@ -64,9 +63,9 @@ def coded(form, height, width):
     return codes.merge(codes.frPyObjects(form, height, width))
 
 
-def illegal(content, draw):
+def illegal(content, data):
     sizes = sizes_of(content)
-    content, done = draw(spoilt(content))
+    content, done = data.draw(spoilt(content))
     with tempfile.TemporaryDirectory() as folder:
         cfg = write_coco(Path(folder), content, sizes)
         try:
@@ -83,27 +82,5 @@ def illegal(content, draw):
             raise AssertionError(f"{done}: passed, but evaluation says {error}") from error
 
 
-@settings(max_examples=25)
-@given(coco_sets())
-def test_legal_sets(content):
-    legal(content)
-
-
-@settings(max_examples=60)
-@given(coco_sets(), st.data())
-def test_spoilt_sets(content, data):
-    illegal(content, data.draw)
-
-
-@pytest.mark.slow
-@settings(max_examples=600)
-@given(coco_sets())
-def test_many_legal_sets(content):
-    legal(content)
-
-
-@pytest.mark.slow
-@settings(max_examples=3000)
-@given(coco_sets(), st.data())
-def test_many_spoilt_sets(content, data):
-    illegal(content, data.draw)
+test_legal_sets, test_many_legal_sets = few_and_many(legal, 25, 600, coco_sets())
+test_spoilt_sets, test_many_spoilt_sets = few_and_many(illegal, 60, 3000, coco_sets(), st.data())

@@ -8,6 +8,7 @@ from copy import deepcopy
 import pytest
 from breaking import changed
 from drawn_sets import JUNK
+from few_and_many import few_and_many
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mmengine.config import Config
@@ -143,13 +144,12 @@ def legal_changes(draw, cfg: Config, name: str):
     return changes
 
 
-def check_legal(healthy, name, draw):
+def check_legal(healthy, name, data):
     cfg = healthy[name]
-    changes = draw(legal_changes(cfg, name))
+    changes = data.draw(legal_changes(cfg, name))
     results = preflight(changed(cfg, changes))
     found = [str(r) for r in failures(results)]
     assert not found, (found, changes)
-    return changes
 
 
 def places(value, way=()):
@@ -162,17 +162,21 @@ def places(value, way=()):
             yield from places(inner, path)
 
 
-def check_slip(healthy, name, draw):
+def slip(healthy, name, data):
     """One entry of another value: preflight never ends in an error, and names the place."""
     cfg = deepcopy(healthy[name])
     cfg.model = Config(dict(model=listed(cfg.model.to_dict()))).model
-    path = draw(st.sampled_from(sorted(places(cfg.to_dict()))))
-    value = draw(st.sampled_from(JUNK))
+    path = data.draw(st.sampled_from(sorted(places(cfg.to_dict()))))
+    value = data.draw(st.sampled_from(JUNK))
     results = preflight(changed(Config(listed(cfg.to_dict())), {path: value}))
     for failure in failures(results):
         assert len(failure.message) < 3000
         assert not re.search(r"Traceback|^\w+Error", failure.message), str(failure)
     return path, value, results
+
+
+def check_slip(healthy, name, data):
+    slip(healthy, name, data)
 
 
 def listed(value):
@@ -182,37 +186,15 @@ def listed(value):
     return [listed(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-@settings(SHARED, max_examples=8)
-@given(NAMES, st.data())
-def test_legal_configs(healthy, name, data):
-    check_legal(healthy, name, data.draw)
-
-
-@settings(SHARED, max_examples=12)
-@given(NAMES, st.data())
-def test_slips(healthy, name, data):
-    check_slip(healthy, name, data.draw)
-
-
-@pytest.mark.slow
-@settings(SHARED, max_examples=300)
-@given(NAMES, st.data())
-def test_many_legal_configs(healthy, name, data):
-    check_legal(healthy, name, data.draw)
-
-
-@pytest.mark.slow
-@settings(SHARED, max_examples=400)
-@given(NAMES, st.data())
-def test_many_slips(healthy, name, data):
-    check_slip(healthy, name, data.draw)
+test_legal_configs, test_many_legal_configs = few_and_many(check_legal, 8, 300, NAMES, st.data())
+test_slips, test_many_slips = few_and_many(check_slip, 12, 400, NAMES, st.data())
 
 
 @pytest.mark.slow
 @settings(SHARED, max_examples=60)
 @given(NAMES, st.data())
 def test_what_passes_trains(healthy, tmp_path_factory, name, data):
-    path, value, results = check_slip(healthy, name, data.draw)
+    path, value, results = slip(healthy, name, data)
     if failures(results):
         return
     cfg = changed(Config(listed(healthy[name].to_dict())), {path: value})

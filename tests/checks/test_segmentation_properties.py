@@ -8,9 +8,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pytest
 from drawn_sets import label_sets, loaded, names_remedy, write_labels
-from hypothesis import given, settings
+from few_and_many import few_and_many
 from hypothesis import strategies as st
 
 from mmplugins.checks import DataError, check_data
@@ -32,8 +31,9 @@ def legal(drawn):
         assert metric.evaluate(len(samples))["mIoU"] == 100
 
 
-def illegal(drawn, draw):
+def illegal(drawn, data):
     """One file cut, lost, of another size, or with other values."""
+    draw = data.draw
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         stem = draw(st.sampled_from(sorted(drawn["maps"])))
@@ -80,27 +80,5 @@ def illegal(drawn, draw):
             assert values <= {*range(len(drawn["classes"])), 255}, how
 
 
-@settings(max_examples=25)
-@given(label_sets())
-def test_legal_sets(drawn):
-    legal(drawn)
-
-
-@settings(max_examples=60)
-@given(label_sets(), st.data())
-def test_spoilt_sets(drawn, data):
-    illegal(drawn, data.draw)
-
-
-@pytest.mark.slow
-@settings(max_examples=600)
-@given(label_sets())
-def test_many_legal_sets(drawn):
-    legal(drawn)
-
-
-@pytest.mark.slow
-@settings(max_examples=3000)
-@given(label_sets(), st.data())
-def test_many_spoilt_sets(drawn, data):
-    illegal(drawn, data.draw)
+test_legal_sets, test_many_legal_sets = few_and_many(legal, 25, 600, label_sets())
+test_spoilt_sets, test_many_spoilt_sets = few_and_many(illegal, 60, 3000, label_sets(), st.data())
