@@ -82,15 +82,18 @@ def harmless_config(text: str, source: str) -> Config:
     built = ("default_scope", "model", "test_dataloader", "visualizer")
     check_harmless({key: cfg.get(key) for key in built}, source)
     if isinstance(loader := cfg.get("test_dataloader"), dict):
-        loader["dataset"] = _innermost(loader.get("dataset"))
+        loader["dataset"] = innermost(loader.get("dataset"))
     if isinstance(visualizer := cfg.get("visualizer"), dict):
         for key in ("vis_backends", "save_dir"):
             visualizer.pop(key, None)  # they write, or send, where the file's author says
     return cfg
 
 
-def _innermost(dataset: Any) -> Any:
-    """The data set in others; mmdet tells the outermost one only to leave its files alone."""
+def innermost(dataset: Any) -> Any:
+    """The settings of the data set in others, of several the first.
+
+    mmdet tells the outermost one only to leave its files alone, and only the inner one has files.
+    """
     while isinstance(dataset, Mapping):
         several = dataset.get("datasets")
         inner = several[0] if isinstance(several, list) and several else dataset.get("dataset")

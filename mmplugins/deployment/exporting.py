@@ -173,9 +173,8 @@ def write_openvino(model: Any, path: Path, text: str) -> Path:
     """
     import openvino
 
-    data = model if isinstance(model, bytes) else model.SerializeToString()
     try:
-        converted = openvino.Core().read_model(data, b"")
+        converted = openvino.Core().read_model(model.SerializeToString(), b"")
     except RuntimeError as error:
         raise ExportError(f"OpenVINO does not take the model: {line_of(error, -1)}") from error
     return save_openvino(converted, path, text)

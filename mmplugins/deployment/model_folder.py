@@ -22,7 +22,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mmplugins.checkpoint import CheckpointError, read_checkpoint, save_weights
-from mmplugins.checkpoint.config_text import config_from_text
+from mmplugins.checkpoint.config_text import config_from_text, innermost
 from mmplugins.utils import few, write_whole
 
 WEIGHTS, CONFIG, ABOUT, CARD = "model.safetensors", "config.py", "model.json", "README.md"
@@ -126,7 +126,7 @@ def model_card(
         description: Of :func:`.describe`.
         results: Metrics by name; empty if it was not tested.
     """
-    dataset = _dataset(cfg.get("train_dataloader"))
+    dataset = innermost((cfg.get("train_dataloader") or {}).get("dataset")) or {}
     optimizer = (cfg.get("optim_wrapper") or {}).get("optimizer") or {}
     loop = cfg.get("train_cfg") or {}
     batch = (cfg.get("train_dataloader") or {}).get("batch_size", "not known")
@@ -199,10 +199,3 @@ def push(folder: str | os.PathLike, repo: str, private: bool = True) -> str:
 
 def _short(values: list[float] | None) -> str:
     return ", ".join(f"{value:.6g}" for value in values) if values else "none"
-
-
-def _dataset(loader: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    dataset = (loader or {}).get("dataset") or {}
-    while isinstance(dataset.get("dataset"), Mapping):
-        dataset = dataset["dataset"]
-    return dataset

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mmplugins.checkpoint.config_text import innermost
 from mmplugins.deployment import reparameterize
 from mmplugins.deployment.errors import ExportError
 from mmplugins.deployment.exporting import FORMATS, describe, export_model
@@ -148,12 +149,13 @@ def pictures_of(model: LoadedModel, count: int = 4) -> list[str]:
     Raises:
         InputError: If their folder is not there.
     """
-    dataset = model.config.get("test_dataloader", {}).get("dataset", {})
-    while isinstance(dataset.get("dataset"), dict):
-        dataset = dataset["dataset"]
+    dataset = innermost((model.config.get("test_dataloader") or {}).get("dataset")) or {}
     prefix = dataset.get("data_prefix") or {}
-    folder = Path(dataset.get("data_root") or "", prefix.get("img") or prefix.get("img_path") or "")
+    named = [dataset.get("data_root"), prefix.get("img") or prefix.get("img_path")]
     try:
+        if not any(named):
+            raise InputError("the config names no folder of test data")
+        folder = Path(*filter(None, named))
         found = [source.name for source in find_inputs(folder) if not source.is_video]
     except InputError as error:
         raise InputError(

@@ -18,6 +18,7 @@ from mmplugins.checkpoint import CheckpointError, find_weights, load_source, ref
 from mmplugins.checkpoint.config_text import (
     check_harmless,
     config_from_text,
+    innermost,
     is_registered,
     registered_only,
 )
@@ -62,7 +63,7 @@ def load_model(
         runtime: For exported files, see :func:`mmplugins.deployment.load_exported`.
 
     Raises:
-        InputError: If a file does not exist or is of another kind.
+        InputError: If a file does not exist, or is of a kind that does not take an argument.
         SettingError: If the config cannot be used.
         CheckpointError: If the weights cannot be read, do not fit, or their config is not plain.
         ExportError: If an exported file is somebody else's, or its runtime is not installed.
@@ -90,6 +91,11 @@ def load_model(
     elif Path(path).suffix in EXPORTED:
         if not os.path.isfile(path):
             raise InputError(f"{path} does not exist (looked for {os.path.abspath(path)})")
+        if options or deploy or backbone:
+            raise InputError(
+                f"{path} is exported, its model is fixed: options, deploy and backbone are for "
+                "checkpoints; export it anew with them"
+            )
         from .exported import load_exported_model
 
         return load_exported_model(path, device=device, trust=trust, **runtime)
@@ -98,6 +104,8 @@ def load_model(
         cfg, name = config_in(content, path, trust), path
     if runtime:
         raise InputError(f"{', '.join(runtime)}: only exported files take this")
+    if backbone and checkpoint is None:
+        raise InputError(f"backbone={backbone!r}: {path} has its own; give CONFIG CHECKPOINT")
     if checkpoint is None:
         merge_options(cfg, dict(options or {}))
     own = trust or checkpoint is not None
@@ -209,9 +217,7 @@ def names_and_colours(
 ) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
     """Names and colours of the classes: from the checkpoint, else the config, else its data set."""
     known: dict[str, Any] = {}
-    dataset = (cfg.get("test_dataloader") or {}).get("dataset") or {}
-    while isinstance(dataset.get("dataset"), Mapping):
-        dataset = dataset["dataset"]
+    dataset = innermost((cfg.get("test_dataloader") or {}).get("dataset")) or {}
     kind = dataset.get("type")
     if isinstance(kind, str):
         with scope_of(task_of(cfg)):

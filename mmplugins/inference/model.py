@@ -14,6 +14,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DefaultScope
 from torch import nn
 
+from mmplugins.checkpoint import CheckpointError
 from mmplugins.utils import did_you_mean, line_of
 
 from .inputs import InputError, read_picture
@@ -70,7 +71,14 @@ class LoadedModel:
             if k != loader and "Annotation" not in kinds[k] and "Proposals" not in kinds[k]
         ]
         with scope_of(self.task):
-            self._steps = Compose(kept)
+            try:
+                self._steps = Compose(kept)
+            except CheckpointError:
+                raise
+            except Exception as error:  # a pipeline is anybody's code
+                raise InputError(
+                    f"the test pipeline of {self.name} cannot be built: {line_of(error)}"
+                ) from error
 
     def read(self, path: str) -> np.ndarray:
         """Read a picture with the decoder that the config names."""

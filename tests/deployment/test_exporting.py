@@ -170,6 +170,8 @@ def test_pictures_to_verify_on_are_needed(segmentor, folder):
             ),
             folder / "unverified.onnx",
         )
+    with pytest.raises(InputError, match="the config names no folder of test data: give some"):
+        exporting.pictures_of(mmplugins.load_model(segmentor[0], device="cpu"))
 
 
 RECIPES = ("retinanet", "fcos", "faster_rcnn", "mask_rcnn", "cascade_mask_rcnn", "upernet")

@@ -136,6 +136,29 @@ def test_absent_files(trained, folder):
         mmplugins.predict(mmplugins.load_model(checkpoint), folder / "none.jpg")
 
 
+def test_arguments_that_a_file_does_not_take(trained, folder):
+    config, checkpoint = trained("retinanet")
+    exported = folder / "empty.onnx"
+    exported.write_bytes(b"")
+    for more in (dict(options={"a": 1}), dict(deploy=True), dict(backbone="poolformer_s12")):
+        with pytest.raises(InputError, match="empty.onnx is exported, its model is fixed"):
+            mmplugins.load_model(exported, **more)
+    with pytest.raises(InputError, match="backbone='poolformer_s12': .* give CONFIG CHECKPOINT"):
+        mmplugins.load_model(checkpoint, backbone="poolformer_s12")
+    with pytest.raises(InputError, match="precision: only exported files take this"):
+        mmplugins.load_model(checkpoint, precision="bf16")
+    with pytest.raises(InputError, match="is a config: give its checkpoint too"):
+        mmplugins.load_model("mmdet::retinanet/retinanet_r50_fpn_1x_coco")
+
+
+def test_pipelines_that_cannot_be_built(trained):
+    config, checkpoint = trained("retinanet")
+    step = "test_dataloader.dataset.pipeline.1"
+    for options in ({f"{step}.type": "Resizing"}, {f"{step}.nonsense": 1}):
+        with pytest.raises(InputError, match=r"pipeline of .*retinanet.pth cannot be built: .*es"):
+            mmplugins.load_model(config, checkpoint, options=options)
+
+
 def test_unusable_devices(trained):
     with pytest.raises(InputError, match="device 'tpu' cannot be used"):
         mmplugins.load_model(trained("retinanet")[1], device="tpu")

@@ -17,6 +17,13 @@ class OptionsAction(DictAction):
     ``"custom_hooks=[dict(type='EMAHook')]"``. All others are mmengine's: ``sides=[1,2]``.
     """
 
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        """Read ``NAME=VALUE`` each."""
+        for value in values:
+            if "=" not in value:
+                raise ArgumentError(self, f"{value!r}: expected NAME=VALUE")
+        super().__call__(parser, namespace, values, option_string)
+
     def _parse_iterable(self, val: str) -> Any:
         if "dict(" not in val and "{" not in val:
             return DictAction._parse_iterable(val)

@@ -30,6 +30,9 @@ def test_dicts_on_the_command_line(capsys):
     with pytest.raises(SystemExit):  # the shell has taken the quotes
         parser.parse_args(["a.py", "--cfg-options", "custom_hooks=[dict(type=EMAHook)]"])
     assert "'[dict(type=EMAHook)]' cannot be read: expected Python" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        parser.parse_args(["a.py", "--cfg-options", "resume"])
+    assert "--cfg-options: 'resume': expected NAME=VALUE" in capsys.readouterr().err
 
 
 def test_a_backbone_may_be_asked_for(capsys):
