@@ -104,7 +104,12 @@ def _places(name: str) -> Path | tuple[Source, ...]:
     if scheme := _SCHEME.match(name):
         name = scheme[1].lower() + name[len(scheme[1]) :]
     if name.startswith("file://"):
-        return Path(url2pathname(urlsplit(name).path))
+        host, path = urlsplit(name)[1:3]
+        if host not in ("", "localhost"):
+            raise CheckpointError(
+                f"{name} names the machine {host!r}: write file:///path/of/it.pth"
+            )
+        return Path(url2pathname(path))
     if name.startswith("metaformer://"):
         return find_published(name.removeprefix("metaformer://")).sources
     if name.startswith("timm://"):

@@ -37,6 +37,15 @@ def test_four_channels_do_not_become_three(save):
         load_weights(small("PoolFormer"), path)
 
 
+@pytest.mark.parametrize("family", ["ConvNeXt", "PoolFormer"])
+def test_a_tensor_of_fewer_dimensions_is_of_another_shape(save, family):
+    state = dict(small(family).state_dict())
+    key = next(k for k, v in state.items() if k.startswith("stages") and v.ndim == 4)
+    path = save({**state, key: torch.ones(3)})
+    with pytest.raises(MismatchError, match=key.replace(".", r"\.")):
+        load_weights(small(family), path)
+
+
 def test_sparse_mlp_of_another_training_size(save):
     """Rows W become R W R', so constant lines keep their answer and 7 positions stay close."""
     writer = written.smlpnet_official(image=224)

@@ -31,6 +31,11 @@ def test_files_by_address(tmp_path, scheme):
     assert torch.equal(found["weight"], torch.ones(2))
 
 
+def test_a_file_of_another_machine():
+    with pytest.raises(CheckpointError, match="names the machine 'there': write file:///"):
+        resolve("file://there/model.pth")
+
+
 def test_upper_case(site, tmp_path):
     torch.save(dict(weight=torch.ones(2)), tmp_path / "file.pth")
     site.pages["/a/model.pth"] = Page((tmp_path / "file.pth").read_bytes())

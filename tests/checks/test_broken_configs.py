@@ -252,6 +252,11 @@ FITS = {
         {"model.backbone.init_cfg": dict(type="Pretrained", checkpoint="metaformer://poolfrm_s12")},
         "init_cfg.checkpoint: .*poolfrm_s12.*poolformer_s12",
     ),
+    "weights that mmengine does not know": (
+        "retinanet",
+        {"model.backbone.init_cfg": dict(type="Pretrained", checkpoint="torchvision://resnet5")},
+        "init_cfg.checkpoint: torchvision://resnet5: mmengine knows no model 'resnet5': correct",
+    ),
     "load_from": ("retinanet", {"load_from": "epoch_12.pth"}, "load_from: epoch_12.pth does not"),
 }
 LEARNING = {

@@ -96,8 +96,8 @@ def builds(cfg, entry):
 def is_built(registry, cfg):
     try:
         registry.build(deepcopy(cfg))
-    except OSError:  # of files that are not there
-        return True
+    except OSError:  # of data that are not there
+        return registry is not MODELS
     except Exception:  # constructors raise what they like
         return False
     return True
