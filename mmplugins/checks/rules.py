@@ -172,7 +172,6 @@ RANGES = (
     Rule("interval", whole(1, -1), "a whole number, 1 or more", _SAVING),
     Rule("max_keep_ckpts", whole(1, -1), "a whole number, 1 or more, or -1 for all", _SAVING),
     Rule("window_size", whole(1), "a whole number of iterations", r"^log_processor"),
-    Rule("batch_size", whole(1), "a whole number, 1 or more", _LOADER),
     Rule("num_workers", whole(0), "a whole number, 0 or more", _LOADER),
     Rule("loss_weight", _FROM_0, "a positive weight", "^model"),
     Rule("alpha", within(-1, 4), "0 to 1, the weight of positives", r"loss_cls$"),
