@@ -110,7 +110,10 @@ def written_aside(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:  # its word for a file in the place of a folder
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         aside.touch()  # some libraries do not say where they could not write, or why
@@ -131,8 +134,6 @@ def written_aside(path: str | os.PathLike) -> Iterator[Path]:
                 "default_hooks.checkpoint.max_keep_ckpts=2), or write elsewhere",
             ) from error
         reason = error.strerror or error
-        if isinstance(error, FileExistsError):  # mkdir's word for a file in the place of a folder
-            reason = os.strerror(errno.ENOTDIR)
         raise WriteError(error.errno, f"{path} was not written: {reason}") from error
     finally:
         with suppress(OSError):  # it is not there, as after a success, or its folder is a file

@@ -102,7 +102,7 @@ def exported(model: LoadedModel, out: Path, args: argparse.Namespace) -> Differe
 
 def quantized(model: LoadedModel, out: Path, args: argparse.Namespace) -> Differences:
     """Export in float, verify, quantise, and show what that costs and earns."""
-    check_target(out, args.overwrite)
+    check_target(out, args.format, args.overwrite)
     trust = args.trust or len(args.model) == 2
     calibration = args.calibration_pictures or training_pictures(model, args.calibration, trust)
     pictures = args.pictures or pictures_of(model)

@@ -64,7 +64,7 @@ def metrics_in(path: Path, asked: bool) -> dict[str, float]:
 def main() -> None:
     args = parse_args()
     model = load_model(*args.model, device="cpu", trust=args.trust)
-    network = model.runtime.model
+    network = model.network
     description = describe("", model.task, model.classes, model.palette, network.data_preprocessor)
     results = Path(args.results or Path(args.model[-1]).with_name("results.json"))
     name = args.name or Path(args.out).resolve().name

@@ -126,7 +126,7 @@ def _reduced(found: Prediction, size: tuple[int, int]) -> np.ndarray | None:
         return None
     masks: np.ndarray = np.zeros((len(found), size[1], size[0]), bool)
     for k, rle in enumerate(found.masks):
-        masks[k] = cv2.resize(decode(rle).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        masks[k] = cv2.resize(decode(rle).view(np.uint8), size, interpolation=cv2.INTER_NEAREST)
     return masks
 
 

@@ -14,7 +14,6 @@ from torch import nn
 
 from mmplugins.checkpoint.config_text import innermost
 from mmplugins.deployment import reparameterize
-from mmplugins.deployment.errors import ExportError
 from mmplugins.deployment.exporting import FORMATS, describe, export_model
 from mmplugins.deployment.graphs import OUTPUTS, graph_of
 from mmplugins.deployment.runtime import load_exported
@@ -23,7 +22,7 @@ from mmplugins.utils import check_writable, written_aside
 
 from .exported import images_of
 from .inputs import InputError, find_inputs
-from .model import LoadedModel, TorchRuntime
+from .model import LoadedModel
 
 SHRUNK = 0.7
 """Factor of the second size at which a file is verified."""
@@ -59,16 +58,12 @@ def export_verified(
     Raises:
         ExportError: If the model cannot be exported, or the file does not compute the same; then
             there is no file.
-        InputError: If there are no pictures, or the file exists.
+        InputError: If there are no pictures, the file exists, or the model is an exported one.
     """
     path = Path(path)
-    check_target(path, overwrite)
-    if path.suffix != FORMATS.get(format):
-        raise InputError(f"{path} for format {format!r}: expected a name in {FORMATS.get(format)}")
-    if not isinstance(model.runtime, TorchRuntime):
-        raise ExportError(f"{model.name} is exported already: expected a config and checkpoint")
+    check_target(path, format, overwrite)
+    trained = model.network
     batches = batches_of(model, pictures or pictures_of(model))
-    trained = model.runtime.model
     folded = reparameterize(copy.deepcopy(trained).eval())
     description = describe(
         model.config.pretty_text,
@@ -90,13 +85,15 @@ def export_verified(
     return found
 
 
-def check_target(path: Path, overwrite: bool) -> None:
+def check_target(path: Path, format: str, overwrite: bool) -> None:
     """Make sure, before minutes of work, that a file may have its name.
 
     Raises:
-        InputError: If it exists and ``overwrite`` is False.
+        InputError: If the suffix is not the format's, or it exists and ``overwrite`` is False.
         WriteError: If nothing can be written there.
     """
+    if path.suffix != FORMATS.get(format):
+        raise InputError(f"{path} for format {format!r}: expected a name in {FORMATS.get(format)}")
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists: give another --out, or --overwrite")
     check_writable(path.parent)

@@ -80,6 +80,17 @@ class LoadedModel:
                     f"the test pipeline of {self.name} cannot be built: {line_of(error)}"
                 ) from error
 
+    @property
+    def network(self) -> nn.Module:
+        """The model as PyTorch has it, in eval mode.
+
+        Raises:
+            InputError: If it is an exported file.
+        """
+        if not isinstance(self.runtime, TorchRuntime):
+            raise InputError(f"{self.name} is exported already: expected a config and checkpoint")
+        return self.runtime.model
+
     def read(self, path: str) -> np.ndarray:
         """Read a picture with the decoder that the config names."""
         return read_picture(

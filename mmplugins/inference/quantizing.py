@@ -52,7 +52,7 @@ def export_quantized(
         ExportError: If NNCF is not installed, or fails.
         InputError: If a picture cannot be read, or the file exists.
     """
-    check_target(path, overwrite)
+    check_target(path, "openvino", overwrite)
     names = [one.name for one in find_inputs(list(calibration))]
 
     def read(name: str) -> np.ndarray:

@@ -122,7 +122,7 @@ def decode(rle: Rle) -> np.ndarray:
     """The mask of COCO run lengths, ``bool[H, W]``."""
     from pycocotools import mask as coco
 
-    return coco.decode(dict(rle, counts=rle["counts"].encode())).astype(bool)
+    return coco.decode(dict(rle, counts=rle["counts"].encode())).view(bool)
 
 
 def placed(rle: Rle, corner: tuple[int, int], size: tuple[int, int]) -> Rle:

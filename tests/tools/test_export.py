@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from small_recipes import CLASSES, checkpoint_of, config_of
 
 from mmplugins.deployment.errors import ExportError
 from mmplugins.engine import SettingError
 from mmplugins.inference import InputError
+from mmplugins.utils import WriteError
 
 
 def test_a_backend_runs_its_own_files(detection, folder, call):
@@ -22,6 +25,32 @@ def test_a_backend_runs_its_own_files(detection, folder, call):
 def test_absent_checkpoints_are_named(detection, call):
     with pytest.raises(InputError, match="checkpoint 'none.pth' does not exist"):
         call("export", detection, "none.pth")
+
+
+def test_wrong_names_and_models_are_refused_before_the_work(detection, folder, call):
+    checkpoint = checkpoint_of(config_of("semantic_fpn", folder))
+    (folder / "file").write_text("")
+    for words, message in (
+        (("--int8", "--out", folder / "m.onnx"), "m.onnx for format 'openvino': .* name in .xml"),
+        (("--out", folder / "file/m.onnx"), "file cannot be written to: Not a directory"),
+    ):
+        with pytest.raises((InputError, WriteError), match=message):
+            call("export", checkpoint, *words)
+
+
+def test_exported_files_are_not_exported_or_packed(folder, call, monkeypatch):
+    from mmplugins.deployment.runtime import Exported
+    from mmplugins.inference import exported
+
+    checkpoint = checkpoint_of(config_of("semantic_fpn", folder))
+    text = torch.load(checkpoint)["meta"]["cfg"]
+    about = dict(task="segmentation", classes=CLASSES, config=text, outputs=[], kind="map")
+    made = Exported(folder / "m.onnx", about, None)
+    made.path.write_bytes(b"")
+    monkeypatch.setattr(exported, "load_exported", lambda *args, **options: made)
+    for tool, out in (("export", folder / "n.onnx"), ("package_model", folder / "packed")):
+        with pytest.raises(InputError, match="m.onnx is exported already: expected a config and"):
+            call(tool, made.path, "--out", out)
 
 
 @pytest.mark.slow
