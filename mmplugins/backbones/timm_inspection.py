@@ -240,6 +240,11 @@ def _trial_run(
             refusal = error
         else:
             return maps, needed
+    if "meta tensors" in str(refusal):
+        raise ValueError(
+            f"timm model {name!r} reads values of its input to know the shapes of its feature maps "
+            "(Tensor.item() in timm): it cannot be tried without memory, and is not taken"
+        ) from refusal
     raise ValueError(
         f"timm model {name!r} takes none of the image sizes {list(sizes.values())} (last answer: "
         f"{refusal}). If it has an argument img_size, pass the (H, W) to which your pipeline pads"
