@@ -38,7 +38,7 @@ def board_plots(board: Mapping[str, Any]) -> dict[str, Figure]:
                 f"{table['score']} in %",
                 f"{table_name(table)}: {table['score']} against latency",
                 f"{size[0]}x{size[1]}, batch {batch}, {summary(board['cost']['environment'])}. "
-                "Bars: 95 % interval over seeds; 10th to 90th percentile. Line: the front.",
+                "Bars: 95 % interval over seeds; 10th to 90th percentile. Steps: the front.",
             )
             if figure is not None:
                 made[name.replace(" ", "-")] = figure

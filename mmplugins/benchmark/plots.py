@@ -7,6 +7,7 @@ has nothing to show. :func:`plots_of` makes all that apply, :func:`save_plots` w
 from __future__ import annotations
 
 import math
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -312,6 +313,7 @@ def _figure(width: float, height: float, title: str, note: str) -> tuple[Figure,
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=9, color=FAINT)
     if note:
+        note = textwrap.fill(note, int(16 * width))  # of so small a print
         figure.supxlabel(note, fontsize=7.5, color=FAINT, x=0.01, ha="left")
     return figure, axes
 

@@ -120,6 +120,14 @@ def test_labels_cover_nothing_and_stay_inside_and_the_front_is_a_line_of_steps()
     assert line.get_xdata() == pytest.approx([30, 61]) and len(line.get_ydata()) == 2
 
 
+def test_a_long_note_stays_inside_the_figure():
+    note = "512x512, batch 1, AMD EPYC, 1 threads, torch 2.15.0. " + "Bars: 95 % interval. " * 6
+    figure = accuracy_against_latency(crowd()[:2], "AP", "A title", note)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    box = figure._supxlabel.get_window_extent(renderer)
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0
+
+
 def test_bars_show_the_spread():
     figure = accuracy_against_latency(crowd()[:1], "AP", "A title")
     axes = figure.axes[0]
