@@ -346,7 +346,12 @@ def _log_axis(axis: Any, values: Sequence[float], margin: float) -> None:
 
 def _legend(axes: Axes, handles: Sequence[Line2D]) -> None:
     axes.figure.legend(
-        handles=handles, loc="outside right upper", frameon=False, fontsize=8, labelspacing=0.5
+        handles=handles,
+        loc="outside right upper",
+        frameon=False,
+        fontsize=8,
+        labelspacing=0.5,
+        handlelength=2.8,
     )
 
 
