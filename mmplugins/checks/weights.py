@@ -23,7 +23,7 @@ from .inspection import Inspection, NotRun, listed
 
 RANDOM = (
     "the config names no weights: training starts from random ones, and a short training on few "
-    "pictures scored less than half for it (docs/weights.md, What they are worth)"
+    "pictures scored about half or less (docs/weights.md, What they are worth)"
 )
 TEACHER = "model.teacher_checkpoint"
 _NAMED = ("modelzoo://", "torchvision://", "open-mmlab://", "openmmlab://", "mmcls://")
