@@ -49,7 +49,7 @@ class ConvNeXtBlock(nn.Module):
         super().__init__()
         self.dwconv = DepthwiseConv(dim, 7, bias=True)
         self.norm = LayerNorm2d(dim)
-        self.mlp = ChannelMLP(dim)
+        self.mlp = ChannelMLP(dim, linear=True)
         self.layer_scale = nn.Identity() if layer_scale is None else Scale(dim, layer_scale)
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 

@@ -10,6 +10,7 @@ Norms and activations are chosen in configs by name or by dict, for example ``no
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -160,6 +161,28 @@ class DropPath(nn.Module):
         return self
 
 
+class PointwiseLinear(nn.Conv2d):
+    """A convolution of 1x1, computed as a matrix product over channels-last positions.
+
+    It is what ConvNeXt and CAFormer have behind their layer norms. On a CPU PyTorch rearranges the
+    weights of a convolution in each pass, which costs more than it gains where a feature map has
+    few positions: below about 256x256 pixels.
+
+    Args:
+        in_dim: Channels of the input.
+        out_dim: Channels of the output.
+        bias: Whether there is a bias. Defaults to True.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, bias: bool = True):
+        super().__init__(in_dim, out_dim, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix the channels of ``x [N, in_dim, H, W]``; the result is channels-last in memory."""
+        x = F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
+        return x.permute(0, 3, 1, 2)
+
+
 class ChannelMLP(nn.Module):
     """Two pointwise layers with an activation between them.
 
@@ -168,16 +191,26 @@ class ChannelMLP(nn.Module):
         ratio: Hidden channels divided by ``dim``. Defaults to 4.
         act: Activation. Defaults to GELU.
         bias: Whether the pointwise layers have a bias. Defaults to True.
+        linear: Whether they are matrix products, see :class:`PointwiseLinear`, and not
+            convolutions; names and shapes of the weights are the same. Defaults to False.
     """
 
     linear_ends = ("fc1", "fc2")
 
-    def __init__(self, dim: int, ratio: float = 4, act: LayerSpec = "GELU", bias: bool = True):
+    def __init__(
+        self,
+        dim: int,
+        ratio: float = 4,
+        act: LayerSpec = "GELU",
+        bias: bool = True,
+        linear: bool = False,
+    ):
         super().__init__()
         hidden = int(dim * ratio)
-        self.fc1 = nn.Conv2d(dim, hidden, 1, bias=bias)
+        pointwise = PointwiseLinear if linear else partial(nn.Conv2d, kernel_size=1)
+        self.fc1 = pointwise(dim, hidden, bias=bias)
         self.act = build_act(act)
-        self.fc2 = nn.Conv2d(hidden, dim, 1, bias=bias)
+        self.fc2 = pointwise(hidden, dim, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix the channels of ``x [N, C, H, W]``; shape is kept."""
