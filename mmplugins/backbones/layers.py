@@ -164,9 +164,8 @@ class DropPath(nn.Module):
 class PointwiseLinear(nn.Conv2d):
     """A convolution of 1x1, computed as a matrix product over channels-last positions.
 
-    It is what ConvNeXt and CAFormer have behind their layer norms. On a CPU PyTorch rearranges the
-    weights of a convolution in each pass, which costs more than it gains where a feature map has
-    few positions: below about 256x256 pixels.
+    ConvNeXt's authors write it so. On a CPU PyTorch rearranges the weights of a convolution in each
+    pass, which costs more than it gains where a feature map has few positions.
 
     Args:
         in_dim: Channels of the input.

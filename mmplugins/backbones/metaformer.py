@@ -29,9 +29,9 @@ from .folding import (
     fold_branch,
     has_batch_norm_factors,
 )
-from .layers import ChannelMLP, DropPath, LayerNorm2d, LayerSpec, Scale, build_norm
+from .layers import ChannelMLP, DropPath, LayerSpec, Scale, build_norm
 from .pyramid import PyramidBackbone
-from .token_mixers import Attention, build_token_mixer
+from .token_mixers import build_token_mixer
 
 
 class PatchConv(nn.Module):
@@ -146,8 +146,7 @@ class MetaFormerBlock(nn.Module):
         self.has_mlp = mlp_ratio > 0
         if self.has_mlp:
             self.norm2 = build_norm(norm2, dim)
-            tokens = isinstance(self.token_mixer, Attention) and isinstance(self.norm2, LayerNorm2d)
-            self.mlp = ChannelMLP(dim, mlp_ratio, mlp_act, mlp_bias, linear=tokens)
+            self.mlp = ChannelMLP(dim, mlp_ratio, mlp_act, mlp_bias)
             self.layer_scale2 = scale(layer_scale)
             self.res_scale2 = scale(res_scale)
 
