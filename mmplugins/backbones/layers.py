@@ -165,7 +165,8 @@ class PointwiseLinear(nn.Conv2d):
     """A convolution of 1x1, computed as a matrix product over channels-last positions.
 
     ConvNeXt's authors write it so. On a CPU PyTorch rearranges the weights of a convolution in each
-    pass, which costs more than it gains where a feature map has few positions.
+    pass, which costs more than it gains where a feature map has few positions. Compilers and other
+    runtimes do that once, so that the deployed form is a convolution.
 
     Args:
         in_dim: Channels of the input.
@@ -175,6 +176,12 @@ class PointwiseLinear(nn.Conv2d):
 
     def __init__(self, in_dim: int, out_dim: int, bias: bool = True):
         super().__init__(in_dim, out_dim, 1, bias=bias)
+
+    def switch_to_deploy(self) -> nn.Conv2d:
+        """The same weights as a plain convolution."""
+        conv = nn.Conv2d(self.in_channels, self.out_channels, 1, device="meta").eval()
+        conv.weight, conv.bias = self.weight, self.bias
+        return conv
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix the channels of ``x [N, in_dim, H, W]``; the result is channels-last in memory."""
