@@ -11,6 +11,7 @@ import torch
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.benchmark.gpu_check import PARTS, Settings, run_check
+from mmplugins.engine import work_dir
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -23,6 +24,8 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     args = parser.parse_args()
     device = torch.device(args.device)
+    if aside := work_dir.move_aside(Path(args.out)):
+        print(f"The earlier check is now in {aside}")
     settings = Settings(device, Path(args.out), CONFIGS, small=device.type == "cpu")
     rows = run_check(settings, args.minutes, tuple(args.parts))
     failed = [row for row in rows if "failed" in row or "fails" in row]
