@@ -10,7 +10,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.checkpoint import CheckpointError
@@ -69,9 +76,21 @@ def main() -> None:
         deploy=args.deploy,
         trust=args.trust,
     )
+    progress = bar()
+    counts = [frame_count(source.name) if source.is_video else 1 for source in sources]
+    known = None if None in counts else sum(counts)
+    pictures = progress.add_task("Predicting", total=known, speed="")
+    tiles = progress.add_task("Tiles", total=None, speed="", visible=args.tile is not None)
+
+    def tiles_done(count: int, total: int) -> None:
+        if not count:
+            progress.reset(tiles, total=total)
+        advance(progress, tiles, count, "tiles")
+
     results = stream(
         model,
         sources,
+        tiles_done=tiles_done,
         score_thr=args.score_thr,
         classes=args.classes,
         batch_size=args.batch_size,
@@ -93,18 +112,13 @@ def main() -> None:
             annotations=args.annotations,
             overwrite=args.overwrite,
         )
-        progress = stack.enter_context(bar())
-        counts = [frame_count(source.name) if source.is_video else 1 for source in sources]
-        task = progress.add_task(
-            "Predicting", total=None if None in counts else sum(counts), speed=""
-        )
-        for found, pixels in results:
+        stack.enter_context(progress)
+        for number, (found, pixels) in enumerate(results, 1):
             writer.add(found, pixels)
             if found.error is not None:
                 failed.append(found.error)
                 progress.console.print(f"passed over: {found.error}")
-            speed = progress.tasks[task].speed
-            progress.update(task, advance=1, speed=f"{speed:.1f} images/s" if speed else "")
+            advance(progress, pictures, number, "images")
         written = writer.close()
     for path in written:
         console.print(f"Wrote {path}")
@@ -113,7 +127,7 @@ def main() -> None:
 
 
 def bar() -> Progress:
-    """Progress with images per second and the time that is left, on standard error."""
+    """Progress with speed and the time that is left, on standard error."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -122,6 +136,12 @@ def bar() -> Progress:
         TimeRemainingColumn(),
         console=console,
     )
+
+
+def advance(progress: Progress, task: TaskID, count: int, unit: str) -> None:
+    """Show how many are done, and how many a second."""
+    speed = progress.tasks[task].speed
+    progress.update(task, completed=count, speed=f"{speed:.1f} {unit}/s" if speed else "")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from .model import LoadedModel, scope_of
-from .results import Prediction, decode
+from .results import Prediction, sampled
 
 LARGEST = 2560
 """Longest side of a drawing in pixels; larger pictures are drawn reduced. Drawing takes about 130
@@ -120,13 +120,15 @@ def _middle(mask: np.ndarray) -> np.ndarray:
 
 def _reduced(found: Prediction, size: tuple[int, int]) -> np.ndarray | None:
     """Masks ``bool[N, H, W]`` for a drawing of that width and height; None if there are none."""
-    import cv2
-
     if found.masks is None:
         return None
+    columns, rows = (
+        (np.arange(drawn) / (drawn / length)).astype(np.int64)  # as OpenCV's nearest
+        for drawn, length in zip(size, reversed(found.size), strict=True)
+    )
     masks: np.ndarray = np.zeros((len(found), size[1], size[0]), bool)
-    for k, rle in enumerate(found.masks):
-        masks[k] = cv2.resize(decode(rle).view(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    for mask, rle in zip(masks, found.masks, strict=True):
+        mask[:] = sampled(rle, rows, columns)
     return masks
 
 

@@ -15,9 +15,10 @@ from mmengine.config import Config
 from mmplugins.checkpoint.config_text import registered_only
 from mmplugins.deployment.runtime import Exported, load_exported
 
+from .instance_masks import pasted
 from .loading import safe_config, trusted_config
 from .model import LoadedModel, Packed, compact
-from .results import Prediction, encode
+from .results import Prediction
 
 
 def load_exported_model(
@@ -92,7 +93,8 @@ class ExportedRuntime:
         boxes = (found["boxes"][mine] / scale).astype(np.float32)
         masks = None
         if "masks" in found:
-            masks = self._pasted(found["masks"][mine], boxes, size)
+            each = zip(*map(torch.from_numpy, (found["masks"][mine], boxes)), strict=True)
+            masks = [pasted(mask, box, size, self.threshold) for mask, box in each]
         return Prediction(
             "",
             size,
@@ -101,18 +103,6 @@ class ExportedRuntime:
             found["labels"][mine].astype(np.int64),
             masks,
         )
-
-    def _pasted(self, masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> list[dict]:
-        """Masks over boxes as masks of the picture, one after the other, as mmdet pastes them."""
-        from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
-
-        rles = []
-        for mask, box in zip(torch.from_numpy(masks), torch.from_numpy(boxes), strict=True):
-            part, place = _do_paste_mask(mask[None, None], box[None], *size, skip_empty=True)
-            whole: np.ndarray = np.zeros(size, bool)
-            whole[place] = (part[0] >= self.threshold).numpy()
-            rles += encode(whole[None])
-        return rles
 
 
 def _starts(length: int, window: int, stride: int) -> list[int]:

@@ -18,6 +18,7 @@ from mmplugins.checkpoint import CheckpointError
 from mmplugins.utils import did_you_mean, line_of
 
 from .inputs import InputError, read_picture
+from .instance_masks import masks_as_runs
 from .results import Prediction, encode
 
 Packed = dict[str, Any]
@@ -188,7 +189,8 @@ class TorchRuntime:
     @torch.no_grad()
     def __call__(self, batch: Sequence[Packed]) -> list[Prediction]:
         """Predict on a batch, as ``model.test_step`` does."""
-        found = self.model.test_step(pseudo_collate(list(batch)))
+        with masks_as_runs(self.model):
+            found = self.model.test_step(pseudo_collate(list(batch)))
         return [prediction_of(sample) for sample in found]
 
 
@@ -208,14 +210,16 @@ def prediction_of(sample: Any) -> Prediction:
             "map of classes (pred_sem_seg)"
         )
     found = sample.pred_instances.cpu()
-    masks = found.masks.numpy() if "masks" in found else None
+    masks = found.get("masks")
+    if isinstance(masks, torch.Tensor):
+        masks = encode(masks.numpy().reshape(-1, *size))
     return Prediction(
         source,
         size,
         found.bboxes.numpy().astype(np.float32).reshape(-1, 4),
         found.scores.numpy().astype(np.float32),
         found.labels.numpy().astype(np.int64),
-        masks=None if masks is None else encode(masks.reshape(-1, *size)),
+        masks=masks,
     )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -88,14 +88,23 @@ def predict(model: LoadedModel, images: Images, **options: Any) -> list[Predicti
     return found
 
 
+TilesDone: TypeAlias = Callable[[int, int], None]
+"""Takes how many tiles of the present picture are done, and how many it has."""
+
+
 def stream(
-    model: LoadedModel, sources: Iterable[Source], **options: Any
+    model: LoadedModel,
+    sources: Iterable[Source],
+    *,
+    tiles_done: TilesDone | None = None,
+    **options: Any,
 ) -> Iterator[tuple[Prediction, np.ndarray]]:
     """Predict on pictures one after the other; memory holds a few of them.
 
     Args:
         model: From :func:`load_model`.
         sources: From :func:`find_inputs`.
+        tiles_done: Called before the first and after each batch of a picture's tiles.
         options: Of :class:`Options`.
 
     Returns:
@@ -107,13 +116,13 @@ def stream(
     """
     asked = Options(**options)
     labels = None if asked.classes is None else model.labels_of(asked.classes)
-    return _chosen(model, sources, asked, labels)
+    return _chosen(_found(model, sources, asked, tiles_done), asked, labels)
 
 
 def _chosen(
-    model: LoadedModel, sources: Iterable[Source], asked: Options, labels: list[int] | None
+    results: Iterable[tuple[Prediction, np.ndarray]], asked: Options, labels: list[int] | None
 ) -> Iterator[tuple[Prediction, np.ndarray]]:
-    for found, pixels in _found(model, sources, asked):
+    for found, pixels in results:
         if found.label_map is None and found.error is None:
             found = found.above(asked.score_thr)
             found = found if labels is None else found.of_classes(labels)
@@ -121,7 +130,7 @@ def _chosen(
 
 
 def _found(
-    model: LoadedModel, sources: Iterable[Source], asked: Options
+    model: LoadedModel, sources: Iterable[Source], asked: Options, tiles_done: TilesDone | None
 ) -> Iterator[tuple[Prediction, np.ndarray]]:
     waiting: list[tuple[str, np.ndarray, Packed]] = []
     for name, pixels in _pictures(model, sources):
@@ -130,7 +139,7 @@ def _found(
             waiting = []
             yield _failed(name, pixels)
         elif asked.tile is not None:
-            yield _by_tiles(model, name, pixels, asked)
+            yield _by_tiles(model, name, pixels, asked, tiles_done or (lambda count, total: None))
         else:
             try:
                 packed = model.prepare(pixels, name)
@@ -169,11 +178,13 @@ def _whole(
 
 
 def _by_tiles(
-    model: LoadedModel, name: str, pixels: np.ndarray, asked: Options
+    model: LoadedModel, name: str, pixels: np.ndarray, asked: Options, tiles_done: TilesDone
 ) -> tuple[Prediction, np.ndarray]:
     size = pixels.shape[:2]
     mosaic = Mosaic(name, size)
     tiles = asked.tiles(size)
+    done = 0
+    tiles_done(done, len(tiles))
     try:
         for _, group in groupby(tiles, key=lambda tile: (tile.width, tile.height)):
             same = list(group)
@@ -184,6 +195,8 @@ def _by_tiles(
                     if found.label_map is None:
                         found = found.above(asked.score_thr)
                     mosaic.add(tile, found)
+                done += len(batch)
+                tiles_done(done, len(tiles))
     except InputError as error:
         return _failed(name, error)
     return mosaic.result(), pixels

@@ -125,24 +125,56 @@ def decode(rle: Rle) -> np.ndarray:
     return coco.decode(dict(rle, counts=rle["counts"].encode())).view(bool)
 
 
-def placed(rle: Rle, corner: tuple[int, int], size: tuple[int, int]) -> Rle:
-    """Put a mask into a larger picture, without ever holding one of that size.
+def joined(bands: Iterable[np.ndarray], corner: tuple[int, int], size: tuple[int, int]) -> Rle:
+    """Put a mask into a picture, without ever holding one of the picture's size.
 
     Args:
-        rle: The mask.
-        corner: Where its upper left corner goes: x, y.
+        bands: The mask ``bool[H, W]`` in bands that follow one another to the right.
+        corner: Where the upper left corner of the first goes: x, y.
         size: Height and width of the picture.
+
+    Returns:
+        The same run lengths as those of :func:`encode` of the whole picture's mask.
     """
     from pycocotools import mask as coco
 
-    mask = decode(rle)
-    edges = np.diff(np.pad(mask, ((1, 1), (0, 0))).astype(np.int8), axis=0).T  # by column
-    columns, starts = np.nonzero(edges == 1)
-    ends = np.nonzero(edges == -1)[1]
-    begin = (columns + corner[0]) * size[0] + corner[1] + starts
-    bounds = np.stack([begin, begin + ends - starts], 1).ravel()
-    counts = np.diff(bounds, prepend=0, append=size[0] * size[1])
-    return _as_text(coco.frPyObjects(dict(counts=counts.tolist(), size=list(size)), *size))
+    x, y = corner
+    found: list[np.ndarray] = [np.zeros(0, np.int64)]
+    for band in bands:
+        edges = np.diff(np.pad(band, ((1, 1), (0, 0))), axis=0).T  # runs go down the columns
+        columns, rows = np.nonzero(edges)
+        found.append((columns + x) * size[0] + rows + y)
+        x += band.shape[1]
+    bounds, times = np.unique(np.concatenate(found), return_counts=True)
+    bounds = bounds[times == 1]  # twice: a run that goes on at the top of the next column
+    counts = np.diff(bounds, prepend=0, append=size[0] * size[1]).tolist()
+    if len(counts) > 1 and not counts[-1]:
+        counts.pop()
+    return _as_text(coco.frPyObjects(dict(counts=counts, size=list(size)), *size))
+
+
+def placed(rle: Rle, corner: tuple[int, int], size: tuple[int, int]) -> Rle:
+    """A mask of part of a picture as one of the whole, see :func:`joined`."""
+    return joined([decode(rle)], corner, size)
+
+
+def sampled(rle: Rle, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """A mask at some rows and columns, ``bool[len(rows), len(columns)]``.
+
+    Time and memory go by what is asked for and by the runs, not by the picture.
+    """
+    from faster_coco_eval import mask_api_new_cpp as runs
+    from pycocotools import mask as coco
+
+    packed = dict(rle, counts=rle["counts"].encode())
+    x, y, width, height = coco.toBbox(packed)
+    down = np.flatnonzero((rows >= y) & (rows < y + height))
+    across = np.flatnonzero((columns >= x) & (columns < x + width))
+    places = columns[across] * rle["size"][0] + rows[down, None]
+    ends = np.cumsum(runs.toUncompressedRLE([packed])[0]["counts"])
+    found: np.ndarray = np.zeros((len(rows), len(columns)), bool)
+    found[np.ix_(down, across)] = np.searchsorted(ends, places, side="right") % 2 == 1
+    return found
 
 
 def _as_text(rle: dict) -> Rle:

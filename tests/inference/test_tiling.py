@@ -9,6 +9,7 @@ import pytest
 from mmengine.config import Config
 
 import mmplugins
+from mmplugins.inference import find_inputs, stream
 from mmplugins.inference.model import LoadedModel
 from mmplugins.inference.results import Prediction, decode, encode, placed
 from mmplugins.inference.tiling import Mosaic, tiles_of
@@ -137,3 +138,19 @@ def test_memory_does_not_grow_with_the_objects_of_a_large_picture():
         tracemalloc.stop()
     assert len(found) == 20 * 20
     assert most < 4 * pixels.nbytes < len(found) * pixels[..., 0].nbytes
+
+
+def test_tiles_are_counted_while_a_picture_is_computed():
+    told: list[tuple[int, int, int]] = []
+    sources = find_inputs([np.zeros((300, 300, 3), np.uint8), np.zeros((90, 90, 3), np.uint8)])
+    done: list[int] = []
+    results = stream(
+        finder(),
+        sources,
+        tile=100,
+        overlap=0,
+        batch_size=4,
+        tiles_done=lambda count, total: told.append((len(done), count, total)),
+    )
+    done.extend(0 for _ in results)
+    assert told == [(0, 0, 9), (0, 4, 9), (0, 8, 9), (0, 9, 9), (1, 0, 1), (1, 1, 1)]

@@ -53,6 +53,14 @@ def test_writes_drawings_and_coco_results(detector, pictures, tmp_path, call, ca
     assert {record["image_id"] for record in again} == {0}
 
 
+def test_tiles_are_counted_beside_the_pictures(detector, pictures, tmp_path, call, capsys):
+    call("predict", detector, pictures[0], "--out", tmp_path / "out", "--tile", 60, "--overlap", 9)
+    said = capsys.readouterr().err
+    assert "1/1" in said and "4/4" in said
+    call("predict", detector, pictures[0], "--out", tmp_path / "whole")
+    assert "Tiles" not in capsys.readouterr().err
+
+
 def test_writes_label_maps_with_a_palette(segmentor, pictures, tmp_path, call):
     call("predict", segmentor, *pictures, "--out", tmp_path / "out")
     written = Image.open(tmp_path / "out/label_maps/b.png")
