@@ -90,6 +90,8 @@ class Listener:
 
 QUIET = Listener()
 
+MEMORY = dict(inference=inference_memory, training=training_memory)
+
 
 class Session:
     """Measures rows and writes all into a file, line by line.
@@ -217,6 +219,9 @@ class Session:
                 todo += self._plan(subject, key, subject.images(key.size, batch))
         if row.compile:
             subject.compile()
+            if subject.device.type == "cuda":  # the allocator sees what a compiled pass takes
+                for task in todo:
+                    self._count_memory(subject, task.key, [task.key.what])
         self.tasks += todo
 
     def _count(self, subject: Subject, key: Key) -> None:
@@ -229,10 +234,16 @@ class Session:
                 self.file.add_about("macs", key, **data)
             except Exception as error:
                 self._failed(key, error)
-        if "memory" not in self.settings.measures or not subject.row.eager:
+        if subject.row.eager:
+            self._count_memory(subject, key, list(MEMORY))
+
+    def _count_memory(self, subject: Subject, key: Key, whats: list[str]) -> None:
+        """Note peaks of a row at a size."""
+        results = self.file.results
+        if "memory" not in self.settings.measures:
             return
-        for what, measure in (("inference", inference_memory), ("training", training_memory)):
-            own = replace(key, what=what)
+        for what in whats:
+            own, measure = replace(key, what=what), MEMORY[what]
             if own in results.memory or (what == "training" and not subject.row.trains):
                 continue
             try:

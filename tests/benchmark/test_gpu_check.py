@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from mmplugins.benchmark import read_results
 from mmplugins.benchmark.gpu_check import PARTS, Settings, run_check, speed, whole
 from mmplugins.benchmark.gpu_check import check as checking
+from mmplugins.benchmark.gpu_check.check import Part
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -52,31 +54,41 @@ def test_quick_parts_leave_rows_and_tables(settings, monkeypatch):
 def test_stops_by_the_clock_and_keeps_what_it_has(settings, monkeypatch):
     now = iter(range(0, 10**6, 50))
     monkeypatch.setattr(checking.time, "monotonic", lambda: next(now))
-
-    def slow(s):
-        for i in range(9):
-            yield dict(i=i)
-
+    slow = Part(lambda s: range(9), lambda s, i: iter([dict(i=i)]))
     monkeypatch.setattr(checking, "PARTS", dict(slow=slow, later=slow))
     rows = run_check(settings, minutes=2, parts=("slow", "later"), say=lambda text: None)
     assert [row["i"] for row in rows if "i" in row] == [0, 1]
-    assert "cut" in rows[-2] and "left_out" in rows[-1]
+    assert [row["cut"].split(",")[0] for row in rows[2:]] == ["2 of 9", "0 of 9"]
 
 
 def test_a_part_that_fails_is_a_row(settings, monkeypatch):
-    def broken(s):
+    def broken(s, item):
         yield dict(i=0)
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr(checking, "PARTS", dict(broken=broken, after=lambda s: iter([dict(i=1)])))
+    parts = dict(broken=broken, after=lambda s, item: iter([dict(i=1)]))
+    parts = {name: Part(lambda s: [None], rows) for name, rows in parts.items()}
+    monkeypatch.setattr(checking, "PARTS", parts)
     rows = run_check(settings, parts=("broken", "after"), say=lambda text: None)
     assert [row["part"] for row in rows] == ["broken", "broken", "after"]
     assert rows[1]["failed"] == "RuntimeError: no memory"
 
 
 def test_what_cannot_be_measured_is_named(settings):
-    row = settings.measure("poolformer_s12", ["graphs"], [], "inference", (32, 32), 1)
+    (row,) = settings.measure("poolformer_s12", ["graphs"], [], ["inference"], (32, 32), [1])
     assert "need a GPU" in row["fails"] and "x timm" not in row
+
+
+def test_what_is_not_timed_runs_in_processes_of_its_own(settings):
+    rows = run_check(replace(settings, workers=2), 5, ("exact", "versions"), lambda text: None)
+    assert [row["part"] for row in rows] == ["exact", "exact", "versions"]
+    assert [row["of"] for row in rows[:2]] == ["ours", "timm"]
+    assert all(0 < row["forward"] < 1e-4 for row in rows[:2])
+
+
+def test_processes_that_do_not_end_are_ended_by_the_clock(settings):
+    rows = run_check(replace(settings, workers=2), 0.01, ("works",), lambda text: None)
+    assert [row["part"] for row in rows] == ["works"] and "the time was over" in rows[0]["cut"]
 
 
 def test_a_training_step_by_part_and_real_steps(settings):
@@ -93,6 +105,14 @@ def test_a_training_step_by_part_and_real_steps(settings):
     assert parts["waits"] > 0
     found = whole.real_steps(cfg, amp=False, compiled=False)
     assert found["steps"] == 10 and found["last"] < found["first"]
+
+
+@pytest.mark.slow
+def test_the_compiler_goes_ahead_of_what_is_timed(settings, monkeypatch):
+    monkeypatch.setattr(speed, "FAMILIES", speed.FAMILIES[:1])
+    rows = checking.run_item(settings, "compile_ahead", (speed.FAMILIES[0], "training"))
+    assert rows[0]["seconds"] > 0 and "fails" not in rows[0] and "failed" not in rows[0]
+    assert not (settings.folder / "times.jsonl").exists()
 
 
 @pytest.mark.slow

@@ -1,24 +1,32 @@
 """The check as a whole: its parts in order, the clock, and what it leaves on disk.
 
-Each part yields rows; each row is printed and kept as soon as it is there, so that a check that is
-cut off by the clock, or fails in a part, has all that came before.
+Each part yields rows for each of its items; a row is printed and kept as soon as it is there, so
+that a check that is cut off by the clock, or fails in a part, has all that came before. What is not
+timed goes first, side by side in processes of its own on a GPU; with it goes the compiler, whose
+results the timed parts then read from its cache.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import TimeoutError as TimeIsOver
+from dataclasses import dataclass, field, replace
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from mmplugins.backbones.catalog import families
 from mmplugins.utils import write_whole
 
-from ..environment import checked_device, describe_environment
+from ..environment import checked_device, describe_environment, usable_cores
 from ..peers import Peers
 from ..text_tables import frame, markdown_text
 from . import exactness, matrix, speed, whole
@@ -36,6 +44,8 @@ class Settings:
         folder: Where results go.
         configs: Folder of the project's configs.
         small: Sizes and rounds for a CPU.
+        workers: Processes for what is not timed. 1, the default: this one.
+        times: File of single timings. Defaults to :data:`TIMES`.
         peers: The networks of timm that are known to equal ours.
     """
 
@@ -43,6 +53,8 @@ class Settings:
     folder: Path
     configs: Path
     small: bool
+    workers: int = 1
+    times: str = TIMES
     peers: Peers = field(default_factory=Peers)
 
     @property
@@ -50,138 +62,182 @@ class Settings:
         return speed.FAMILIES[:2] if self.small else speed.FAMILIES
 
     @property
-    def sizes(self) -> tuple[tuple[tuple[int, int], int], ...]:
-        return (
-            (((64, 64), 1),) if self.small else (((512, 512), 1), ((512, 512), 8), ((800, 1280), 2))
-        )
+    def sizes(self) -> tuple[tuple[tuple[int, int], tuple[int, ...]], ...]:
+        return (((64, 64), (1,)),) if self.small else (((512, 512), (1, 8)), ((800, 1280), (2,)))
 
     @property
-    def training(self) -> tuple[tuple[int, int], int]:
-        return ((64, 64), 2) if self.small else ((512, 512), 8)
+    def training(self) -> tuple[tuple[int, int], tuple[int, ...]]:
+        return ((64, 64), (2,)) if self.small else ((512, 512), (8,))
 
     @property
     def rounds(self) -> int:
         return 2 if self.small else 9
 
+    @property
+    def recipes(self) -> tuple[str, ...]:
+        return tuple(whole.RECIPES)[: 1 if self.small else 3]
+
     def measure(
-        self, name: str, forms: Sequence[str], theirs: Sequence[str], what: str,
-        size: tuple[int, int], batch: int,
-    ) -> Row:  # fmt: skip
+        self, name: str, forms: Sequence[str], theirs: Sequence[str], measures: Sequence[str],
+        size: tuple[int, int], batches: Sequence[int], rounds: int = 0,
+    ) -> Iterator[Row]:  # fmt: skip
         """What :func:`.speed.measure` finds, all in one file of results."""
-        how = dict(rounds=self.rounds, device=str(self.device), threads=torch.get_num_threads())
-        file = self.folder / TIMES
-        found = speed.measure(name, forms, theirs, what, size, batch, how, file, self.peers)
-        return dict(backbone=name, size="{}x{}".format(*size), batch=batch, **found)
+        threads = torch.get_num_threads()
+        how = dict(rounds=rounds or self.rounds, device=str(self.device), threads=threads)
+        file = self.folder / self.times
+        yield from speed.measure(
+            name, forms, theirs, measures, size, batches, how, file, self.peers
+        )
 
 
-def versions(s: Settings) -> Iterator[Row]:
-    """Card, driver, versions and date."""
+@dataclass(frozen=True)
+class Part:
+    """A part of a check.
+
+    Attributes:
+        items: What it is made of, for the settings.
+        rows: The rows of an item.
+        timed: Whether nothing else may run beside it.
+    """
+
+    items: Callable[[Settings], Iterable[Any]]
+    rows: Callable[[Settings, Any], Iterator[Row]]
+    timed: bool = True
+
+
+def versions(s: Settings, item: None) -> Iterator[Row]:
+    """Card, versions and date."""
     yield describe_environment(s.device)
 
 
-def eager_inference(s: Settings) -> Iterator[Row]:
+def eager_inference(s: Settings, item: tuple[str, tuple]) -> Iterator[Row]:
     """ms of one eager pass, and our best against timm's best."""
-    for size, batch in s.sizes:
-        for name in s.families:
-            yield s.measure(name, speed.EAGER, speed.LAYOUTS, "inference", size, batch)
+    name, (size, batches) = item
+    yield from s.measure(name, speed.EAGER, speed.LAYOUTS, ["inference"], size, batches)
 
 
-def eager_training(s: Settings) -> Iterator[Row]:
+def eager_training(s: Settings, name: str) -> Iterator[Row]:
     """ms and MiB of a training step, eager."""
-    for name in s.families:
-        yield s.measure(name, speed.LAYOUTS, speed.LAYOUTS, "training", *s.training)
+    yield from s.measure(name, speed.LAYOUTS, speed.LAYOUTS, ["training"], *s.training)
 
 
-def works(s: Settings) -> Iterator[Row]:
-    """The matrix of families, forms, memory formats, precisions and sizes, eager; then compiled."""
-    for runs in (("eager",),) if s.small else (("eager",), ("compiled",)):
-        passed = 0
-        worst: dict[str, float] = {}
-        for case in matrix.cases(runs):
-            if runs == ("compiled",) and case.precision != "autocast":
-                continue
-            try:
-                found = matrix.run_case(case, s.device)
-            except Exception as error:  # any failure is a row
-                yield dict(fails=str(case), error=f"{type(error).__name__}: {error}"[:300])
-                continue
-            passed += 1
-            if case.form != "trained":
-                before = worst.get(case.precision, 0.0)
-                worst[case.precision] = max(before, *found.values())
-        yield dict(run=runs[0], passed=passed, **{f"off, {k}": v for k, v in worst.items()})
+def works(s: Settings, item: tuple[str, str]) -> Iterator[Row]:
+    """A family in every form, memory format, precision and size, eager."""
+    family, run = item
+    passed, worst = 0, dict[str, float]()
+    for case in matrix.cases((run,), (family,)):
+        if run == "compiled" and case.precision != "autocast":
+            continue
+        try:
+            found = matrix.run_case(case, s.device)
+        except Exception as error:  # any failure is a row
+            yield dict(fails=str(case), error=f"{type(error).__name__}: {error}"[:300])
+            continue
+        passed += 1
+        if case.form != "trained":
+            worst[case.precision] = max(worst.get(case.precision, 0.0), *found.values())
+    yield dict(run=run, family=family, passed=passed) | {f"off, {k}": v for k, v in worst.items()}
 
 
-def compiled(s: Settings) -> Iterator[Row]:
-    """ms of one pass and of a training step, compiled by block, against timm compiled whole."""
+def works_compiled(s: Settings, item: tuple[str, str]) -> Iterator[Row]:
+    """The same compiled by block, under autocast."""
+    yield from works(s, item)
+
+
+def compile_ahead(s: Settings, item: tuple[str, str]) -> Iterator[Row]:
+    """Seconds to compile a backbone for ``compiled``, which then reads it from the cache."""
+    name, what = item
+    start = time.monotonic()
+    ahead = replace(s, times=f"ahead/{name}_{what}.jsonl")
+    (s.folder / "ahead").mkdir(parents=True, exist_ok=True)
     trained = speed.COMPILED[:1]
+    forms = speed.COMPILED if what == "inference" else trained
+    for row in ahead.measure(name, forms, trained, [what], *s.training, rounds=1):
+        failed = {key: why for key, why in row.items() if key == "fails"}
+        yield dict(backbone=name, measure=what, seconds=time.monotonic() - start) | failed
+
+
+def compiled(s: Settings, name: str) -> Iterator[Row]:
+    """ms of one pass and of a training step, compiled by block, against timm compiled whole."""
     forms = (*speed.COMPILED, *([speed.GRAPHED] if s.device.type == "cuda" else []))
-    for name in s.families[2:] + s.families[:2]:
-        yield s.measure(name, forms, trained, "inference", *s.training)
-        yield s.measure(name, trained, trained, "training", *s.training)
+    measures = ["inference", "training"]
+    yield from s.measure(name, forms, speed.COMPILED[:1], measures, *s.training)
 
 
-def group_norm(s: Settings) -> Iterator[Row]:
+def group_norm(s: Settings, item: None) -> Iterator[Row]:
     """ms of group norm by the formula and by a reduction."""
     yield from speed.group_norms(s.device, s.rounds, 8 if s.small else 1)
 
 
-def exact(s: Settings) -> Iterator[Row]:
+def exact(s: Settings, name: str) -> Iterator[Row]:
     """Float32 (TF32 off) against float64: maps, gradients, the worst parameter; timm's too."""
-    size = (64, 65) if s.small else (97, 131)
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     try:
-        for name in ("convformer_s18",) if s.small else ("convformer_s18", *speed.FAMILIES[:2]):
-            yield from exactness.compare(name, s.device, size)
+        yield from exactness.compare(name, s.device, (64, 65) if s.small else (97, 131))
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
-def whole_steps(s: Settings) -> Iterator[Row]:
-    """A detector's training step by part in ms, and how often Python waits for the device."""
-    for recipe in whole.RECIPES:
-        cfg = whole.config_of(recipe, s.configs, s.folder, 10**6, s.small)
-        yield dict(recipe=recipe, **whole.step_by_part(cfg, s.device, 2 if s.small else 10))
+def whole_steps(s: Settings, item: tuple[str, str | None]) -> Iterator[Row]:
+    """A detector's training step by part in ms, and how often Python waits for the device; as it
+    is, and with neck and head compiled, which ``compile_blocks`` leaves out."""
+    recipe, backend = item
+    cfg = whole.config_of(recipe, s.configs, s.folder, 10**6, s.small)
+    row = whole.step_by_part(cfg, s.device, 2 if s.small else 10, backend)
+    yield dict(recipe=recipe, neck_and_head=backend or "eager", **row)
 
 
-def compiled_heads(s: Settings) -> Iterator[Row]:
-    """The same step, eager and with neck and head compiled, which ``compile_blocks`` leaves out."""
-    for recipe in list(whole.RECIPES)[: 1 if s.small else 3]:
-        cfg = whole.config_of(recipe, s.configs, s.folder, 10**6, s.small)
-        for backend in (None, "eager" if s.small else "inductor"):
-            row = whole.step_by_part(cfg, s.device, 2 if s.small else 10, backend)
-            yield dict(recipe=recipe, neck_and_head=backend or "as they are", **row)
-
-
-def learning(s: Settings) -> Iterator[Row]:
+def learning(s: Settings, recipe: str) -> Iterator[Row]:
     """Training steps with ``--amp --compile``: the loss must fall."""
-    for recipe in list(whole.RECIPES)[: 1 if s.small else 3]:
-        cfg = whole.config_of(recipe, s.configs, s.folder, 12 if s.small else 50, s.small)
-        yield dict(recipe=recipe, **whole.real_steps(cfg, compiled=not s.small))
+    cfg = whole.config_of(recipe, s.configs, s.folder, 12 if s.small else 50, s.small)
+    yield dict(recipe=recipe, **whole.real_steps(cfg, compiled=not s.small))
 
 
-PARTS: dict[str, Callable[[Settings], Iterator[Row]]] = {
-    part.__name__: part
-    for part in (
-        versions, eager_inference, eager_training, group_norm, whole_steps, works, compiled,
-        learning, compiled_heads, exact,
-    )
-}  # fmt: skip
-"""The parts of a check, the most telling first."""
+def _once(s: Settings) -> list[None]:
+    return [None]
+
+
+PARTS: dict[str, Part] = dict(
+    versions=Part(_once, versions),
+    compile_ahead=Part(
+        lambda s: product(s.families, ("training", "inference")) if s.workers > 1 else (),
+        compile_ahead,
+        timed=False,
+    ),
+    learning=Part(lambda s: s.recipes, learning, timed=False),
+    exact=Part(
+        lambda s: ("convformer_s18", *(() if s.small else speed.FAMILIES[:2])), exact, timed=False
+    ),
+    works=Part(lambda s: product(families(), ("eager",)), works, timed=False),
+    eager_inference=Part(
+        lambda s: ((name, size) for size in s.sizes for name in s.families), eager_inference
+    ),
+    eager_training=Part(lambda s: s.families, eager_training),
+    group_norm=Part(_once, group_norm),
+    whole_steps=Part(lambda s: product(s.recipes, (None,)), whole_steps),
+    compiled=Part(lambda s: s.families[2:] + s.families[:2], compiled),
+    compiled_heads=Part(
+        lambda s: product(s.recipes, ("eager" if s.small else "inductor",)), whole_steps
+    ),
+    works_compiled=Part(
+        lambda s: () if s.small else product(families(), ("compiled",)), works_compiled, timed=False
+    ),
+)
+"""The parts of a check in order: the most telling first, but what the timed ones need before."""
 
 
 def run_check(
     settings: Settings,
     minutes: float = 4,
-    parts: tuple[str, ...] = tuple(PARTS),
+    parts: Sequence[str] = tuple(PARTS),
     say: Callable[[str], None] = print,
 ) -> list[Row]:
     """Run parts until the time is over, and keep every row.
 
     Args:
         settings: What to run on.
-        minutes: After so many no further row is begun; the one that runs ends first.
+        minutes: After so many no further item is begun; those that run end first.
         parts: Names in :data:`PARTS`.
         say: What a line is given to.
 
@@ -196,28 +252,85 @@ def run_check(
     rows: list[Row] = []
 
     def keep(row: Row) -> None:
+        if all(one["part"] != row["part"] for one in rows):
+            about = PARTS[row["part"]].rows.__doc__ or ""
+            say(f"## {row['part']}: {' '.join(about.split())}")
         rows.append(row)
         say(_line(row))
         lines = "".join(json.dumps(row, default=str) + "\n" for row in rows)
         write_whole(settings.folder / "gpu_check.jsonl", lines)
         write_whole(settings.folder / "gpu_check.md", as_markdown(rows))
 
-    for name in parts:
+    def is_timed(name: str) -> bool:
+        return PARTS[name].timed or settings.workers == 1
+
+    for timed, names in groupby(parts, is_timed):
+        tasks = [(name, item) for name in names for item in PARTS[name].items(settings)]
+        run = _in_turn if timed else _side_by_side
+        ended = Counter[str]()
+        for name, found in run(settings, tasks, deadline):
+            ended[name] += 1
+            for row in found:
+                keep(row)
+        for name, all_of_it in Counter(name for name, _ in tasks).items():
+            if ended[name] < all_of_it:
+                keep(dict(part=name, cut=f"{ended[name]} of {all_of_it}, then the time was over"))
+    return rows
+
+
+def _in_turn(settings: Settings, tasks: list, deadline: float) -> Iterator[tuple[str, list[Row]]]:
+    for name, item in tasks:
         if time.monotonic() > deadline:
-            keep(dict(part=name, left_out="the time was over"))
-            continue
-        say(f"## {name}: {PARTS[name].__doc__}")
+            return
+        yield name, run_item(settings, name, item)
+
+
+def _side_by_side(
+    settings: Settings, tasks: list, deadline: float
+) -> Iterator[tuple[str, list[Row]]]:
+    """Items as they end, in the processes of a pool.
+
+    What does not end in time is ended. A process that dies takes those beside it along: each of
+    their items is a row that says so.
+    """
+    apart = replace(settings, peers=Peers())  # the networks known here are large
+    threads = max(1, usable_cores() // settings.workers)
+    with ProcessPoolExecutor(
+        settings.workers, multiprocessing.get_context("spawn"), _prepare_worker, (threads,)
+    ) as pool:
+        futures: dict[Future, str] = {
+            pool.submit(run_item, apart, name, item): name for name, item in tasks
+        }
         try:
-            for row in PARTS[name](settings):
-                keep(dict(part=name, **row))
-                if time.monotonic() > deadline:
-                    keep(dict(part=name, cut="the time was over"))
-                    break
-        except Exception as error:  # the parts after it are worth their time still
-            where = traceback.format_exc().strip().splitlines()[-3:]
-            keep(dict(part=name, failed=f"{type(error).__name__}: {error}"[:500], where=where))
-        if settings.device.type == "cuda":
-            torch.cuda.empty_cache()
+            for future in as_completed(futures, max(0.0, deadline - time.monotonic())):
+                name, error = futures[future], future.exception()
+                lost = dict(part=name, failed=f"{type(error).__name__}: {error}"[:500])
+                yield name, [lost] if error else future.result()
+        except TimeIsOver:
+            processes = list((pool._processes or {}).values())
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.terminate()
+
+
+def _prepare_worker(threads: int) -> None:
+    import torch._inductor.config as inductor
+
+    torch.set_num_threads(threads)
+    inductor.compile_threads = threads
+
+
+def run_item(settings: Settings, name: str, item: Any) -> list[Row]:
+    """The rows of an item; an error is a row, as what comes after is worth its time still."""
+    rows: list[Row] = []
+    try:
+        for row in PARTS[name].rows(settings, item):
+            rows.append(dict(part=name, **row))
+    except Exception as error:
+        where = traceback.format_exc().strip().splitlines()[-3:]
+        rows.append(dict(part=name, failed=f"{type(error).__name__}: {error}"[:500], where=where))
+    if settings.device.type == "cuda":
+        torch.cuda.empty_cache()
     return rows
 
 
@@ -231,7 +344,7 @@ def as_markdown(rows: list[Row]) -> str:
 
 
 def _line(row: Row) -> str:
-    return "  ".join(f"{key}: {_cell(value)}" for key, value in row.items() if key != "part")
+    return "  ".join(f"{key}: {_cell(value)}" for key, value in row.items())
 
 
 def _cell(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -40,10 +40,10 @@ class Case:
         return " ".join((self.family, self.form, self.memory_format, self.precision, self.run))
 
 
-def cases(runs: tuple[str, ...] = RUNS) -> Iterator[Case]:
-    """All cells, eager ones first."""
+def cases(runs: tuple[str, ...] = RUNS, of: Iterable[str] = ()) -> Iterator[Case]:
+    """All cells of some families, or of all; eager ones first."""
     for run, family, form, memory_format, precision in product(
-        runs, families(), FORMS, MEMORY_FORMATS, PRECISIONS
+        runs, of or families(), FORMS, MEMORY_FORMATS, PRECISIONS
     ):
         yield Case(family, form, memory_format, precision, run)
 

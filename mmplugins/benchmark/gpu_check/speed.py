@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,8 +15,8 @@ from mmplugins.backbones.few_large_maps import group_norm1
 
 from ..environment import describe_environment
 from ..peers import Peers
-from ..results import ResultFile
-from ..rows import TIMM, parse_row
+from ..results import ResultFile, Results
+from ..rows import TIMM, Row, parse_row
 from ..session import Session, Settings
 from ..speed import Key, times_in_turns
 
@@ -29,47 +30,66 @@ GRAPHED = "deploy,graphs,channels_last"
 
 
 def measure(
-    name: str, forms: Sequence[str], theirs: Sequence[str], what: str, size: tuple[int, int],
-    batch: int, settings: dict[str, Any], file: Path, peers: Peers,
-) -> dict[str, Any]:  # fmt: skip
+    name: str, forms: Sequence[str], theirs: Sequence[str], measures: Sequence[str],
+    size: tuple[int, int], batches: Sequence[int], settings: dict[str, Any], file: Path,
+    peers: Peers,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Milliseconds of a backbone in each form, and of timm's; on a GPU in bf16.
 
     Args:
         name: Of the backbone.
         forms: Options of our rows.
         theirs: Options of timm's.
-        what: ``'inference'``, or ``'training'``: the step, and the MiB at its peak on a GPU, with
-            weights and the optimiser's states.
+        measures: ``'inference'``, ``'training'`` or both: the pass; the step, and the MiB at its
+            peak on a GPU, with weights and the optimiser's states. All are timed in turns.
         size: Height and width.
-        batch: Images.
+        batches: Images at a time.
         settings: Further ones of a benchmark.
         file: Its results, which ``tools/report.py`` shows.
         peers: What is known to be equal.
 
-    Returns:
-        ``ms`` and ``MiB`` by row, how many times as fast our best trained form and our best
-        deployed form are as timm's best (``x timm``), and ``fails`` for what was not measured.
+    Yields:
+        For each measure and batch ``ms`` and ``MiB`` by row, how many times as fast our best
+        trained form and our best deployed form are as timm's best (``x timm``), what share of
+        timm's least memory ours takes, and ``fails`` for what was not measured.
     """
     dtype = "plain" if settings["device"] == "cpu" else "bf16"  # which many processors do not have
     ours = [parse_row(f"{name}:{form},{dtype}") for form in forms]
     rows = ours + [parse_row(f"{TIMM}{name}:{form},{dtype}") for form in theirs]
-    measures = (what, "memory") if what == "training" else (what,)
-    how = Settings((size,), (batch,), measures, peers=True, **settings)
+    wanted = (*measures, "memory") if "training" in measures else tuple(measures)
+    how = Settings((size,), tuple(batches), wanted, peers=True, **settings)
     results = ResultFile(file, describe_environment(how.device), how.fixed())
     Session(rows, how, results, peers=peers).run()
-    times, found, ms = results.results.times, dict[str, Any](), {}
+    about = dict(backbone=name, size="{}x{}".format(*size))
+    for what, batch in product(measures, batches):
+        found = _found(results.results, rows, ours, what, size, batch)
+        yield about | dict(batch=batch, measure=what) | found
+
+
+def _found(
+    results: Results, rows: list[Row], ours: list[Row], what: str, size: tuple[int, int], batch: int
+) -> dict[str, Any]:
+    found, ms, peaks = dict[str, Any](), dict[Row, float](), dict[Row, float]()
     for row in rows:
         key = Key(row.label, what, size, batch)
-        if key in times:
-            ms[row] = found[f"{row.label} ms"] = 1000 * median(s.total for s in times[key].values())
-        if what == "training" and key in results.results.memory:
-            found[f"{row.label} MiB"] = results.results.memory[key]["peak"] / 2**20
+        if key in results.times:
+            times = results.times[key].values()
+            ms[row] = found[f"{row.label} ms"] = 1000 * median(one.total for one in times)
+        if what == "training" and key in results.memory:
+            peaks[row] = found[f"{row.label} MiB"] = results.memory[key]["peak"] / 2**20
     best = min((value for row, value in ms.items() if row not in ours), default=float("nan"))
     for label, deployed in (("x timm", False), ("deployed x timm", True)):
         if own := [value for row, value in ms.items() if row in ours and row.deploy == deployed]:
             found[label] = best / min(own)
-    labels = [row.label for row in rows]
-    lost = [f"{k.row}: {why}" for k, why in results.results.failures.items() if k.row in labels]
+    least = [[value for row, value in peaks.items() if (row in ours) == own] for own in (1, 0)]
+    if all(least):
+        found["memory / timm's"] = min(least[0]) / min(least[1])
+    labels, whats = [row.label for row in rows], (what, "row", f"memory of {what}")
+    lost = [
+        f"{key.row}: {why}"
+        for key, why in results.failures.items()
+        if key.row in labels and key.what in whats and key.batch in (batch, 0)
+    ]
     return found | ({"fails": "; ".join(lost)} if lost else {})
 
 
