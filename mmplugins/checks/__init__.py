@@ -60,10 +60,11 @@ CHECKS = (
     Check("versions", check_versions),
     Check("values", check_values, ("versions",)),
     Check("entries", check_entries, ("versions", "randomness", "visualizer", "auto_scale_lr")),
+    # Before the model, as in the runner: a visualizer may register what the model names.
+    Check("hooks", check_hooks, ("default_hooks", "custom_hooks")),
     Check("model", check_model, ("model",)),
     Check("feature maps", check_maps, ("model",)),
     Check("normalisation", check_normalisation, ("model",)),
-    Check("hooks", check_hooks, ("default_hooks", "custom_hooks")),
     Check(
         "learning",
         check_learning,

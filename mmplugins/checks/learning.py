@@ -226,9 +226,9 @@ def watched_metrics(cfg: Mapping) -> Iterator[tuple[str, str, Any]]:
 def _check_watching(inspection: Inspection) -> None:
     for where, key, rule in watched_metrics(inspection.cfg):
         if inspection.cfg.get("val_dataloader") is None:
-            inspection.fail(
-                f"is {key!r}, which needs validation: add val_dataloader, val_cfg and "
-                "val_evaluator, or take it out",
+            inspection.warn(
+                f"is {key!r}, which needs validation, and has no effect without: add "
+                "val_dataloader, val_cfg and val_evaluator, or take it out",
                 where,
             )
         name = key.rpartition("/")[2].lower()

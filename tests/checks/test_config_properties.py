@@ -138,7 +138,6 @@ def legal_changes(draw, cfg: Config, name: str):
     if draw(st.booleans()):
         for key in ("val_dataloader", "val_evaluator", "val_cfg"):
             changes[key] = None
-        changes["default_hooks.checkpoint.save_best"] = None
     elif draw(st.booleans()):
         changes["val_evaluator"] = [cfg.val_evaluator.to_dict()]
     return changes

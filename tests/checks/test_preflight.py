@@ -45,6 +45,24 @@ def test_a_data_set_may_have_a_name_that_only_its_scope_knows(healthy, name, dat
     assert [r.name for r in results if r.status == "not run"] == ["weights"]
 
 
+def test_the_module_of_a_visualizer_may_register_parts_of_the_model(
+    healthy, tmp_path, monkeypatch
+):
+    (tmp_path / "own_drawing.py").write_text(
+        "from mmdet.models import DetDataPreprocessor\n"
+        "from mmengine.registry import MODELS\n"
+        "from mmengine.visualization import Visualizer\n"
+        "class OwnVisualizer(Visualizer): ...\n"
+        "@MODELS.register_module(force=True)\n"
+        "class OwnPreprocessor(DetDataPreprocessor): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    cfg = deepcopy(healthy["retinanet"])
+    cfg.visualizer.type = "own_drawing.OwnVisualizer"
+    cfg.model.data_preprocessor.type = "OwnPreprocessor"
+    assert [str(r) for r in preflight(cfg, data=False) if r.status == "failure"] == []
+
+
 @pytest.mark.parametrize("name", ["retinanet", "semantic_fpn"])
 def test_no_state_moves_and_nothing_is_printed(healthy, name, capsys):
     cfg = healthy[name]

@@ -79,6 +79,9 @@ def weights_of_zero(monkeypatch):
 def builds(cfg, entry):
     """Whether OpenMMLab builds what an entry names; annotations are not there to be read."""
     scope = cfg.get("default_scope") or "mmengine"
+    phase, _, part = entry.partition("_")
+    if part in ("dataloader", "cfg", "evaluator") and cfg.get(entry) is None:
+        return not any(cfg.get(f"{phase}_{other}") for other in ("dataloader", "cfg", "evaluator"))
     with DefaultScope.overwrite_default_scope(scope):
         if entry == "train_cfg":  # as mmengine's runner decides
             return not {"type", "by_epoch"} <= set(cfg.train_cfg)

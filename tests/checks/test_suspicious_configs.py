@@ -89,6 +89,14 @@ WARNINGS = {
         {"default_hooks.checkpoint.by_epoch": True},
         "checkpoint: interval=20 counts epochs.*give by_epoch=False",
     ),
+    "chosen by a validation that there is not": (
+        "retinanet",
+        {
+            **dict.fromkeys(("val_dataloader", "val_cfg", "val_evaluator")),
+            "default_hooks.checkpoint.save_best": "auto",
+        },
+        "save_best: is 'auto', which needs validation, and has no effect without: add",
+    ),
     "nothing saved": (
         "retinanet",
         {"default_hooks.checkpoint": None},

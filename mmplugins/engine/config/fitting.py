@@ -91,8 +91,10 @@ def _check_neck(neck: Mapping[str, Any], maps: Maps, taker: str, giver: str) -> 
     expected = neck.get("in_channels")
     if isinstance(expected, list | tuple):
         fits = list(maps.channels) == list(expected)
-        if type_name(neck) not in PYRAMID_NECKS:  # YOLOv3's counts backwards, RFP's skips the image
-            fits = sorted(maps.channels[-len(expected) :]) == sorted(expected)
+        if type_name(neck) not in PYRAMID_NECKS:
+            # YOLOv3's counts backwards, RFP's skips the image, CLRNet's leaves out the last map.
+            ends = maps.channels[-len(expected) :], maps.channels[: len(expected)]
+            fits = sorted(expected) in map(sorted, ends)
     else:
         fits = expected is None or expected in maps.channels
     if not fits:

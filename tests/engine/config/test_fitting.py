@@ -68,3 +68,13 @@ def test_check_fit_passes_unusual_configs_of_openmmlab(path):
     """A neck that counts backwards, one that skips a map, an odd extractor, a head
     that takes all maps, one image size only."""
     assert check_fit(recipe(path)) is None
+
+
+@pytest.mark.parametrize("channels", [[64, 128, 320], [128, 320, 512]])
+def test_a_neck_of_ones_own_may_take_the_first_or_the_last_maps(channels):
+    cfg = recipe("mask_rcnn")
+    cfg.model.neck = dict(type="OwnNeck", in_channels=channels)
+    assert check_fit(cfg) is None
+    cfg.model.neck.in_channels = [64, 320, 512]
+    with pytest.raises(SettingError, match=r"OwnNeck expects in_channels=\[64, 320, 512\]"):
+        check_fit(cfg)
