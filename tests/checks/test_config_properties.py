@@ -67,7 +67,7 @@ HOOKS = st.lists(
     st.sampled_from(
         [
             dict(type="EMAHook"),
-            dict(type="EMAHook", ema_type="ExpMomentumEMA", momentum=0.001),
+            dict(type="EMAHook", ema_type="mmdet.ExpMomentumEMA", momentum=0.001),
             dict(type="SyncBuffersHook"),
             dict(type="EmptyCacheHook"),
         ]

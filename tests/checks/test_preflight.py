@@ -45,9 +45,7 @@ def test_a_data_set_may_have_a_name_that_only_its_scope_knows(healthy, name, dat
     assert [r.name for r in results if r.status == "not run"] == ["weights"]
 
 
-def test_the_module_of_a_visualizer_may_register_parts_of_the_model(
-    healthy, tmp_path, monkeypatch
-):
+def test_the_module_of_a_visualizer_may_register_parts_of_the_model(healthy, tmp_path, monkeypatch):
     (tmp_path / "own_drawing.py").write_text(
         "from mmdet.models import DetDataPreprocessor\n"
         "from mmengine.registry import MODELS\n"
