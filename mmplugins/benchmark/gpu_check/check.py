@@ -2,8 +2,8 @@
 
 Each part yields rows for each of its items; a row is printed and kept as soon as it is there, so
 that a check that is cut off by the clock, or fails in a part, has all that came before. What is not
-timed goes first, side by side in processes of its own on a GPU; with it goes the compiler, whose
-results the timed parts then read from its cache.
+timed runs side by side on a GPU, in processes of its own. So does the compiler, whose results the
+timed parts then read from its cache.
 """
 
 from __future__ import annotations
@@ -144,17 +144,22 @@ def works_compiled(s: Settings, item: tuple[str, str]) -> Iterator[Row]:
     yield from works(s, item)
 
 
-def compile_ahead(s: Settings, item: tuple[str, str]) -> Iterator[Row]:
+def compile_ahead(s: Settings, item: tuple[str, str, bool]) -> Iterator[Row]:
     """Seconds to compile a backbone for ``compiled``, which then reads it from the cache."""
-    name, what = item
+    name, what, ours = item
     start = time.monotonic()
-    ahead = replace(s, times=f"ahead/{name}_{what}.jsonl")
+    kept = f"ahead/{name}_{what}_{'ours' if ours else 'timm'}.jsonl"
     (s.folder / "ahead").mkdir(parents=True, exist_ok=True)
     trained = speed.COMPILED[:1]
-    forms = speed.COMPILED if what == "inference" else trained
-    for row in ahead.measure(name, forms, trained, [what], *s.training, rounds=1):
+    forms = trained if what == "training" else speed.COMPILED
+    rows = (forms, ()) if ours else ((), trained)
+    for row in replace(s, times=kept).measure(name, *rows, [what], *s.training, rounds=1):
         failed = {key: why for key, why in row.items() if key == "fails"}
-        yield dict(backbone=name, measure=what, seconds=time.monotonic() - start) | failed
+        seconds = time.monotonic() - start
+        yield (
+            dict(backbone=name, of="ours" if ours else "timm", measure=what, seconds=seconds)
+            | failed
+        )
 
 
 def compiled(s: Settings, name: str) -> Iterator[Row]:
@@ -171,12 +176,8 @@ def group_norm(s: Settings, item: None) -> Iterator[Row]:
 
 def exact(s: Settings, name: str) -> Iterator[Row]:
     """Float32 (TF32 off) against float64: maps, gradients, the worst parameter; timm's too."""
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    try:
+    with matrix.full_float32():
         yield from exactness.compare(name, s.device, (64, 65) if s.small else (97, 131))
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 def whole_steps(s: Settings, item: tuple[str, str | None]) -> Iterator[Row]:
@@ -200,31 +201,33 @@ def _once(s: Settings) -> list[None]:
 
 PARTS: dict[str, Part] = dict(
     versions=Part(_once, versions),
-    compile_ahead=Part(
-        lambda s: product(s.families, ("training", "inference")) if s.workers > 1 else (),
-        compile_ahead,
-        timed=False,
-    ),
-    learning=Part(lambda s: s.recipes, learning, timed=False),
-    exact=Part(
-        lambda s: ("convformer_s18", *(() if s.small else speed.FAMILIES[:2])), exact, timed=False
-    ),
-    works=Part(lambda s: product(families(), ("eager",)), works, timed=False),
     eager_inference=Part(
         lambda s: ((name, size) for size in s.sizes for name in s.families), eager_inference
     ),
     eager_training=Part(lambda s: s.families, eager_training),
     group_norm=Part(_once, group_norm),
     whole_steps=Part(lambda s: product(s.recipes, (None,)), whole_steps),
+    compile_ahead=Part(
+        lambda s: (
+            product(s.families, ("training", "inference"), (False, True)) if s.workers > 1 else ()
+        ),
+        compile_ahead,
+        timed=False,
+    ),
+    works=Part(lambda s: product(families(), ("eager",)), works, timed=False),
     compiled=Part(lambda s: s.families[2:] + s.families[:2], compiled),
-    compiled_heads=Part(
-        lambda s: product(s.recipes, ("eager" if s.small else "inductor",)), whole_steps
+    learning=Part(lambda s: s.recipes, learning, timed=False),
+    exact=Part(
+        lambda s: ("convformer_s18", *(() if s.small else speed.FAMILIES[:2])), exact, timed=False
     ),
     works_compiled=Part(
         lambda s: () if s.small else product(families(), ("compiled",)), works_compiled, timed=False
     ),
+    compiled_heads=Part(
+        lambda s: product(s.recipes, ("eager" if s.small else "inductor",)), whole_steps
+    ),
 )
-"""The parts of a check in order: the most telling first, but what the timed ones need before."""
+"""The parts of a check, the most telling first."""
 
 
 def run_check(
@@ -317,7 +320,7 @@ def _prepare_worker(threads: int) -> None:
     import torch._inductor.config as inductor
 
     torch.set_num_threads(threads)
-    inductor.compile_threads = threads
+    inductor.compile_threads = 4 * threads  # those of a kernel wait for programs most of the time
 
 
 def run_item(settings: Settings, name: str, item: Any) -> list[Row]:

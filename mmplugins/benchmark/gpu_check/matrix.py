@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -69,6 +70,26 @@ def run_case(case: Case, device: torch.device) -> dict[str, float]:
     if case.run == "compiled":
         torch._dynamo.reset()
         compile_blocks(model)
+    with full_float32():
+        return _run_sizes(case, device, model, dtype, memory_format)
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Products and convolutions of float32 without TF32, which PyTorch uses for the latter."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def _run_sizes(
+    case: Case, device: torch.device, model: nn.Module, dtype: torch.dtype,
+    memory_format: torch.memory_format,
+) -> dict[str, float]:  # fmt: skip
     found = {}
     for size in SIZES:
         x = _images(size)
