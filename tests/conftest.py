@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from mmengine.config import config as mmengine_config
 from mmengine.registry import DefaultScope
 
 from mmplugins.datasets import make_shapes
@@ -23,6 +24,17 @@ settings.register_profile(
 )
 settings.load_profile("suite")
 
+format_code, formatted = mmengine_config.FormatCode, {}
+
+
+def format_once(text, **options):
+    """mmengine has yapf format each config five times, which takes longer than a short training."""
+    if text not in formatted:
+        formatted[text] = format_code(text, **options)
+    return formatted[text]
+
+
+mmengine_config.FormatCode = format_once
 frozen = dict(modules=0)
 
 

@@ -17,13 +17,16 @@ NO_FAMILY = {  # registered classes without a table of variants
 
 
 def structures() -> dict[str, dict]:
-    """One config for each family, and one for each variant that is more than a size."""
+    """One config for each family, and one for each of its variants with other token mixers."""
     configs = {}
     for family, cls in families().items():
         told_apart = []
         for arch, variant in cls.variants.items():
-            if variant.settings not in told_apart:
-                told_apart.append(variant.settings)
+            mixers = variant.settings.get("token_mixers", ())
+            mixers = [mixers] if isinstance(mixers, str) else mixers
+            kinds = {mixer if isinstance(mixer, str) else mixer["type"] for mixer in mixers}
+            if kinds not in told_apart:
+                told_apart.append(kinds)
                 config = dict(type=cls.__name__, arch=SMALL | dict(variant.settings))
                 configs[f"{family}_{arch}"] = config
     return configs | {name: NO_FAMILY[name] for name in NO_FAMILY if name in MODELS.module_dict}

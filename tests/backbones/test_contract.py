@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-from itertools import combinations
 
 import pytest
 import torch
@@ -20,7 +19,8 @@ from mmplugins.backbones import PyramidBackbone, backbone_config, build_backbone
 from mmplugins.backbones.catalog import families
 from mmplugins.backbones.token_mixers import Pooling
 
-ALL_SUBSETS = [c for n in (1, 2, 3, 4) for c in combinations(range(4), n)]
+SUBSETS = [(0,), (1,), (2,), (3,), (0, 3), (1, 2), (0, 1, 2, 3)]
+"""Each output alone, with and without gaps below and between, and all."""
 
 
 def of_part(name: str, parts: list[str]) -> bool:
@@ -141,7 +141,7 @@ def test_out_indices(name, randomise, assert_close):
     with torch.no_grad():
         expected = full(x)
     weights = full.state_dict()
-    for indices in ALL_SUBSETS:
+    for indices in SUBSETS:
         model = build(name, out_indices=indices).eval()
         wanted = model.state_dict().keys()
         assert not any(
@@ -291,7 +291,7 @@ def test_seed_determines_the_start(name):
     assert any(not torch.equal(first[key], other[key]) for key in first)
 
 
-QUICK = ("caformer_s18", "convnext_tiny", "poolformer_s12", "smlpnet_t", "TimmBackbone")
+QUICK = ("caformer_s18", "convnext_tiny", "smlpnet_t")  # all kinds of mixers and norms
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,10 @@ from mmplugins.backbones import ConvNeXt
 SIZES = [(224, 224), (97, 131), (33, 64), (63, 35)]
 
 
-@pytest.mark.parametrize("arch", ["tiny", "small", "base"])
+LARGER = [pytest.param(arch, marks=pytest.mark.slow) for arch in ("small", "base")]
+
+
+@pytest.mark.parametrize("arch", ["tiny", *LARGER])
 def test_same_features_as_timm(arch, assert_same_as_timm):
     assert_same_as_timm(f"convnext_{arch}", SIZES if arch == "tiny" else [(64, 97)])
 

@@ -138,6 +138,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 def test_memory_follows_the_file(tmp_path):
     path = tmp_path / "large.pth"
     torch.save(dict(a=torch.ones(64 << 20 >> 2)), path)

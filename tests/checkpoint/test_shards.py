@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import runpy
 import sys
 
 import pytest
@@ -46,13 +46,15 @@ def test_other_folders_are_none(tmp_path):
     assert latest_resumable(tmp_path) is None
 
 
-def test_the_way_of_torchs_own(tmp_path):
+def test_the_way_of_torchs_own(tmp_path, monkeypatch):
     weights = dict(state_dict=dict(weight=torch.arange(6.0).reshape(2, 3)))
     sharded.save(weights, checkpoint_id=tmp_path / "shards", no_dist=True)
     with pytest.raises(CheckpointError, match="format_utils") as refused:
         read_checkpoint(tmp_path / "shards")
     command = str(refused.value).partition("`")[2].partition("`")[0]
-    words = command.replace("OUT.pth", str(tmp_path / "one.pth")).split()
-    subprocess.run([sys.executable, *words[1:]], check=True, capture_output=True)
+    python, option, module, *words = command.replace("OUT.pth", str(tmp_path / "one.pth")).split()
+    assert (python, option) == ("python", "-m")
+    monkeypatch.setattr(sys, "argv", [module, *words])
+    runpy.run_module(module, run_name="__main__")
     found = read_checkpoint(tmp_path / "one.pth")["state_dict"]["weight"]
     assert torch.equal(found, weights["state_dict"]["weight"])

@@ -20,9 +20,8 @@ OLD = digit_version(torch.__version__) < digit_version("2.6")
 
 
 @pytest.mark.skipif(OLD, reason="torch.onnx.export with open sizes came with torch 2.6")
-@pytest.mark.parametrize(
-    "name", ["poolformer_s12", pytest.param("caformer_s18", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["poolformer_s12", "caformer_s18"])
 def test_the_guides_export_computes_the_same_at_every_size(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     backbone = Subject(parse_row(name)).model

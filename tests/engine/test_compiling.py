@@ -31,7 +31,7 @@ from mmplugins.engine.compiling import (
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 TINY = dict(depths=(1, 1, 2, 1), dims=(8, 16, 24, 32))
-ATTENTIVE = dict(depths=(1, 1, 2, 1), dims=(8, 16, 32, 32))
+ATTENTIVE = dict(depths=(1, 1, 1, 1), dims=(8, 16, 32, 32))
 
 
 @pytest.fixture(autouse=True)
@@ -124,11 +124,11 @@ def test_names_copies_and_pickles():
     [PoolFormer, *(pytest.param(f, marks=pytest.mark.slow) for f in (ConvFormer, ConvNeXt))],
 )
 def test_few_graphs_for_many_sizes(family):
-    """Fifty sizes and five rates of stochastic depth: three graphs at most of a structure."""
+    """Twenty sizes and five rates of stochastic depth: three graphs at most of a structure."""
     model = family(TINY, drop_path_rate=0.4).train()
     compiler = block_compiler(model, backend="eager")
     random = torch.Generator().manual_seed(0)
-    sizes = torch.randint(64, 200, (50, 2), generator=random).tolist()
+    sizes = torch.randint(64, 160, (20, 2), generator=random).tolist()
     for height, width in sizes[:5]:
         gradients(model, torch.randn(2, 3, height, width))
     after_five = compiler.graphs
@@ -153,6 +153,7 @@ def test_few_graphs_for_many_sizes(family):
 def test_goes_with(way, randomise):
     """The same gradients with what else a training or test may have."""
     settings = dict(with_cp=way == "with_cp", frozen_stages=1 if way == "frozen" else -1)
+    settings["out_indices"] = (1, 2)  # convolutions below, attention above
     model = randomise(
         CAFormer(ATTENTIVE, drop_path_rate=0.5 if way == "drop_path" else 0, **settings)
     )

@@ -33,6 +33,7 @@ def folder(tmp_path_factory) -> Path:
 def test_tables_and_curves(folder, tmp_path, capsys, task, kind, columns, metric, last):
     short = dict(detection={"train_cfg.max_epochs": 1}, segmentation={"train_cfg.max_iters": 2})
     cfg = tiny(task, folder, tmp_path, **short[task])
+    cfg.default_hooks.results = dict(type="ResultsHook")
     cfg.visualizer.vis_backends = [dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]
     run(cfg)
     shown = capsys.readouterr().out
