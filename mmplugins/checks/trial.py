@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import torch
 from mmcv.transforms import BaseTransform
 from mmengine.device import get_device
-from mmengine.optim import build_optim_wrapper
+from mmengine.optim import AmpOptimWrapper, build_optim_wrapper
 from torch import Tensor, nn
 
 from mmplugins.utils import did_you_mean, few, type_name
@@ -68,6 +68,7 @@ def check_step(inspection: Inspection) -> str:
     total.backward()
     _check_clipping(inspection, wrapper)
     _check_gradients(inspection, model)
+    _check_finite(inspection, model, wrapper)
     gradients = sum(p.grad.numel() * p.grad.element_size() for p in _learnt(model, True))
     # A loss scaler of mixed precision would skip its first steps; plain torch always steps.
     for optimizer in _optimizers(wrapper):
@@ -89,8 +90,7 @@ def check_step(inspection: Inspection) -> str:
 
 def _check_clipping(inspection: Inspection, wrapper: Any) -> None:
     """Gradients are clipped by arguments that torch takes."""
-    inners = [wrapper] if hasattr(wrapper, "optimizer") else list(wrapper.values())
-    for inner in inners:
+    for inner in _wrappers(wrapper):
         if getattr(inner, "clip_grad_kwargs", None):
             where, given = "optim_wrapper.clip_grad", inspection.cfg.optim_wrapper.get("clip_grad")
             inspection.attempt(inner._clip_grad, where, given, (), inner.clip_func)
@@ -290,10 +290,34 @@ def _check_gradients(inspection: Inspection, model: nn.Module) -> None:
         inspection.warn(f"{text}; distributed training would stop at this: {remedy}", "model")
 
 
+def _check_finite(inspection: Inspection, model: nn.Module, wrapper: Any) -> None:
+    """Gradients are numbers; those of mixed precision need not be, in a step that is skipped."""
+    named = [(name, p.grad) for name, p in model.named_parameters() if p.grad is not None]
+    spoilt = [name for name, gradient in named if not torch.isfinite(gradient).all()]
+    if not spoilt:
+        return
+    text = f"the gradient of {few(spoilt, 3)} is not finite, though the losses are"
+    if not any(isinstance(inner, AmpOptimWrapper) for inner in _wrappers(wrapper)):
+        inspection.stop(
+            f"{text}: expected finite gradients where losses are finite; look for square roots, "
+            "logarithms and divisions at 0",
+            "model",
+        )
+    inspection.warn(
+        f"{text}: mixed precision skips such a step on a GPU, and takes it on a CPU; write "
+        "OptimWrapper, or dtype='bfloat16' on a GPU, if it does not learn",
+        "optim_wrapper",
+    )
+    for _, gradient in named:
+        gradient.nan_to_num_(0.0, 0.0, 0.0)
+
+
+def _wrappers(wrapper: Any) -> list[Any]:
+    return [wrapper] if hasattr(wrapper, "optimizer") else list(wrapper.values())
+
+
 def _optimizers(wrapper: Any) -> list[torch.optim.Optimizer]:
-    if hasattr(wrapper, "optimizer"):
-        return [wrapper.optimizer]
-    return [inner.optimizer for inner in wrapper.values()]
+    return [inner.optimizer for inner in _wrappers(wrapper)]
 
 
 def _check_ends(inspection: Inspection, steps: int) -> None:
