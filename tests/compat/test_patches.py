@@ -61,6 +61,7 @@ def outcomes(tmp_path_factory):
     return outcome
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, symptom in SYMPTOMS.items() if symptom])
 def test_symptom_without_patches(outcomes, name):
     assert re.search(SYMPTOMS[name], outcomes("without")[name])

@@ -42,6 +42,15 @@ def semantic_sample():
     return sample
 
 
+def few_regions(cfg):
+    for key, value in cfg.items():
+        if key in ("num", "max_per_img", "nms_pre"):
+            cfg[key] = 16
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, dict):
+                few_regions(each)
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -63,6 +72,8 @@ def test_every_parameter_gets_a_gradient(name):
     boxes = cfg.model.get("roi_head", {}).get("bbox_head", [])
     for head in boxes if isinstance(boxes, list) else [boxes]:
         head.update(NARROW_BOX_HEAD)
+    for stage in ("train_cfg", "test_cfg"):
+        few_regions(cfg.model.get(stage) or {})
     if cfg.default_scope == "mmseg":
         cfg.model.decode_head.channels = 32
     model = build(cfg).train()

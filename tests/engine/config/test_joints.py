@@ -39,7 +39,17 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("recipe", COMPOSED, ids=lambda name: name.split("/")[1][:20])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(
+            name,
+            id=name.split("/")[1][:20],
+            marks=[pytest.mark.slow] if name.startswith(("nas_", "maskformer")) else [],
+        )
+        for name in COMPOSED
+    ],
+)
 def test_composed(recipe):
     cfg = compose(f"mmdet::{recipe}", THIN)
     init_default_scope("mmdet")
