@@ -20,18 +20,26 @@ on the net, host after host. With ``HF_HUB_OFFLINE=1`` the net is left alone.
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import torch
-from mmengine.runner.checkpoint import CheckpointLoader
+from mmengine.runner.checkpoint import (
+    CheckpointLoader,
+    get_deprecated_model_names,
+    get_external_models,
+    get_mmcls_models,
+    get_torchvision_models,
+)
 
 from mmplugins.backbones.key_layouts import WHOLE_MODEL
+from mmplugins.utils import did_you_mean
 
 from .download import DownloadError, download
 from .payload import find_weights
@@ -45,6 +53,15 @@ _HUB = re.compile(
 _SCHEME = re.compile(r"([a-z][\w.+-]*):(\w+:)?//", re.IGNORECASE)
 OURS = ("file", "http", "https", "metaformer", "timm")
 """Schemes that are read here; mmengine and its plugins have others."""
+
+NAMED: dict[str, Callable[[], Iterable[str]]] = {
+    "torchvision://": get_torchvision_models,
+    "modelzoo://": get_torchvision_models,
+    "open-mmlab://": lambda: {**get_external_models(), **get_deprecated_model_names()},
+    "openmmlab://": lambda: {**get_external_models(), **get_deprecated_model_names()},
+    "mmcls://": get_mmcls_models,
+}
+"""Schemes of mmengine's that look a name up, and the names they know."""
 
 
 def load_source(
@@ -123,6 +140,26 @@ def is_resolvable(source: str | Path) -> bool:
     """Whether :func:`resolve` knows the scheme of a source; a path has none."""
     scheme = _SCHEME.match(str(source))
     return scheme is None or (scheme[1].lower() in OURS and not scheme[2])
+
+
+def check_name(source: str) -> None:
+    """Look a published name of mmengine's up; the net is not asked.
+
+    Args:
+        source: Any; one without such a name passes.
+
+    Raises:
+        CheckpointError: If mmengine does not know the name.
+    """
+    scheme = next((scheme for scheme in NAMED if source.startswith(scheme)), None)
+    if scheme is None:
+        return
+    name, known = source.removeprefix(scheme), NAMED[scheme]()
+    if name not in known:
+        raise CheckpointError(
+            f"{source[:200]}: mmengine knows no model {name[:200]!r}: correct the name, or give "
+            f"the path of a weight file.{did_you_mean(name, known)}"
+        )
 
 
 def _is_of_mmengine(name: str) -> bool:
@@ -265,3 +302,18 @@ def load_from_address(filename: str, map_location: Any = None) -> dict[str, Any]
 def load_from_file(filename: str, map_location: Any = None) -> dict[str, Any]:
     """Loader of mmengine's for local files."""
     return load_source(filename, map_location=map_location)
+
+
+def _checked(load: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """A loader of mmengine's that ends in a KeyError for an unknown name, and should not."""
+
+    @functools.wraps(load)
+    def checked(filename: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        check_name(filename)
+        return load(filename, *args, **kwargs)
+
+    return checked
+
+
+for _scheme in NAMED:
+    CheckpointLoader.register_scheme(_scheme, _checked(CheckpointLoader._schemes[_scheme]), True)

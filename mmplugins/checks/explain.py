@@ -50,8 +50,8 @@ def watched() -> Iterator[None]:
     def get(self: Registry, key: str) -> Any:
         try:
             found = plain_get(self, key)
-        # Of mmengine, for "a.b.C" without a C in a.b; of Python, for no name of a module.
-        except (RuntimeError, TypeError, ValueError) as error:
+        # Of mmengine, for "a.b.C" without a C in a.b; of Python, for what is no name of a module.
+        except (AttributeError, RuntimeError, TypeError, ValueError) as error:
             vars(error).update(part=(self, key), unknown=(self, key))
             raise
         if found is None:
@@ -101,6 +101,8 @@ def explain(
     """
     if unknown := vars(error).get("unknown"):
         registry, name = unknown
+        if not isinstance(name, str):
+            return place_of(value, where, name), f"is {shown(name)}: expected the name of a class"
         return place_of(value, where, name), f"{name!r} is not there{_hint(registry, name, scope)}"
     if value is None or isinstance(value, str | int | float):
         return where, no_dict(value)

@@ -305,7 +305,8 @@ def check_metrics(inspection: Inspection) -> str:
     for split in ("val", "test"):
         where, given = f"{split}_evaluator", inspection.cfg.get(f"{split}_evaluator")
         metrics = metrics_of(inspection.cfg, split)
-        if "type" in (given or ()) and any(place.startswith(f"{where}.") for place, _ in metrics):
+        wraps = isinstance(given, Mapping) and "type" in given
+        if wraps and any(place.startswith(f"{where}.") for place, _ in metrics):
             # What a wrapper makes of its metrics, the validation tells.
             alone = dict(given, metrics=[])
             unsure = (AssertionError, IndexError)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from mmengine.runner import checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmplugins.backbones.pyramid import PyramidBackbone
 from mmplugins.checkpoint import check_weights, find_weights, load_source
 from mmplugins.checkpoint.fitting import match_model
-from mmplugins.checkpoint.sources import find_kept, is_offline, is_resolvable
+from mmplugins.checkpoint.sources import check_name, find_kept, is_offline, is_resolvable
 from mmplugins.engine.config.backbone_choice import weights_or_reason
 from mmplugins.utils import did_you_mean, few, type_name
 
@@ -26,7 +25,6 @@ RANDOM = (
     "pictures scored about half or less (docs/weights.md, What they are worth)"
 )
 TEACHER = "model.teacher_checkpoint"
-_NAMED = ("modelzoo://", "torchvision://", "open-mmlab://", "openmmlab://", "mmcls://")
 
 
 def pretrained(part: Any) -> str:
@@ -123,29 +121,8 @@ def _kept(source: str) -> Path | None:
             f"{source}: nothing loads {scheme}: expected a file or one of {', '.join(names)}."
             f"{did_you_mean(scheme, names)}"
         )
-    if source.startswith(_NAMED):
-        _check_name(source)
+    check_name(source)
     return None  # mmengine's own schemes, with caches of their own
-
-
-def _check_name(source: str) -> None:
-    """Look a name of mmengine's up, as its loaders do before they ask the net for the file."""
-
-    def found(*args: Any, **kwargs: Any) -> NoReturn:
-        raise NotRun
-
-    kept, checkpoint.load_from_http = checkpoint.load_from_http, found
-    try:
-        CheckpointLoader.load_checkpoint(source, logger="silent")
-    except KeyError as error:
-        raise ValueError(
-            f"{source}: mmengine knows no model {error}: correct the name, or give the path of a "
-            "weight file"
-        ) from error
-    except Exception:  # found, or to be had in another way
-        return
-    finally:
-        checkpoint.load_from_http = kept
 
 
 def _not_here(inspection: Inspection, where: str, source: str) -> str:

@@ -5,9 +5,10 @@ import torch
 import written_layouts
 from loopback import Page
 from mmengine.registry import MODELS
+from mmengine.runner import checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 
-from mmplugins.checkpoint import sources, zoo
+from mmplugins.checkpoint import CheckpointError, sources, zoo
 from mmplugins.checkpoint.download import DownloadError
 from mmplugins.checkpoint.sources import fetch, load_source, resolve, timm_sources
 from mmplugins.checkpoint.zoo import PublishedWeights, Source
@@ -180,3 +181,31 @@ def test_fetch_prefers_what_is_here_to_an_earlier_host(site, weight_file):
     choices = (Source(site.url("/early.pth"), "early.pth"), Source("http://x/late.pth", "late.pth"))
     assert fetch("x", choices) == folder / "late.pth"
     assert site.asked == []
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("torchvision://resnet5", "resnet50"),
+        ("modelzoo://unknown", ""),
+        ("open-mmlab://resnet51_caffe", "resnet50_caffe"),
+        ("openmmlab://contrib/resnet50_g", "contrib/resnet50_gn"),
+        ("mmcls://mobilenet_v3", "mobilenet_v2"),
+    ],
+)
+def test_names_that_mmengine_does_not_know(name, near):
+    bare = name.partition("://")[2]
+    for load in (load_source, CheckpointLoader.load_checkpoint):
+        with pytest.raises(CheckpointError, match=f"{name}: mmengine knows no model {bare!r}") as c:
+            load(name)
+        assert near in str(c.value) and "give the path of a weight file" in str(c.value)
+
+
+def test_names_that_mmengine_knows_are_left_to_it(monkeypatch):
+    asked = []
+    monkeypatch.setattr(checkpoint, "load_from_http", lambda url, **_: asked.append(url) or {})
+    load_source("torchvision://resnet50")
+    load_source("open-mmlab://vgg16_caffe")
+    load_source("open-mmlab://resnet101_caffe")  # by its older name
+    found = [re.search(r"resnet50|vgg16_caffe|resnet101_caffe", url)[0] for url in asked]
+    assert found == ["resnet50", "vgg16_caffe", "resnet101_caffe"]

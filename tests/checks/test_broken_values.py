@@ -112,6 +112,31 @@ CASES = {
         {"env_cfg.mp_cfg.mp_start_method": "frok"},
         "mp_start_method: is 'frok': expected .*Did you mean 'fork'",
     ),
+    "settings of processes": (
+        "retinanet",
+        {"env_cfg.mp_cfg": None},
+        r"env_cfg.mp_cfg: is None: expected a dict, mp_cfg=dict\(mp_start_method='fork'\)",
+    ),
+    "sampler that is a list": (
+        "semantic_fpn",
+        {"val_dataloader.sampler": [0, 3]},
+        r"val_dataloader.sampler: is \[0, 3\]: expected dict\(type=...\)",
+    ),
+    "evaluator that is a switch": (
+        "retinanet",
+        {"val_evaluator": True},
+        r"val_evaluator: is True: expected a dict, dict\(type=...\)",
+    ),
+    "rate to end at": (
+        "semantic_fpn",
+        {"param_scheduler[0].eta_min": "a"},
+        r"param_scheduler\[0\].eta_min: is 'a': expected a number",
+    ),
+    "norm that is a dict": (
+        "semantic_fpn",
+        {"model.decode_head.norm_cfg": dict(type=dict(type="BN"))},
+        r"norm_cfg.type: is \{'type': 'BN'\}: expected the name of a class",
+    ),
     "argument of randomness": ("retinanet", {"randomness": dict(sed=1)}, "sed: .*mean 'seed'"),
     "file to go on from": (
         "retinanet",
