@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import errno
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,9 @@ PARTIAL = ".partial"
 """Suffix of files that are being written; what is left of them is of a killed run."""
 
 _LONGEST = 300  # characters of another library's error
+
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What steers a terminal, or turns the direction of text; tabs and ends of lines are left."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -58,6 +62,11 @@ def did_you_mean(name: object, known: Iterable[str], count: int = 1) -> str:
     by_lower = {word.lower(): word for word in known}
     near = difflib.get_close_matches(str(name).lower(), by_lower, n=count, cutoff=0.5)
     return f" Did you mean {' or '.join(repr(by_lower[word]) for word in near)}?" if near else ""
+
+
+def printable(text: str) -> str:
+    """Text with control characters written out, ``\\x1b`` for an escape."""
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def few(names: Sequence, limit: int = 5) -> str:
@@ -188,7 +197,7 @@ def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
         except BrokenPipeError:
             raise
         except kinds as error:
-            raise SystemExit(f"error: {error}") from None
+            raise SystemExit(printable(f"error: {error}")) from None
         except KeyboardInterrupt as stopped:
             if type(stopped) is not KeyboardInterrupt:  # a signal that somebody else answers
                 raise

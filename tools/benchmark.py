@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.benchmark import (
@@ -38,6 +37,7 @@ from mmplugins.benchmark import (
 )
 from mmplugins.benchmark.display import display
 from mmplugins.benchmark.rows import Row
+from mmplugins.console import Console
 from mmplugins.utils import one_line_errors, write_whole
 
 GROWTH_SIZES = ((256, 256), (384, 384), (512, 512), (768, 768))

@@ -2,9 +2,8 @@
 
 import argparse
 
-from rich.console import Console
-
 from mmplugins.checks import failures, preflight, summary, table_of
+from mmplugins.console import Console
 from mmplugins.engine import SettingError, load_composed
 from mmplugins.engine.config import arguments, settings
 from mmplugins.utils import one_line_errors

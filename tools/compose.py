@@ -2,8 +2,7 @@
 
 import argparse
 
-from rich.console import Console
-
+from mmplugins.console import Console
 from mmplugins.engine import SettingError, load_composed
 from mmplugins.engine.config import arguments
 from mmplugins.engine.config.composing import write_config

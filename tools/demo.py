@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 from mmengine.config import DictAction
-from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.checks import DataError, check_data, failures, preflight
+from mmplugins.console import Console
 from mmplugins.deployment.errors import ExportError
 from mmplugins.deployment.exporting import lacking
 from mmplugins.engine import SettingError, test, train, work_dir

@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 from mmengine.config import DictAction
 from mmengine.registry import MODELS, init_default_scope
-from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.checkpoint import CheckpointError, load_source, save_weights
 from mmplugins.checkpoint.fitting import match_model
 from mmplugins.checkpoint.payload import dataset_names
 from mmplugins.checkpoint.writing import check_target
+from mmplugins.console import Console
 from mmplugins.deployment import largest_difference, raw_outputs, reparameterize
 from mmplugins.engine import SettingError, load_composed
 from mmplugins.utils import one_line_errors

@@ -2,9 +2,8 @@
 
 import argparse
 
-from rich.console import Console
-
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
+from mmplugins.console import Console
 from mmplugins.distillation import export_student
 from mmplugins.utils import one_line_errors
 

@@ -8,12 +8,11 @@ import argparse
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rich.console import Console
-
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.benchmark import compare
 from mmplugins.benchmark.speed import times_in_turns
 from mmplugins.checkpoint import CheckpointError
+from mmplugins.console import Console
 from mmplugins.deployment import load_exported
 from mmplugins.deployment.errors import ExportError
 from mmplugins.deployment.exporting import FORMATS

@@ -22,7 +22,6 @@ from pathlib import Path
 import torch
 import yaml
 from mmengine.config import DictAction
-from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.benchmark import (
@@ -58,6 +57,7 @@ from mmplugins.benchmark.runs import RUNS, Run, name_backbones, plan
 from mmplugins.benchmark.settled import read_settled, settle
 from mmplugins.benchmark.trackers import TRACKERS, check_tracker, prepare_tracker
 from mmplugins.benchmark.work_dirs import read_work_dir
+from mmplugins.console import Console
 from mmplugins.engine import Terminated
 from mmplugins.utils import few, one_line_errors
 

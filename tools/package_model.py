@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 
 from huggingface_hub.errors import HfHubHTTPError
-from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.checkpoint import CheckpointError
+from mmplugins.console import Console
 from mmplugins.deployment.exporting import describe
 from mmplugins.deployment.model_folder import model_card, push, write_folder
 from mmplugins.engine import SettingError

@@ -8,14 +8,13 @@ import argparse
 import json
 from pathlib import Path
 
-from rich.console import Console
-
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.benchmark import make_report, read_results
 from mmplugins.benchmark.board_plots import board_plots, board_section
 from mmplugins.benchmark.html_report import Section, benchmark_section, write_html
 from mmplugins.benchmark.leaderboard import read_board
 from mmplugins.benchmark.plots import plots_of, save_plots
+from mmplugins.console import Console
 from mmplugins.utils import one_line_errors
 
 CONSOLE = Console(soft_wrap=True, markup=False, highlight=False)

@@ -7,11 +7,11 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
-from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.checkpoint import CheckpointError
 from mmplugins.checks import DataError, check_data
+from mmplugins.console import Console
 from mmplugins.deployment.errors import ExportError
 from mmplugins.engine import SettingError, load_composed, start_processes, test
 from mmplugins.engine.config import arguments, settings

@@ -5,11 +5,11 @@ import os
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
-from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.checkpoint import CheckpointError
 from mmplugins.checks import DataError, failures, preflight, summary, table_of
+from mmplugins.console import Console
 from mmplugins.engine import (
     DivergedError,
     SettingError,

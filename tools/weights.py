@@ -11,7 +11,6 @@ import sys
 from urllib.parse import urlsplit
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from mmplugins.checkpoint import (
@@ -30,6 +29,7 @@ from mmplugins.checkpoint.converting import TARGETS
 from mmplugins.checkpoint.identity import skeleton
 from mmplugins.checkpoint.sources import kept_file
 from mmplugins.checkpoint.writing import check_target
+from mmplugins.console import Console
 from mmplugins.utils import one_line_errors
 
 CONSOLE = Console(width=None if sys.stdout.isatty() else 110, markup=False)

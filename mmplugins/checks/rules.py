@@ -92,6 +92,10 @@ def is_no_text(value: Any) -> bool:
     return not isinstance(value, str)
 
 
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def is_priority(value: Any) -> bool:
     try:
         return get_priority(value) is not None
@@ -166,7 +170,7 @@ RANGES = (
     Rule("accumulative_counts", whole(1), "a whole number of batches, 1 or more"),
     Rule("gamma factor", _SURE_ABOVE, "a number above 0", _SCHEDULER),
     Rule("start_factor end_factor", within(0, sure=True), "0 to 1", _SCHEDULER),
-    Rule("eta_min eta_max power", numbers(math.isfinite, True), "a number", _SCHEDULER),
+    Rule("eta_min eta_max power", is_number, "a number", _SCHEDULER),
     Rule("begin end T_max", whole(0, -1), "a whole number of steps", _SCHEDULER),
     Rule("milestones", lambda v: is_list(v) and all(isinstance(m, int) for m in v),
          "whole numbers of epochs or iterations, for example [8, 11]", _SCHEDULER),
@@ -177,6 +181,8 @@ RANGES = (
     Rule("interval", whole(1, -1), "a whole number, 1 or more", _SAVING),
     Rule("max_keep_ckpts", whole(1, -1), "a whole number, 1 or more, or -1 for all", _SAVING),
     Rule("window_size", whole(1), "a whole number of iterations", r"^log_processor"),
+    Rule("batch_size", whole(1), "a whole number, 1 or more", _LOADER, empty=False),
+    Rule("opencv_num_threads", whole(-1), "a whole number of threads", r"^env_cfg\.mp_cfg$"),
     Rule("num_workers", whole(0), "a whole number, 0 or more", _LOADER),
     Rule("loss_weight", _FROM_0, "a positive weight", "^model"),
     Rule("alpha", within(-1, 4), "0 to 1, the weight of positives", r"loss_cls$"),

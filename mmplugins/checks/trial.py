@@ -58,6 +58,12 @@ def check_step(inspection: Inspection) -> str:
             f"{_why(inspection, trial.samples)}{without_cfg(inspection, 'train_cfg')}",
             "model",
         )
+    if not isinstance(total, Tensor) or not total.requires_grad:
+        inspection.stop(
+            "no loss is computed from a trainable parameter: give each head a loss, "
+            "loss_decode=dict(type=...)",
+            "model",
+        )
     wrong = [f"{n} = {float(v)}" for n, v in logged.items() if not torch.isfinite(v).all()]
     if wrong:
         inspection.stop(

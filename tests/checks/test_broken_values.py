@@ -127,6 +127,26 @@ CASES = {
         {"val_evaluator": True},
         r"val_evaluator: is True: expected a dict, dict\(type=...\)",
     ),
+    "batches of nothing": (
+        "semantic_fpn",
+        {"val_dataloader.batch_size": None},
+        r"val_dataloader.batch_size: is None: expected a whole number, 1 or more",
+    ),
+    "no rate to end at": (
+        "semantic_fpn",
+        {"param_scheduler[0].eta_min": []},
+        r"param_scheduler\[0\].eta_min: is \[\]: expected a number",
+    ),
+    "threads": (
+        "retinanet",
+        {"env_cfg.mp_cfg.opencv_num_threads": dict(a=1)},
+        r"opencv_num_threads: is \{'a': 1\}: expected a whole number of threads",
+    ),
+    "losses that are none": (
+        "semantic_fpn",
+        {"model.decode_head.loss_decode": []},
+        "model: no loss is computed from a trainable parameter: give each head a loss",
+    ),
     "rate to end at": (
         "semantic_fpn",
         {"param_scheduler[0].eta_min": "a"},

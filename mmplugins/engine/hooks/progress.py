@@ -19,7 +19,6 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -30,6 +29,8 @@ from rich.progress import (
 )
 from rich.table import Column
 from rich.text import Text
+
+from mmplugins.console import Console
 
 if sys.platform != "win32":
     import resource

@@ -13,8 +13,8 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from rich.console import Console
 
+from mmplugins.console import Console
 from mmplugins.utils import write_whole
 
 CONSOLE_CLASSES = 30
