@@ -46,6 +46,7 @@ class Settings:
         min_seconds: Shortest sample; shorter calls are repeated within one.
         seed: For the orders of rounds.
         peers: Whether backbones have the same weights as their peers, and no output norms.
+        macs: Whether MACs are counted.
     """
 
     sizes: tuple[tuple[int, int], ...] = ((512, 512),)
@@ -58,6 +59,7 @@ class Settings:
     min_seconds: float = 0.02
     seed: int = 0
     peers: bool = False
+    macs: bool = True
 
     def __post_init__(self):
         for measure in self.measures:
@@ -103,6 +105,8 @@ class Session:
         listener: Who is told. Defaults to nobody.
         watch: Defaults to a stopwatch of the device.
         peers: Those that an earlier session has proven. Defaults to new ones if the settings ask.
+        subjects: Rows that an earlier session has built, on this device; new ones are added.
+            Defaults to none.
     """
 
     def __init__(
@@ -113,7 +117,9 @@ class Session:
         listener: Listener = QUIET,
         watch: Stopwatch | None = None,
         peers: Peers | None = None,
+        subjects: dict[Row, Subject] | None = None,
     ):
+        self.subjects = {} if subjects is None else subjects
         self.rows, self.settings, self.file, self.listener = rows, settings, file, listener
         self.watch = watch or Stopwatch(settings.device)
         self.peers = (peers or Peers()) if settings.peers else None
@@ -195,8 +201,10 @@ class Session:
 
     def _prepare(self, row: Row) -> None:
         settings, label = self.settings, row.label
-        weights, overrides = self.peers.settings_of(row) if self.peers else (None, {})
-        subject = Subject(row, settings.device, weights, **overrides)
+        if row not in self.subjects:
+            weights, overrides = self.peers.settings_of(row) if self.peers else (None, {})
+            self.subjects[row] = Subject(row, settings.device, weights, **overrides)
+        subject = self.subjects[row]
         results = self.file.results
         # A row that failed before is noted again, which makes the failure void.
         if label not in results.rows or Key(label, "row", (0, 0), 0) in results.failures:
@@ -217,7 +225,7 @@ class Session:
                 key = Key(label, "macs", (height, width), batch)
                 self._count(subject, key)
                 todo += self._plan(subject, key, subject.images(key.size, batch))
-        if row.compile:
+        if row.compile and not subject.compiled:
             subject.compile()
             if subject.device.type == "cuda":  # the allocator sees what a compiled pass takes
                 for task in todo:
@@ -227,7 +235,7 @@ class Session:
     def _count(self, subject: Subject, key: Key) -> None:
         """Note MACs and memory at a size."""
         results = self.file.results
-        if key not in results.macs:
+        if self.settings.macs and key not in results.macs:
             try:
                 macs = asdict(count_macs(subject.model, key.size, key.batch))
                 data = {name: macs[name] for name in ("total", "by_part", "pooling")}

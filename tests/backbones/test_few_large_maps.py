@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses import FakeTensorMode
 
 from mmplugins.backbones import PoolFormer
 from mmplugins.backbones.few_large_maps import are_few_large_maps, group_norm1
@@ -31,6 +32,23 @@ def test_on_a_cpu_the_formula_stays():
     x = torch.zeros(1, 64, 128, 128)
     with torch.no_grad():
         assert not are_few_large_maps(x)
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted"),
+    [
+        ((1, 64, 128, 128), True),  # stage 0 at 512x512
+        ((1, 128, 64, 64), False),
+        ((8, 128, 64, 64), True),
+        ((8, 512, 16, 16), False),  # stage 3
+        ((2, 320, 50, 80), True),  # stage 2 at 800x1280
+        ((64, 64, 128, 128), False),
+        ((0, 64, 128, 128), False),
+    ],
+)
+def test_few_and_large_on_a_gpu(shape, wanted):
+    with FakeTensorMode(), torch.no_grad():
+        assert are_few_large_maps(torch.empty(shape, device="cuda")) == wanted
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from mmplugins.benchmark import read_results
 from mmplugins.benchmark.gpu_check import PARTS, Settings, run_check, speed, whole
 from mmplugins.benchmark.gpu_check import check as checking
 from mmplugins.benchmark.gpu_check.check import Part
+from mmplugins.benchmark.gpu_check.processes import in_turns
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -86,6 +88,32 @@ def test_what_is_not_timed_runs_in_processes_of_its_own(settings):
     assert all(0 < row["forward"] < 1e-4 for row in rows[:2])
 
 
+@pytest.mark.slow
+def test_what_is_prepared_side_by_side_is_timed_in_turns(settings):
+    names = speed.FAMILIES[:2]
+    item = ((32, 32), (1,))
+    tasks = [
+        (replace(settings, folder=settings.folder / name), "eager_inference", (name, item))
+        for name in names
+    ]
+    for one, *_ in tasks:
+        one.folder.mkdir(parents=True)
+    start = time.time()
+    found = list(in_turns(checking.run_item, tasks, time.monotonic() + 300))
+    assert [rows[0]["backbone"] for _, rows in found] == list(names)
+    assert all(rows[0]["x timm"] > 0 for _, rows in found)
+    # The first was done with its file before the second, which had prepared its rows, went on.
+    first, second = (one.folder / "times.jsonl" for one, *_ in tasks)
+    assert start < first.stat().st_mtime < second.stat().st_mtime
+    lines = [json.loads(line) for line in second.read_text().splitlines()]
+    assert sum("round" in line for line in lines) == settings.rounds * 6
+
+
+def test_what_is_not_prepared_in_time_is_ended(settings):
+    task = (settings, "eager_inference", (speed.FAMILIES[0], ((32, 32), (1,))))
+    assert list(in_turns(checking.run_item, [task], time.monotonic() + 1)) == []
+
+
 def test_processes_that_do_not_end_are_ended_by_the_clock(settings):
     rows = run_check(replace(settings, workers=2), 0.01, ("works",), lambda text: None)
     assert [row["part"] for row in rows] == ["works"] and "the time was over" in rows[0]["cut"]
@@ -105,14 +133,6 @@ def test_a_training_step_by_part_and_real_steps(settings):
     assert parts["waits"] > 0
     found = whole.real_steps(cfg, amp=False, compiled=False)
     assert found["steps"] == 10 and found["last"] < found["first"]
-
-
-@pytest.mark.slow
-def test_the_compiler_goes_ahead_of_what_is_timed(settings, monkeypatch):
-    monkeypatch.setattr(speed, "FAMILIES", speed.FAMILIES[:1])
-    rows = checking.run_item(settings, "compile_ahead", (speed.FAMILIES[0], "training"))
-    assert rows[0]["seconds"] > 0 and "fails" not in rows[0] and "failed" not in rows[0]
-    assert not (settings.folder / "times.jsonl").exists()
 
 
 @pytest.mark.slow

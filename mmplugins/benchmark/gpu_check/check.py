@@ -2,20 +2,17 @@
 
 Each part yields rows for each of its items; a row is printed and kept as soon as it is there, so
 that a check that is cut off by the clock, or fails in a part, has all that came before. What is not
-timed runs side by side on a GPU, in processes of its own. So does the compiler, whose results the
-timed parts then read from its cache.
+timed runs side by side on a GPU, in processes of its own, and so does the compiler.
 """
 
 from __future__ import annotations
 
+import enum
 import json
-import multiprocessing
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures import TimeoutError as TimeIsOver
 from dataclasses import dataclass, field, replace
 from itertools import groupby, product
 from pathlib import Path
@@ -26,12 +23,16 @@ import torch
 from mmplugins.backbones.catalog import families
 from mmplugins.utils import write_whole
 
-from ..environment import checked_device, describe_environment, usable_cores
+from ..environment import checked_device, describe_environment
 from ..peers import Peers
+from ..rows import Row
+from ..session import QUIET, Listener
+from ..subjects import Subject
 from ..text_tables import frame, markdown_text
 from . import exactness, matrix, speed, whole
+from .processes import in_turns, side_by_side
 
-Row = dict[str, Any]
+Line = dict[str, Any]
 TIMES = "times.jsonl"
 
 
@@ -45,8 +46,9 @@ class Settings:
         configs: Folder of the project's configs.
         small: Sizes and rounds for a CPU.
         workers: Processes for what is not timed. 1, the default: this one.
-        times: File of single timings. Defaults to :data:`TIMES`.
         peers: The networks of timm that are known to equal ours.
+        subjects: Models that are built already.
+        listener: Who is told how a timing goes on.
     """
 
     device: torch.device
@@ -54,8 +56,9 @@ class Settings:
     configs: Path
     small: bool
     workers: int = 1
-    times: str = TIMES
     peers: Peers = field(default_factory=Peers)
+    subjects: dict[Row, Subject] = field(default_factory=dict)
+    listener: Listener = QUIET
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -79,15 +82,22 @@ class Settings:
 
     def measure(
         self, name: str, forms: Sequence[str], theirs: Sequence[str], measures: Sequence[str],
-        size: tuple[int, int], batches: Sequence[int], rounds: int = 0,
-    ) -> Iterator[Row]:  # fmt: skip
-        """What :func:`.speed.measure` finds, all in one file of results."""
+        size: tuple[int, int], batches: Sequence[int], times: str = TIMES,
+    ) -> Iterator[Line]:  # fmt: skip
+        """What :func:`.speed.measure` finds, with all timings in a file."""
         threads = torch.get_num_threads()
-        how = dict(rounds=rounds or self.rounds, device=str(self.device), threads=threads)
-        file = self.folder / self.times
-        yield from speed.measure(
-            name, forms, theirs, measures, size, batches, how, file, self.peers
-        )
+        how = dict(rounds=self.rounds, device=str(self.device), threads=threads)
+        known = dict(peers=self.peers, subjects=self.subjects, listener=self.listener)
+        file = self.folder / times
+        yield from speed.measure(name, forms, theirs, measures, size, batches, how, file, **known)
+
+
+class Processes(enum.Enum):
+    """Where the items of a part run, if a check may have several processes."""
+
+    HERE = enum.auto()
+    SIDE_BY_SIDE = enum.auto()
+    IN_TURNS = enum.auto()
 
 
 @dataclass(frozen=True)
@@ -97,31 +107,31 @@ class Part:
     Attributes:
         items: What it is made of, for the settings.
         rows: The rows of an item.
-        timed: Whether nothing else may run beside it.
+        processes: Side by side for what is not timed. Defaults to this process.
     """
 
     items: Callable[[Settings], Iterable[Any]]
-    rows: Callable[[Settings, Any], Iterator[Row]]
-    timed: bool = True
+    rows: Callable[[Settings, Any], Iterator[Line]]
+    processes: Processes = Processes.HERE
 
 
-def versions(s: Settings, item: None) -> Iterator[Row]:
+def versions(s: Settings, item: None) -> Iterator[Line]:
     """Card, versions and date."""
     yield describe_environment(s.device)
 
 
-def eager_inference(s: Settings, item: tuple[str, tuple]) -> Iterator[Row]:
+def eager_inference(s: Settings, item: tuple[str, tuple]) -> Iterator[Line]:
     """ms of one eager pass, and our best against timm's best."""
     name, (size, batches) = item
     yield from s.measure(name, speed.EAGER, speed.LAYOUTS, ["inference"], size, batches)
 
 
-def eager_training(s: Settings, name: str) -> Iterator[Row]:
+def eager_training(s: Settings, name: str) -> Iterator[Line]:
     """ms and MiB of a training step, eager."""
     yield from s.measure(name, speed.LAYOUTS, speed.LAYOUTS, ["training"], *s.training)
 
 
-def works(s: Settings, item: tuple[str, str]) -> Iterator[Row]:
+def works(s: Settings, item: tuple[str, str]) -> Iterator[Line]:
     """A family in every form, memory format, precision and size, eager."""
     family, run = item
     passed, worst = 0, dict[str, float]()
@@ -139,48 +149,31 @@ def works(s: Settings, item: tuple[str, str]) -> Iterator[Row]:
     yield dict(run=run, family=family, passed=passed) | {f"off, {k}": v for k, v in worst.items()}
 
 
-def works_compiled(s: Settings, item: tuple[str, str]) -> Iterator[Row]:
+def works_compiled(s: Settings, item: tuple[str, str]) -> Iterator[Line]:
     """The same compiled by block, under autocast."""
     yield from works(s, item)
 
 
-def compile_ahead(s: Settings, item: tuple[str, str, bool]) -> Iterator[Row]:
-    """Seconds to compile a backbone for ``compiled``, which then reads it from the cache."""
-    name, what, ours = item
-    start = time.monotonic()
-    kept = f"ahead/{name}_{what}_{'ours' if ours else 'timm'}.jsonl"
-    (s.folder / "ahead").mkdir(parents=True, exist_ok=True)
-    trained = speed.COMPILED[:1]
-    forms = trained if what == "training" else speed.COMPILED
-    rows = (forms, ()) if ours else ((), trained)
-    for row in replace(s, times=kept).measure(name, *rows, [what], *s.training, rounds=1):
-        failed = {key: why for key, why in row.items() if key == "fails"}
-        seconds = time.monotonic() - start
-        yield (
-            dict(backbone=name, of="ours" if ours else "timm", measure=what, seconds=seconds)
-            | failed
-        )
-
-
-def compiled(s: Settings, name: str) -> Iterator[Row]:
+def compiled(s: Settings, name: str) -> Iterator[Line]:
     """ms of one pass and of a training step, compiled by block, against timm compiled whole."""
     forms = (*speed.COMPILED, *([speed.GRAPHED] if s.device.type == "cuda" else []))
     measures = ["inference", "training"]
-    yield from s.measure(name, forms, speed.COMPILED[:1], measures, *s.training)
+    times = f"times_{name}.jsonl"  # as other processes write too
+    yield from s.measure(name, forms, speed.COMPILED[:1], measures, *s.training, times)
 
 
-def group_norm(s: Settings, item: None) -> Iterator[Row]:
+def group_norm(s: Settings, item: None) -> Iterator[Line]:
     """ms of group norm by the formula and by a reduction."""
     yield from speed.group_norms(s.device, s.rounds, 8 if s.small else 1)
 
 
-def exact(s: Settings, name: str) -> Iterator[Row]:
+def exact(s: Settings, name: str) -> Iterator[Line]:
     """Float32 (TF32 off) against float64: maps, gradients, the worst parameter; timm's too."""
     with matrix.full_float32():
         yield from exactness.compare(name, s.device, (64, 65) if s.small else (97, 131))
 
 
-def whole_steps(s: Settings, item: tuple[str, str | None]) -> Iterator[Row]:
+def whole_steps(s: Settings, item: tuple[str, str | None]) -> Iterator[Line]:
     """A detector's training step by part in ms, and how often Python waits for the device; as it
     is, and with neck and head compiled, which ``compile_blocks`` leaves out."""
     recipe, backend = item
@@ -189,7 +182,7 @@ def whole_steps(s: Settings, item: tuple[str, str | None]) -> Iterator[Row]:
     yield dict(recipe=recipe, neck_and_head=backend or "eager", **row)
 
 
-def learning(s: Settings, recipe: str) -> Iterator[Row]:
+def learning(s: Settings, recipe: str) -> Iterator[Line]:
     """Training steps with ``--amp --compile``: the loss must fall."""
     cfg = whole.config_of(recipe, s.configs, s.folder, 12 if s.small else 50, s.small)
     yield dict(recipe=recipe, **whole.real_steps(cfg, compiled=not s.small))
@@ -207,21 +200,18 @@ PARTS: dict[str, Part] = dict(
     eager_training=Part(lambda s: s.families, eager_training),
     group_norm=Part(_once, group_norm),
     whole_steps=Part(lambda s: product(s.recipes, (None,)), whole_steps),
-    compile_ahead=Part(
-        lambda s: (
-            product(s.families, ("training", "inference"), (False, True)) if s.workers > 1 else ()
-        ),
-        compile_ahead,
-        timed=False,
-    ),
-    works=Part(lambda s: product(families(), ("eager",)), works, timed=False),
-    compiled=Part(lambda s: s.families[2:] + s.families[:2], compiled),
-    learning=Part(lambda s: s.recipes, learning, timed=False),
+    compiled=Part(lambda s: s.families, compiled, Processes.IN_TURNS),
+    works=Part(lambda s: product(families(), ("eager",)), works, Processes.SIDE_BY_SIDE),
+    learning=Part(lambda s: s.recipes, learning, Processes.SIDE_BY_SIDE),
     exact=Part(
-        lambda s: ("convformer_s18", *(() if s.small else speed.FAMILIES[:2])), exact, timed=False
+        lambda s: ("convformer_s18", *(() if s.small else speed.FAMILIES[:2])),
+        exact,
+        Processes.SIDE_BY_SIDE,
     ),
     works_compiled=Part(
-        lambda s: () if s.small else product(families(), ("compiled",)), works_compiled, timed=False
+        lambda s: () if s.small else product(families(), ("compiled",)),
+        works_compiled,
+        Processes.SIDE_BY_SIDE,
     ),
     compiled_heads=Part(
         lambda s: product(s.recipes, ("eager" if s.small else "inductor",)), whole_steps
@@ -235,7 +225,7 @@ def run_check(
     minutes: float = 4,
     parts: Sequence[str] = tuple(PARTS),
     say: Callable[[str], None] = print,
-) -> list[Row]:
+) -> list[Line]:
     """Run parts until the time is over, and keep every row.
 
     Args:
@@ -246,15 +236,16 @@ def run_check(
 
     Returns:
         All rows, each with its ``part``. They are in ``gpu_check.jsonl`` of the folder, and as
-        tables in ``gpu_check.md``; every single timing against timm is in ``times.jsonl``.
+        tables in ``gpu_check.md``; every single timing against timm is in ``times*.jsonl``.
     """
     checked_device(settings.device)
     settings.folder.mkdir(parents=True, exist_ok=True)
-    (settings.folder / TIMES).unlink(missing_ok=True)
+    for times in settings.folder.glob("times*.jsonl"):
+        times.unlink()
     deadline = time.monotonic() + 60 * minutes
-    rows: list[Row] = []
+    rows: list[Line] = []
 
-    def keep(row: Row) -> None:
+    def keep(row: Line) -> None:
         if all(one["part"] != row["part"] for one in rows):
             about = PARTS[row["part"]].rows.__doc__ or ""
             say(f"## {row['part']}: {' '.join(about.split())}")
@@ -264,14 +255,13 @@ def run_check(
         write_whole(settings.folder / "gpu_check.jsonl", lines)
         write_whole(settings.folder / "gpu_check.md", as_markdown(rows))
 
-    def is_timed(name: str) -> bool:
-        return PARTS[name].timed or settings.workers == 1
+    def processes_of(name: str) -> Processes:
+        return PARTS[name].processes if settings.workers > 1 else Processes.HERE
 
-    for timed, names in groupby(parts, is_timed):
+    for processes, names in groupby(parts, processes_of):
         tasks = [(name, item) for name in names for item in PARTS[name].items(settings)]
-        run = _in_turn if timed else _side_by_side
         ended = Counter[str]()
-        for name, found in run(settings, tasks, deadline):
+        for name, found in _run(settings, processes, tasks, deadline):
             ended[name] += 1
             for row in found:
                 keep(row)
@@ -281,51 +271,32 @@ def run_check(
     return rows
 
 
-def _in_turn(settings: Settings, tasks: list, deadline: float) -> Iterator[tuple[str, list[Row]]]:
-    for name, item in tasks:
-        if time.monotonic() > deadline:
-            return
-        yield name, run_item(settings, name, item)
+def _run(
+    settings: Settings, processes: Processes, tasks: list[tuple[str, Any]], deadline: float
+) -> Iterator[tuple[str, list[Line]]]:
+    if processes is Processes.HERE:
+        for name, item in tasks:
+            if time.monotonic() > deadline:
+                return
+            yield name, run_item(settings, name, item)
+        return
+    apart = replace(settings, peers=Peers(), subjects={})  # those that are known here are large
+    calls = [(apart, *task) for task in tasks]
+    if processes is Processes.IN_TURNS:
+        found = in_turns(run_item, calls, deadline)
+    else:
+        found = side_by_side(run_item, calls, settings.workers, deadline)
+    for (_, name, item), rows in found:
+        if isinstance(rows, BaseException):
+            error = f"{item}: {type(rows).__name__}: {rows}"
+            rows = [dict(part=name, failed=error[:500])]
+        yield name, rows
 
 
-def _side_by_side(
-    settings: Settings, tasks: list, deadline: float
-) -> Iterator[tuple[str, list[Row]]]:
-    """Items as they end, in the processes of a pool.
-
-    What does not end in time is ended. A process that dies takes those beside it along: each of
-    their items is a row that says so.
-    """
-    apart = replace(settings, peers=Peers())  # the networks known here are large
-    threads = max(1, usable_cores() // settings.workers)
-    with ProcessPoolExecutor(
-        settings.workers, multiprocessing.get_context("spawn"), _prepare_worker, (threads,)
-    ) as pool:
-        futures: dict[Future, str] = {
-            pool.submit(run_item, apart, name, item): name for name, item in tasks
-        }
-        try:
-            for future in as_completed(futures, max(0.0, deadline - time.monotonic())):
-                name, error = futures[future], future.exception()
-                lost = dict(part=name, failed=f"{type(error).__name__}: {error}"[:500])
-                yield name, [lost] if error else future.result()
-        except TimeIsOver:
-            processes = list((pool._processes or {}).values())
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in processes:
-                process.terminate()
-
-
-def _prepare_worker(threads: int) -> None:
-    import torch._inductor.config as inductor
-
-    torch.set_num_threads(threads)
-    inductor.compile_threads = 4 * threads  # those of a kernel wait for programs most of the time
-
-
-def run_item(settings: Settings, name: str, item: Any) -> list[Row]:
+def run_item(settings: Settings, name: str, item: Any, listener: Listener = QUIET) -> list[Line]:
     """The rows of an item; an error is a row, as what comes after is worth its time still."""
-    rows: list[Row] = []
+    rows: list[Line] = []
+    settings = replace(settings, listener=listener)
     try:
         for row in PARTS[name].rows(settings, item):
             rows.append(dict(part=name, **row))
@@ -337,16 +308,16 @@ def run_item(settings: Settings, name: str, item: Any) -> list[Row]:
     return rows
 
 
-def as_markdown(rows: list[Row]) -> str:
+def as_markdown(rows: list[Line]) -> str:
     """The rows as tables, one for the rows of a part that have the same columns."""
-    tables: dict[tuple, list[Row]] = {}
+    tables: dict[tuple, list[Line]] = {}
     for row in rows:
         tables.setdefault((row["part"], *row), []).append({k: _cell(v) for k, v in row.items()})
     frames = [(group[0]["part"], frame(group).drop(columns="part")) for group in tables.values()]
     return markdown_text(frames, [])
 
 
-def _line(row: Row) -> str:
+def _line(row: Line) -> str:
     return "  ".join(f"{key}: {_cell(value)}" for key, value in row.items())
 
 

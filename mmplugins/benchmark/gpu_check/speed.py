@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from mmplugins.backbones.few_large_maps import group_norm1
 
 from ..environment import describe_environment
-from ..peers import Peers
 from ..results import ResultFile, Results
 from ..rows import TIMM, Row, parse_row
 from ..session import Session, Settings
@@ -32,7 +31,7 @@ GRAPHED = "deploy,graphs,channels_last"
 def measure(
     name: str, forms: Sequence[str], theirs: Sequence[str], measures: Sequence[str],
     size: tuple[int, int], batches: Sequence[int], settings: dict[str, Any], file: Path,
-    peers: Peers,
+    **session: Any,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Milliseconds of a backbone in each form, and of timm's; on a GPU in bf16.
 
@@ -46,7 +45,7 @@ def measure(
         batches: Images at a time.
         settings: Further ones of a benchmark.
         file: Its results, which ``tools/report.py`` shows.
-        peers: What is known to be equal.
+        **session: Further arguments of a session: what is known already, and who is told.
 
     Yields:
         For each measure and batch ``ms`` and ``MiB`` by row, how many times as fast our best
@@ -57,9 +56,9 @@ def measure(
     ours = [parse_row(f"{name}:{form},{dtype}") for form in forms]
     rows = ours + [parse_row(f"{TIMM}{name}:{form},{dtype}") for form in theirs]
     wanted = (*measures, "memory") if "training" in measures else tuple(measures)
-    how = Settings((size,), tuple(batches), wanted, peers=True, **settings)
+    how = Settings((size,), tuple(batches), wanted, peers=True, macs=False, **settings)
     results = ResultFile(file, describe_environment(how.device), how.fixed())
-    Session(rows, how, results, peers=peers).run()
+    Session(rows, how, results, **session).run()
     about = dict(backbone=name, size="{}x{}".format(*size))
     for what, batch in product(measures, batches):
         found = _found(results.results, rows, ours, what, size, batch)
