@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ LARGEST = 2560
 """Longest side of a drawing in pixels; larger pictures are drawn reduced. Drawing takes about 130
 bytes for each pixel."""
 
-_MASKS = 2**28  # bytes of the masks that are drawn at once
+_MASKS = 2**28  # bytes of the masks that mmdet draws
 
 
 class Drawer:
@@ -71,9 +72,10 @@ class Drawer:
                 labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
             drawn = self._label_map(picture, labels)
         else:
-            drawn, count = picture, max(1, _MASKS // (size[0] * size[1]))
-            for k in range(0, len(found), count):
-                drawn = self._objects(drawn, found[k : k + count], scale, size)
+            if found.masks is not None and len(found) * size[0] * size[1] > _MASKS:
+                self._tint(picture, found)
+                found = replace(found, masks=None)
+            drawn = self._objects(picture, found, scale, size) if len(found) else picture
         return np.ascontiguousarray(drawn[..., ::-1])
 
     def _label_map(self, picture: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -96,10 +98,31 @@ class Drawer:
             scores=torch.from_numpy(found.scores),
             labels=torch.from_numpy(found.labels),
         )
-        masks = _reduced(found, size)
-        if masks is not None:
-            objects.masks = torch.from_numpy(masks)
+        if found.masks is not None:
+            masks = torch.zeros(len(found), size[1], size[0], dtype=torch.bool)
+            for mask, (window, part) in zip(masks, _reduced(found, size), strict=True):
+                mask[window] = torch.from_numpy(part)
+            objects.masks = masks
         return self._drawn(picture, DetDataSample(pred_instances=objects), pred_score_thr=-1.0)
+
+    def _tint(self, picture: np.ndarray, found: Prediction) -> None:
+        """Masks into a picture, in place, as mmdet blends them, but each in its own window.
+
+        mmdet holds a map of the picture for each mask, and goes through the whole picture for it.
+        """
+        import cv2
+        from mmdet.visualization.palette import jitter_color
+
+        size, alpha = (picture.shape[1], picture.shape[0]), self._visualizer.alpha
+        for label, (window, part) in zip(found.labels, _reduced(found, size), strict=True):
+            if not part.size:
+                continue
+            colour = np.uint8(jitter_color(self._palette[label]))
+            before = picture[window]
+            after = cv2.addWeighted(before, 1 - alpha, np.full_like(before, colour), alpha, 0)
+            after = np.where(part[..., None], after, before)
+            edges, _ = cv2.findContours(part.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+            picture[window] = cv2.drawContours(after, edges, -1, (255, 255, 255), 1)
 
     def _drawn(self, picture: np.ndarray, sample: Any, **options: Any) -> np.ndarray:
         visualizer = self._visualizer
@@ -118,18 +141,16 @@ def _middle(mask: np.ndarray) -> np.ndarray:
     return np.array([x[len(x) // 2], y])
 
 
-def _reduced(found: Prediction, size: tuple[int, int]) -> np.ndarray | None:
-    """Masks ``bool[N, H, W]`` for a drawing of that width and height; None if there are none."""
-    if found.masks is None:
-        return None
+def _reduced(
+    found: Prediction, size: tuple[int, int]
+) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
+    """Masks in a drawing of that width and height: where each lies, and itself there."""
     columns, rows = (
         (np.arange(drawn) / (drawn / length)).astype(np.int64)  # as OpenCV's nearest
         for drawn, length in zip(size, reversed(found.size), strict=True)
     )
-    masks: np.ndarray = np.zeros((len(found), size[1], size[0]), bool)
-    for mask, rle in zip(masks, found.masks, strict=True):
-        mask[:] = sampled(rle, rows, columns)
-    return masks
+    for rle in found.masks or ():
+        yield sampled(rle, rows, columns)
 
 
 def colours(count: int) -> list[tuple[int, int, int]]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
+from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData, PixelData
@@ -89,8 +92,7 @@ def metrics_of(exported: Exported, cfg: Config, trust: bool = False) -> dict[str
         check_harmless(dict(loader=loader, evaluator=evaluator), str(exported.path))
     loader = dict(loader, num_workers=0, persistent_workers=False)
     model = ExportedModel(ExportedRuntime(exported, cfg))
-    # The data sets and metrics talk to the console; the figures are returned.
-    with scope_of(task_of(cfg)), contextlib.redirect_stdout(io.StringIO()):
+    with scope_of(task_of(cfg)), _quiet():
         try:
             data = Runner.build_dataloader(loader)
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -100,6 +102,19 @@ def metrics_of(exported: Exported, cfg: Config, trust: bool = False) -> dict[str
         for batch in data:
             metric.process(model.test_step(batch), batch)
         return metric.evaluate(len(data.dataset))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what data sets and metrics tell the console: the figures are returned."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(max(level, logging.WARNING))
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _filled(sample: Any, found: Prediction) -> Any:

@@ -158,23 +158,29 @@ def placed(rle: Rle, corner: tuple[int, int], size: tuple[int, int]) -> Rle:
     return joined([decode(rle)], corner, size)
 
 
-def sampled(rle: Rle, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """A mask at some rows and columns, ``bool[len(rows), len(columns)]``.
+def sampled(
+    rle: Rle, rows: np.ndarray, columns: np.ndarray
+) -> tuple[tuple[slice, slice], np.ndarray]:
+    """A mask at some rows and columns; time and memory go by its box and runs, not the picture.
 
-    Time and memory go by what is asked for and by the runs, not by the picture.
+    Args:
+        rle: The mask.
+        rows: Numbers of the picture's rows, rising.
+        columns: Likewise.
+
+    Returns:
+        Which of the rows and columns its bounding box holds, and the mask there, ``bool[h, w]``.
     """
     from faster_coco_eval import mask_api_new_cpp as runs
     from pycocotools import mask as coco
 
     packed = dict(rle, counts=rle["counts"].encode())
     x, y, width, height = coco.toBbox(packed)
-    down = np.flatnonzero((rows >= y) & (rows < y + height))
-    across = np.flatnonzero((columns >= x) & (columns < x + width))
+    down = slice(*np.searchsorted(rows, (y, y + height)))
+    across = slice(*np.searchsorted(columns, (x, x + width)))
     places = columns[across] * rle["size"][0] + rows[down, None]
     ends = np.cumsum(runs.toUncompressedRLE([packed])[0]["counts"])
-    found: np.ndarray = np.zeros((len(rows), len(columns)), bool)
-    found[np.ix_(down, across)] = np.searchsorted(ends, places, side="right") % 2 == 1
-    return found
+    return (down, across), np.searchsorted(ends, places, side="right") % 2 == 1
 
 
 def _as_text(rle: dict) -> Rle:

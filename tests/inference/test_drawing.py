@@ -31,14 +31,25 @@ def drawer() -> drawing.Drawer:
     return drawer_of("detection")
 
 
-def test_masks_that_do_not_fit_the_memory_together_are_drawn_in_turns(found, drawer, monkeypatch):
+def test_masks_that_do_not_fit_the_memory_together_are_drawn_one_by_one(found, drawer, monkeypatch):
     grey = np.full((*SIZE, 3), 128, np.uint8)
-    for limit in (drawing._MASKS, 1):  # mmdet's colours vary a little by chance
+    held: list[bool] = []
+    real = drawer._visualizer.draw_binary_masks
+    monkeypatch.setattr(
+        drawer._visualizer, "draw_binary_masks", lambda *a, **k: (held.append(True), real(*a, **k))
+    )
+    monkeypatch.setattr("mmdet.visualization.palette.jitter_color", tuple)  # left to chance else
+    monkeypatch.setattr("mmdet.visualization.local_visualizer.jitter_color", tuple)
+    drawings = []
+    for limit in (drawing._MASKS, 1):
         monkeypatch.setattr(drawing, "_MASKS", limit)
-        drawn = drawer.draw(grey, found).astype(int)
+        drawings.append(drawer.draw(grey, found).astype(int))
         for y, x in ((20, 20), (60, 40), (50, 100)):
-            assert np.abs(drawn[y, x] - 128).max() > 20
-        assert np.abs(drawn[:, 55:65] - 128).max() == 0
+            assert np.abs(drawings[-1][y, x] - 128).max() > 20
+        assert np.abs(drawings[-1][:, 55:65] - 128).max() == 0
+    assert held == [True]
+    inner = drawings[0][55:68, 15:45] - drawings[1][55:68, 15:45]  # no box, no name, no edge
+    assert np.abs(inner).max() <= 1
     np.testing.assert_array_equal(drawer.draw(grey, found[:0]), grey)
 
 
