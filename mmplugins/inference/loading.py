@@ -220,8 +220,8 @@ def names_and_colours(
     dataset = innermost((cfg.get("test_dataloader") or {}).get("dataset")) or {}
     kind = dataset.get("type")
     if isinstance(kind, str):
-        with scope_of(task_of(cfg)):
-            kind = DATASETS.get(kind) if trusted or is_registered(kind) else None
+        with scope_of(task_of(cfg)), DATASETS.switch_scope_and_registry(None) as registry:
+            kind = registry.get(kind) if trusted or is_registered(kind) else None
     for source in (
         getattr(kind, "METAINFO", None),
         dataset.get("metainfo"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.apis import DetInferencer
+from mmengine.config import Config
 from mmseg.apis import MMSegInferencer
 from small_recipes import CLASSES, PALETTE, checkpoint_of, picture
 
@@ -68,6 +69,24 @@ def test_a_checkpoint_alone_knows_its_config_and_classes(trained, pictures):
     with_config = mmplugins.load_model(config, checkpoint)
     ours, theirs = (mmplugins.predict(m, pictures[0])[0] for m in (model, with_config))
     np.testing.assert_array_equal(ours.boxes, theirs.boxes)
+
+
+@pytest.mark.parametrize("kind", ["CocoDataset", "mmdet.CocoDataset"])
+def test_classes_of_the_data_set_where_nothing_else_names_them(kind, trained, folder):
+    cfg = Config.fromfile(trained("retinanet")[0])
+    dataset = cfg.test_dataloader.dataset
+    dataset.type = kind
+    del dataset.metainfo
+    cfg.pop("metainfo")
+    content = torch.load(trained("retinanet")[1], weights_only=True)
+    content["meta"] = dict(cfg=cfg.pretty_text)
+    alone, config = folder / f"{kind}.pth", folder / "nameless.py"
+    torch.save(content, alone)
+    config.write_text(cfg.pretty_text)
+    for model in (mmplugins.load_model(alone), mmplugins.load_model(config, alone)):
+        assert len(model.classes) == len(model.palette) == 80
+        assert model.classes[:2] == ("person", "bicycle")
+        assert model.labels_of(["traffic light"]) == [9]
 
 
 def test_arrays_are_pictures_too(trained, pictures):
