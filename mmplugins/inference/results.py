@@ -176,8 +176,9 @@ def sampled(
 
     packed = dict(rle, counts=rle["counts"].encode())
     x, y, width, height = coco.toBbox(packed)
-    down = slice(*np.searchsorted(rows, (y, y + height)))
-    across = slice(*np.searchsorted(columns, (x, x + width)))
+    top, bottom = np.searchsorted(rows, (y, y + height))
+    left, right = np.searchsorted(columns, (x, x + width))
+    down, across = slice(top, bottom), slice(left, right)
     places = columns[across] * rle["size"][0] + rows[down, None]
     ends = np.cumsum(runs.toUncompressedRLE([packed])[0]["counts"])
     return (down, across), np.searchsorted(ends, places, side="right") % 2 == 1
