@@ -11,6 +11,7 @@ Same budget for all, three seeds each; what is done is kept, and the same comman
 import argparse
 import dataclasses
 import functools
+import importlib.util
 import json
 import statistics
 from pathlib import Path
@@ -19,7 +20,7 @@ from mmengine.config import Config
 from rich.console import Console
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
-from mmplugins.benchmark.budget import Budget, use_budget
+from mmplugins.benchmark.budget import Budget, schedule, use_budget
 from mmplugins.benchmark.environment import describe_environment
 from mmplugins.benchmark.experiment import Experiment, run_experiment
 from mmplugins.engine import compose, load_config
@@ -29,7 +30,7 @@ from mmplugins.utils import write_whole
 HERE = Path(__file__).parent
 CONSOLE = Console(highlight=False, soft_wrap=True)
 BASELINE = dict(type="PoolFormer", arch="s12")
-TIMM = "timm/poolformer_s12"
+MMPRETRAIN = dict(type="mmpretrain.PoolFormer", arch="s12", out_indices=(0, 2, 4, 6))
 LAYER_DECAY = dict(
     constructor="LayerDecayOptimWrapperConstructor",
     paramwise_cfg=dict(decay_rate=0.8, decay_type="layer_wise"),
@@ -57,13 +58,18 @@ def arms_of_weights(name: str, weights: str) -> dict[str, tuple[dict, dict]]:
     }
 
 
-def arms_of_starts() -> dict[str, tuple[dict, dict]]:
-    """Random starts of PoolFormer-S12, and of a ResNet beside it."""
+def arms_of_starts(steps: int) -> dict[str, tuple[dict, dict]]:
+    """Random starts of PoolFormer-S12, and of a ResNet beside it; without mmpretrain, not its."""
 
     def timm(name: str) -> dict:
         return dict(type="TimmBackbone", model_name=name)
 
-    return {
+    theirs = {}
+    if importlib.util.find_spec("mmpretrain"):
+        import mmpretrain.models  # noqa: F401 - registers them
+
+        theirs["PoolFormer-S12 of mmpretrain"] = MMPRETRAIN, {}
+    return theirs | {
         "ResNet-18": (timm("resnet18"), {}),
         "PoolFormer-S12": (BASELINE, {}),
         "PoolFormer-S12 of timm": (timm("poolformer_s12"), {}),
@@ -78,6 +84,7 @@ def arms_of_starts() -> dict[str, tuple[dict, dict]]:
             {"optim_wrapper.optimizer.lr": 3e-3},
         ),
         "lr 3e-3": (BASELINE, {"optim_wrapper.optimizer.lr": 3e-3}),
+        "warm-up of a third": (BASELINE, {"param_scheduler": schedule(steps, warm_up=steps // 3)}),
         "layer scale 1, no output norm": (BASELINE | dict(layer_scale=1.0, out_norm=None), {}),
         "layer scale 1, batch norm": (BASELINE | dict(layer_scale=1.0, norm="BN"), {}),
         "ConvNeXt-T": (dict(type="ConvNeXt", arch="tiny"), {}),
@@ -143,7 +150,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
     args = parse_args(argv)
     starts = args.what == "starts"
     recipe = "segmentation" if starts else args.what
-    arms = arms_of_starts() if starts else arms_of_weights(args.backbone, args.weights)
+    arms = arms_of_starts(args.steps) if starts else arms_of_weights(args.backbone, args.weights)
     if unknown := set(args.arms or ()) - set(arms):
         raise SystemExit(f"error: no arm {', '.join(unknown)}: expected some of {list(arms)}")
     budget = Budget(steps=args.steps, batch=args.batch, options=options(recipe, args.data))
