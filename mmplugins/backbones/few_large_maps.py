@@ -17,7 +17,7 @@ from torch import Tensor
 MOST_IMAGES = 32
 """Larger batches keep a GPU busy with one block of threads to an image."""
 
-LEAST_OF_IMAGE, LEAST_OF_BATCH = 2**18, 2**20
+LEAST_OF_IMAGE, LEAST_OF_BATCH = 2**18, 3 * 2**19
 """Elements below which more calls cost more than the one slow kernel."""
 
 

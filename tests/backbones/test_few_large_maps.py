@@ -37,8 +37,8 @@ def test_on_a_cpu_the_formula_stays():
 @pytest.mark.parametrize(
     ("shape", "wanted"),
     [
-        ((1, 64, 128, 128), True),  # stage 0 at 512x512
-        ((1, 128, 64, 64), False),
+        ((1, 64, 128, 128), False),  # stage 0 at 512x512
+        ((1, 64, 160, 160), True),
         ((8, 128, 64, 64), True),
         ((8, 512, 16, 16), False),  # stage 3
         ((2, 320, 50, 80), True),  # stage 2 at 800x1280
