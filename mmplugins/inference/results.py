@@ -176,9 +176,8 @@ def sampled(
 
     packed = dict(rle, counts=rle["counts"].encode())
     x, y, width, height = coco.toBbox(packed)
-    top, bottom = np.searchsorted(rows, (y, y + height))
-    left, right = np.searchsorted(columns, (x, x + width))
-    down, across = slice(top, bottom), slice(left, right)
+    down = slice(np.searchsorted(rows, y), np.searchsorted(rows, y + height))
+    across = slice(np.searchsorted(columns, x), np.searchsorted(columns, x + width))
     places = columns[across] * rle["size"][0] + rows[down, None]
     ends = np.cumsum(runs.toUncompressedRLE([packed])[0]["counts"])
     return (down, across), np.searchsorted(ends, places, side="right") % 2 == 1
