@@ -27,11 +27,11 @@ LONG = ("tools/export.py", "tools/test.py", "tools/predict.py model.onnx")
 
 
 def commands(page: str) -> list[str]:
-    """Every command of a guide, continued lines as one, without remarks."""
+    """Every command of a guide but installation, continued lines as one, without remarks."""
     text = re.sub(r"\\\n\s*", "", (ROOT / f"docs/{page}.md").read_text())
     blocks = "\n".join(re.findall(r"```bash\n(.*?)```", text, flags=re.S))
     lines = (line.partition("  #")[0].strip() for line in blocks.splitlines())
-    return [line for line in lines if line]
+    return [line for line in lines if line and not line.startswith("pip install ")]
 
 
 def is_long(line: str) -> bool:
