@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from mmplugins import utils
 from mmplugins.utils import did_you_mean, line_of, one_line_errors
 
 
@@ -36,8 +37,8 @@ def test_a_stopped_program_says_so(capsys):
 def test_nobody_reads_on(say):
     """As by ``| head``: also text that only Python's own end would write."""
     script = (
-        "import sys, os; from rich.console import Console; "
-        "from mmplugins.utils import one_line_errors\n"
+        "import sys, runpy; from rich.console import Console\n"
+        f"one_line_errors = runpy.run_path({utils.__file__!r})['one_line_errors']\n"  # quick
         "text = 'x' * 100 + '\\n' * 10_000\n"
         f"with one_line_errors(OSError):\n    sys.stdin.read()\n    {say}\n    raise SystemExit(0)"
     )
