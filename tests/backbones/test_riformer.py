@@ -115,15 +115,6 @@ def test_deployed_form_is_the_trained_form(randomise, assert_close):
 
 
 @torch.no_grad()
-def test_fold_is_exact_in_double_precision(randomise):
-    model = randomise(RIFormer(TINY)).double().eval()
-    x = torch.randn(2, 3, 64, 64, dtype=torch.double)
-    expected = model(x)
-    for out, e in zip(model.switch_to_deploy()(x), expected, strict=True):
-        torch.testing.assert_close(out, e, rtol=1e-12, atol=1e-12)
-
-
-@torch.no_grad()
 @pytest.mark.parametrize("norm", ["LN", "BN", dict(type="GN1", bias=False)])
 def test_fold_holds_for_other_norms(norm, randomise, assert_close):
     model = randomise(MetaFormer(**TINY, token_mixers="Affine", norm1=norm)).eval()
@@ -143,11 +134,6 @@ def test_without_a_norm_the_mixer_stays(randomise, assert_close):
     for out, e in zip(model.switch_to_deploy()(x), expected, strict=True):
         assert_close(out, e, rel=2e-6)
     assert any(type(module).__name__ == "Affine" for module in model.modules())
-
-
-def test_folding_is_refused_in_training():
-    with pytest.raises(RuntimeError, match=r"RIFormer.*training mode.*eval\(\)"):
-        RIFormer(TINY).train().switch_to_deploy()
 
 
 def test_start_is_minus_identity():
@@ -212,14 +198,9 @@ def test_poolformer_starts_a_student(randomise):
     assert all(torch.equal(own[key], value) for key, value in teacher.state_dict().items())
 
 
-@pytest.mark.parametrize("deploy", [False, True])
 @pytest.mark.parametrize("arch", RIFormer.variants)
-def test_counts(arch, deploy):
-    """Deployed equal to PoolFormer; the affine mixers add 2 C for each block in training."""
+def test_deployed_it_is_as_large_as_poolformer(arch):
     with torch.device("meta"):
-        model = RIFormer(arch, deploy=deploy, out_norm=None)
-    deployed = dict(s12=11_401_152, s24=20_874_944, s36=30_348_736, m36=55_401_984, m48=72_702_912)[
-        arch
-    ]
-    mixers = dict(s12=6_656, s24=13_312, s36=19_968, m36=26_496, m48=35_328)[arch]
-    assert sum(p.numel() for p in model.parameters()) == deployed + (0 if deploy else mixers)
+        models = RIFormer(arch, deploy=True), PoolFormer(arch)
+    ours, theirs = (sum(p.numel() for p in model.parameters()) for model in models)
+    assert ours == theirs
