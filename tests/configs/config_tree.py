@@ -95,6 +95,12 @@ def count(module: torch.nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
+def parameters(name: str) -> int:
+    """Of a config's model: as its metafile says, which test_leaf_configs recounts, or counted."""
+    entry = entries().get(name)
+    return entry["Metadata"]["Parameters"] if entry else count(outline(name))
+
+
 def backbone_name(cfg: Config) -> str:
     """The name of a config's backbone in the catalogue."""
     return f"{cfg.model.backbone.type.lower()}_{cfg.model.backbone.arch}"

@@ -12,6 +12,7 @@ from config_tree import (
     RECIPES,
     ROOT,
     backbone_name,
+    count,
     entries,
     outline,
     read,
@@ -59,6 +60,11 @@ def test_weights_are_the_backbones_own(name):
     assert find_published(weights).backbone == backbone_name(cfg)
     slug = name.partition("_")[2].partition("_")[0]  # <head>_<backbone>_...
     assert slug.replace("-", "_") == weights
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_parameters_are_those_of_the_metafile(name):
+    assert entries()[name]["Metadata"]["Parameters"] == count(outline(name))
 
 
 @pytest.mark.parametrize("name", LEAVES)

@@ -47,6 +47,7 @@ def cells(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_arms_train_and_are_kept(study, cells, tmp_path):
     import timm
 

@@ -3,6 +3,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import pytest
 import torch
 
 dispatch = import_module("mmplugins.compat.ops.dispatch")
@@ -38,6 +39,7 @@ def test_extension_op_hides_from_autograd_and_keeps_its_name():
     assert double.__name__ == "double" and double.__doc__ == "Say what it does."
 
 
+@pytest.mark.slow
 def test_loads_as_mmcv_ext_on_its_own_and_without_torchvision():
     code = f"""
 import importlib.util, sys, types
