@@ -61,12 +61,13 @@ def _load(data: DataSet, path: str) -> dict:
         hint = f"{folder} holds {few(near)}" if near else f"there is no .json file in {folder}"
         data.fail(f"ann_file {path!r} does not exist; {hint}: correct ann_file")
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-    except ValueError as error:
+        content = json.loads(data.text_of(path))
+    except json.JSONDecodeError as error:
+        remedy = "it is corrupt or cut off, copy or export it again"
+        if error.msg == "Extra data":
+            remedy = "expected one object and nothing behind it, export it as COCO instances"
         data.fail(
-            f"ann_file {path} ({os.path.getsize(path)} bytes) is not valid JSON, {error}: it is "
-            "corrupt or cut off, copy or export it again"
+            f"ann_file {path} ({os.path.getsize(path)} bytes) is not valid JSON, {error}: {remedy}"
         )
     needed = ("images", "categories")
     if not isinstance(content, dict) or any(not isinstance(content.get(k), list) for k in needed):

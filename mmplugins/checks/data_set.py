@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NoReturn
 
 import mmengine.registry
@@ -19,6 +21,17 @@ MIN_SIDE = 32
 
 SAMPLE = 32
 """Pictures decoded when not all are."""
+
+
+_HEADS = {
+    codecs.BOM_UTF8: "begins with a byte-order mark, which OpenMMLab takes for content: save it as "
+    "UTF-8 without one",
+    codecs.BOM_UTF16_LE: "is UTF-16 text: save it as UTF-8",
+    codecs.BOM_UTF16_BE: "is UTF-16 text: save it as UTF-8",
+    b"\x1f\x8b": "is compressed: unpack it",
+    b"PK\x03\x04": "is compressed: unpack it",
+}
+"""First bytes of files that are no plain text, and what to do with them."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +122,17 @@ class DataSet:
     @property
     def ann_file(self) -> str:
         return os.path.join(self.root, self.config.get("ann_file") or "")
+
+    def text_of(self, path: str) -> str:
+        """What an annotation file holds, read as OpenMMLab reads it: plain UTF-8."""
+        raw = Path(path).read_bytes()
+        for head, said in _HEADS.items():
+            if raw.startswith(head):
+                self.fail(f"ann_file {path} {said}")
+        try:
+            return raw.decode()
+        except UnicodeDecodeError as error:
+            self.fail(f"ann_file {path} is no UTF-8 text, {error}: save it as UTF-8")
 
     def setting(self, name: str) -> Any:
         """An entry of the config, or the default of the type."""

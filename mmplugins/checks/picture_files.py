@@ -138,16 +138,31 @@ def check_flags(
         sizes: Each path with the width and height that were loaded.
         step: Config of the loading step.
     """
-    if (step or {}).get("color_type", "color") not in ("color", "grayscale"):
+    kind = (step or {}).get("color_type", "color")
+    if kind == "unchanged":
         return
     flagged = [path for path, (w, h) in sizes if 2 <= _orientation(path) <= (8 if w == h else 4)]
-    if flagged:
-        data.warn(
-            f"{len(flagged)} of {len(sizes)} pictures have a camera's flag by which they are "
-            f"loaded turned or mirrored: {few(flagged, 3)}: where boxes or maps are those of the "
-            "pictures as they are stored, give LoadImageFromFile "
-            "color_type='color_ignore_orientation'"
-        )
+    always = [path for path in flagged if _is_turned_always(path)]
+    if kind.endswith("ignore_orientation"):
+        flagged = always
+    if not flagged:
+        return
+    remedy = "give LoadImageFromFile color_type='color_ignore_orientation'"
+    if always:
+        remedy = "export them without the flag, which OpenCV obeys in TIFF whatever it is told"
+    data.warn(
+        f"{len(flagged)} of {len(sizes)} pictures have a camera's flag by which they are loaded "
+        f"turned or mirrored: {few(flagged, 3)}: where boxes or maps are those of the pictures as "
+        f"they are stored, {remedy}"
+    )
+
+
+def _is_turned_always(path: str) -> bool:
+    """Whether OpenCV turns a picture also where it is told not to, as it does TIFF."""
+    if _about(path, lambda picture: picture.format == "TIFF") != 1:
+        return False
+    told = mmcv.imread(path, flag="color_ignore_orientation", backend="cv2")
+    return told is not None and bool((told == mmcv.imread(path, backend="cv2")).all())
 
 
 def is_turned(path: str) -> bool:

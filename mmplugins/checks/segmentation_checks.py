@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from io import StringIO
 
 import numpy as np
 from mmengine.fileio import list_dir_or_file
@@ -72,8 +73,7 @@ def _names(data: DataSet, folder: str, suffix: str) -> list[str]:
                 f"ann_file {listing!r} does not exist: give the text file that lists the picture "
                 "names, or leave ann_file out to take all pictures of the folder"
             )
-        with open(listing, encoding="utf-8") as file:
-            lines = [line.strip() for line in file]
+        lines = [line.strip() for line in StringIO(data.text_of(listing))]
         if empty := [k for k, line in enumerate(lines, 1) if not line]:
             data.fail(
                 f"lines {few(empty)} of {listing} are empty, which mmseg takes for the names of "
@@ -150,7 +150,7 @@ def _check_labels(data: DataSet, raw: Sequence, maps: Sequence[str], sizes: list
         values.update(held)
     absent = [name for k, name in enumerate(raw) if k + zero not in values]
     # A sample may miss some of many.
-    if absent and (len(labels) == len(maps) or len(raw) <= _FEW_CLASSES):
+    if labels and absent and (len(labels) == len(maps) or len(raw) <= _FEW_CLASSES):
         data.warn(
             f"no pixel of {few([str(name) for name in absent])} in {len(labels)} of {len(maps)} "
             f"label maps, which hold {few(sorted(values), 12)}: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -93,6 +94,24 @@ def test_a_flag_that_leaves_the_size_as_it_is(shapes_copy, orientation):
         assert check_data(config(shapes_copy, UNTURNED)) == []
 
 
+@pytest.mark.parametrize("orientation", [2, 3, 4])
+def test_a_flag_that_opencv_always_obeys(shapes_copy, orientation):
+    """That of TIFF: no setting of the pipeline helps, and the advice is another."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = shapes_copy / PICTURES / "train_00000.jpg"
+    whole = Image.open(path)
+    whole.save(path, format="TIFF", exif=exif)
+    stored = np.asarray(whole)[..., ::-1]
+    if (mmcv.imread(path, flag="color_ignore_orientation") == stored).all():
+        pytest.skip("this OpenCV ignores it when it is told to")
+    for pipeline in (None, UNTURNED):
+        (found,) = check_data(coco(shapes_copy, *([pipeline] if pipeline else [])))
+        assert "1 of 8 pictures have a camera's flag" in str(found)
+        assert "export them without the flag" in str(found)
+        assert "color_ignore_orientation" not in str(found)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
 def test_other_kinds_of_files_are_turned_too(shapes_copy, kind):
     exif = Image.Exif()
@@ -178,6 +197,41 @@ def test_names_that_are_listed_twice(shapes_copy):
     names = sorted(path.stem for path in (shapes_copy / MAPS).iterdir())
     (shapes_copy / "some.txt").write_text("\n".join([*names, names[0]]))
     assert check_data(maps(shapes_copy, ann_file="some.txt")) == []
+
+
+WRITTEN = {
+    "with a mark": (lambda text: b"\xef\xbb\xbf" + text.encode(), "byte-order mark.*without one"),
+    "by Windows": (lambda text: text.encode("utf-16"), "UTF-16.*save it as UTF-8"),
+    "in Latin-1": (lambda text: (text + "\xf6").encode("latin-1"), "no UTF-8 text.*as UTF-8"),
+    "packed": (lambda text: gzip.compress(text.encode()), "is compressed: unpack it"),
+}
+
+
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_annotations_that_are_no_plain_text(shapes_copy, kind):
+    write, message = WRITTEN[kind]
+    (shapes_copy / "some.txt").write_bytes(write("train_00001\ntrain_00002\n"))
+    with pytest.raises(DataError, match=f"ann_file .*some.txt .*{message}"):
+        check_data(maps(shapes_copy, ann_file="some.txt"))
+    path = shapes_copy / JSON
+    path.write_bytes(write(path.read_text()))
+    with pytest.raises(DataError, match=f"ann_file .*json .*{message}"):
+        check_data(coco(shapes_copy))
+
+
+def test_json_by_lines(shapes_copy):
+    path = shapes_copy / JSON
+    path.write_text(
+        "\n".join(json.dumps(image) for image in json.loads(path.read_text())["images"])
+    )
+    with pytest.raises(DataError, match="is not valid JSON, Extra data.*one object.*export it as"):
+        check_data(coco(shapes_copy))
+
+
+def test_a_list_without_names(shapes_copy):
+    """The training step says that there are no pictures; no class is said to be missing."""
+    (shapes_copy / "none.txt").write_text("")
+    assert check_data(maps(shapes_copy, ann_file="none.txt")) == []
 
 
 def test_a_link_that_leads_nowhere(shapes_copy):
