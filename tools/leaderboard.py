@@ -33,7 +33,7 @@ from mmplugins.benchmark import (
     make_report,
     read_results,
 )
-from mmplugins.benchmark.board_plots import board_plots, board_section
+from mmplugins.benchmark.board_plots import board_section
 from mmplugins.benchmark.board_tables import board_tables, notes_of_board, write_board
 from mmplugins.benchmark.display import Display, display
 from mmplugins.benchmark.energy import find_meter
@@ -300,11 +300,11 @@ def main(argv: list[str] | None = None) -> int:
             hand_out(args, runs, out)
             return 0
         board, report = make(args, runs, report)
-        plots = board_plots(board)
         write_board(board, out)
         parts = [board_section(board, "Leaderboard")]
         parts += [benchmark_section(report, "Cost")] if report else []
         write_html(out / "leaderboard.html", "Leaderboard", parts)
+        plots = parts[0].plots
         save_plots(plots, out / "leaderboard")
         if args.publish:
             lines = (out / COMMANDS).read_text(encoding="utf-8").splitlines()

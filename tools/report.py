@@ -10,10 +10,10 @@ from pathlib import Path
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.benchmark import make_report, read_results
-from mmplugins.benchmark.board_plots import board_plots, board_section
+from mmplugins.benchmark.board_plots import board_section
 from mmplugins.benchmark.html_report import Section, benchmark_section, write_html
 from mmplugins.benchmark.leaderboard import read_board
-from mmplugins.benchmark.plots import plots_of, save_plots
+from mmplugins.benchmark.plots import save_plots
 from mmplugins.console import Console
 from mmplugins.utils import one_line_errors
 
@@ -32,14 +32,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def read(path: str, alone: bool) -> tuple[Section, dict]:
-    """A file of results as a section and its plots."""
+def read(path: str, alone: bool) -> Section:
+    """A file of results as a section."""
     name = Path(path).stem.replace("_", " ")
     if Path(path).suffix == ".json":
-        board = read_board(path)
-        return board_section(board, "Leaderboard" if alone else name), board_plots(board)
+        return board_section(read_board(path), "Leaderboard" if alone else name)
     report = make_report(read_results(path))
-    return benchmark_section(report, "Cost" if alone else name), plots_of(report)
+    return benchmark_section(report, "Cost" if alone else name)
 
 
 def check_names(results: list[str]) -> None:
@@ -59,11 +58,11 @@ def main(argv: list[str] | None = None) -> int:
         if args.plots:
             check_names(args.results)
         found = [read(path, len(args.results) == 1) for path in args.results]
-        write_html(args.out, args.title, [section for section, _ in found])
+        write_html(args.out, args.title, found)
         if args.plots:
-            for path, (_, plots) in zip(args.results, found, strict=True):
+            for path, section in zip(args.results, found, strict=True):
                 stem = args.plots if len(found) == 1 else f"{args.plots}_{Path(path).stem}"
-                for file in save_plots(plots, stem):
+                for file in save_plots(section.plots, stem):
                     CONSOLE.print(str(file))
     except (ValueError, OSError, json.JSONDecodeError) as error:
         CONSOLE.print(f"error: {error}")

@@ -47,10 +47,9 @@ def board_plots(board: Mapping[str, Any]) -> dict[str, Figure]:
 
 def board_section(board: Mapping[str, Any], title: str) -> Section:
     """A board as a part of an HTML report."""
-    plots = [(figure.axes[0].get_title("left"), figure) for figure in board_plots(board).values()]
     protocol = board["protocol"] or {}
     about = {**protocol.get("budget", {}), **_all_of(board["trained_on"] or [board["environment"]])}
-    return Section(title, tables_of(board), plots, notes_of_board(board), about)
+    return Section(title, tables_of(board), board_plots(board), notes_of_board(board), about)
 
 
 def _all_of(environments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -104,23 +104,22 @@ class Section:
     Attributes:
         title: Heading.
         tables: Titles and frames of text.
-        plots: Figures with what is written for those who cannot see them.
+        plots: Figures by name; their titles are read to those who cannot see them.
         notes: Sentences below the tables.
         environment: Settings, machine and versions.
     """
 
     title: str
     tables: Sequence[Titled] = ()
-    plots: Sequence[tuple[str, Figure]] = ()
+    plots: Mapping[str, Figure] = field(default_factory=dict)
     notes: Sequence[str] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
 
 
 def benchmark_section(report: Mapping[str, Any], title: str) -> Section:
     """What a benchmark report comes to, see :func:`.report.make_report`."""
-    plots = [(figure.axes[0].get_title("left"), figure) for figure in plots_of(report).values()]
     environment = {**report["environment"], **report["settings"]}
-    return Section(title, sections(report), plots, notes_of(report), environment)
+    return Section(title, sections(report), plots_of(report), notes_of(report), environment)
 
 
 def html_page(title: str, parts: Sequence[Section]) -> str:
@@ -154,7 +153,7 @@ def write_html(path: str | Path, title: str, parts: Sequence[Section]) -> None:
 def _section(part: Section, number: int) -> str:
     pieces = [f'<section id="part{number}">\n<h2>{escape(part.title)}</h2>']
     if part.plots:
-        images = "\n".join(_image(figure, text) for text, figure in part.plots)
+        images = "\n".join(map(_image, part.plots.values()))
         pieces.append(f'<div class="plots">\n{images}\n</div>')
     for title, data in part.tables:
         pieces.append(f'<h3>{escape(title)}</h3>\n<div class="card">{_table(data)}</div>')
@@ -168,13 +167,14 @@ def _table(data: pd.DataFrame) -> str:
     return data.to_html(index=False, border=0, justify="unset")
 
 
-def _image(figure: Figure, text: str) -> str:
+def _image(figure: Figure) -> str:
+    text = escape(figure.axes[0].get_title("left"), quote=True)
     file = io.BytesIO()
     with rc_context({"svg.hashsalt": "mmplugins"}):  # the same plot, the same bytes
         figure.savefig(file, format="svg", metadata={"Date": None})
     data = base64.b64encode(file.getvalue()).decode()
     source = f"data:image/svg+xml;base64,{data}"
-    return f'<figure><img src="{source}" alt="{escape(text, quote=True)}"></figure>'
+    return f'<figure><img src="{source}" alt="{text}"></figure>'
 
 
 def _environment(environment: Mapping[str, Any]) -> str:
