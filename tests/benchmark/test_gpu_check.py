@@ -81,6 +81,7 @@ def test_what_cannot_be_measured_is_named(settings):
     assert "need a GPU" in row["fails"] and "x timm" not in row
 
 
+@pytest.mark.slow
 def test_what_is_not_timed_runs_in_processes_of_its_own(settings):
     rows = run_check(replace(settings, workers=2), 5, ("exact", "versions"), lambda text: None)
     assert [row["part"] for row in rows] == ["exact", "exact", "versions"]
