@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from mmengine.config import config as mmengine_config
 from mmengine.registry import DefaultScope
+from yapf.yapflib import yapf_api
 
 from mmplugins.datasets import make_shapes
 
@@ -24,7 +25,7 @@ settings.register_profile(
 )
 settings.load_profile("suite")
 
-format_code, formatted = mmengine_config.FormatCode, {}
+format_code, formatted = yapf_api.FormatCode, {}
 
 
 def format_once(text, **options):
@@ -34,7 +35,8 @@ def format_once(text, **options):
     return formatted[text]
 
 
-mmengine_config.FormatCode = format_once
+for module in (yapf_api, mmengine_config):  # where the fork's mmengine, and OpenMMLab's, look
+    module.FormatCode = format_once
 frozen = dict(modules=0)
 
 
