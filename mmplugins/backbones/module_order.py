@@ -27,6 +27,13 @@ def numbered_layout(keys: Iterable[str]) -> str | None:
     return None
 
 
+def as_classifier(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The body of one of torchvision's detectors, ``3.conv.0``, named as in a classifier."""
+    if not any(key.startswith("0.0.") for key in tensors):
+        return tensors
+    return {f"features.{k}" if k[:1].isdigit() else k: value for k, value in tensors.items()}
+
+
 def names_by_order(
     tensors: Mapping[str, Tensor], own: Mapping[str, Size], needed: Iterable[str]
 ) -> dict[str, str]:

@@ -19,7 +19,7 @@ from .catalog import families
 from .folding import fold_batch_norms
 from .key_layouts import KeyLayout, find_layout, from_native, pointwise, to_native
 from .layers import LayerNorm2d, LayerSpec
-from .module_order import names_by_order, numbered_layout
+from .module_order import as_classifier, names_by_order, numbered_layout
 from .pyramid import PyramidBackbone, check_output_stride, resolve_out_indices
 from .timm_inspection import PLAIN_STRIDE, STRIDES, inspect_timm_model
 
@@ -226,7 +226,7 @@ class TimmBackbone(PyramidBackbone):
         Files of torchvision and of EfficientNet-PyTorch, and those in any layout of a family of
         the suite, get timm's names first.
         """
-        state_dict = self._in_timm_names(super().convert_state_dict(state_dict))
+        state_dict = as_classifier(self._in_timm_names(super().convert_state_dict(state_dict)))
         own_names = self.found.own_names.items()
         needed = self.found.shapes.keys() & {name for name, own in own_names if own is not None}
         by_order = names_by_order(state_dict, self.found.shapes, needed)

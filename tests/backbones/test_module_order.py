@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from mmplugins.backbones import TimmBackbone
 from mmplugins.backbones.module_order import names_by_order, numbered_layout
+from mmplugins.checkpoint import load_weights
 
 PAIRS = {  # torchvision's name: timm's, and what it needs to compute alike
     "mobilenet_v2": ("mobilenetv2_100", {}),
@@ -53,6 +54,23 @@ def test_files_of_torchvision(name, randomise, tmp_path, assert_close):
             for out, expected in zip(ours(x), features(theirs, x, TAPS[name]), strict=True):
                 assert_close(out, expected)
         randomise(ours, seed=1)
+
+
+@torch.no_grad()
+def test_a_detector_of_torchvision_holds_its_backbone(randomise, tmp_path):
+    """Below ``backbone.body``, where its features have their numbers alone."""
+    whole = torchvision.models.detection.fasterrcnn_mobilenet_v3_large_fpn(
+        weights=None, weights_backbone=None
+    )
+    features = randomise(torchvision.models.mobilenet_v3_large()).state_dict()
+    inside = {k.removeprefix("features."): v for k, v in features.items() if "features." in k}
+    whole.backbone.body.load_state_dict(inside)
+    torch.save(whole.state_dict(), tmp_path / "detector.pth")
+    ours, expected = TimmBackbone("mobilenetv3_large_100"), TimmBackbone("mobilenetv3_large_100")
+    assert load_weights(ours, tmp_path / "detector.pth").ok
+    expected.load_state_dict(features)
+    state = ours.state_dict()
+    assert all(torch.equal(state[key], value) for key, value in expected.state_dict().items())
 
 
 def efficientnet_pytorch(timm_state):
