@@ -202,7 +202,7 @@ def test(cfg: Config) -> tuple[Runner, dict[str, float]]:
         SettingError: If the work dir cannot be written.
     """
     cfg = without_averaging(cfg)
-    _require_writable(cfg.work_dir)
+    require_writable(cfg.work_dir)
     # The config beside the checkpoint of a resumed training says so; testing never resumes.
     runner = build_runner(Config(dict(cfg, resume=False)) if cfg.get("resume") else cfg)
     # mmseg's drawing hook asks for the iteration, for which mmengine would build the training data.
@@ -213,7 +213,7 @@ def test(cfg: Config) -> tuple[Runner, dict[str, float]]:
         _leave_console(runner)
 
 
-def _require_writable(work_dir: str) -> None:
+def require_writable(work_dir: str) -> None:
     """Make a work dir if need be, and make sure that its logs can be written.
 
     Raises:

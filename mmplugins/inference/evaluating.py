@@ -20,6 +20,7 @@ from mmplugins.checkpoint.config_text import check_harmless
 from mmplugins.deployment.runtime import Exported, load_exported
 from mmplugins.engine import build_runner
 from mmplugins.engine.config.settings import task_of
+from mmplugins.engine.launch import require_writable
 
 from .exported import ExportedRuntime
 from .inputs import InputError
@@ -65,7 +66,12 @@ def test_exported(
         path: The exported file.
         precision: As in :func:`.load_exported`.
         trust: Likewise.
+
+    Raises:
+        ExportError: If the file cannot be loaded.
+        SettingError: If the work dir cannot be written.
     """
+    require_writable(cfg.work_dir)
     exported = load_exported(path, precision=precision, trust=trust)
     runner = build_runner(Config(dict(cfg, resume=False, load_from=None)))
     runner._train_loop = None  # as in testing a checkpoint

@@ -22,6 +22,15 @@ def test_a_backend_runs_its_own_files(detection, folder, call):
         call("test", detection, folder / "text.onnx", "--work-dir", folder / "w")
 
 
+def test_results_of_a_test_that_cannot_be_written_are_told_before(detection, folder, call):
+    place = folder / "a_file"
+    place.write_text("")
+    model = folder / "text.onnx"
+    model.write_text("text")
+    with pytest.raises(SettingError, match="a_file/w' cannot be written .Not a directory"):
+        call("test", detection, model, "--work-dir", place / "w")
+
+
 def test_absent_checkpoints_are_named(detection, call):
     with pytest.raises(InputError, match="checkpoint 'none.pth' does not exist"):
         call("export", detection, "none.pth")
