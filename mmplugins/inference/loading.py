@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -190,7 +191,8 @@ def build_model(
             "give its config"
         )
     kind["backbone"] = {k: v for k, v in kind["backbone"].items() if k not in _FIRST_WEIGHTS}
-    with scope_of(task_of(cfg)):
+    with scope_of(task_of(cfg)), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "``build_loss``")  # mmseg, of a call of its own
         try:
             model = revert_sync_batchnorm(MODELS.build({**kind, "init_cfg": None})).eval()
         except (KeyError, TypeError, ValueError, AssertionError, RuntimeError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -69,6 +70,14 @@ def test_a_checkpoint_alone_knows_its_config_and_classes(trained, pictures):
     with_config = mmplugins.load_model(config, checkpoint)
     ours, theirs = (mmplugins.predict(m, pictures[0])[0] for m in (model, with_config))
     np.testing.assert_array_equal(ours.boxes, theirs.boxes)
+
+
+def test_segmentors_load_without_warnings_of_mmseg_about_itself(trained):
+    checkpoint = trained("semantic_fpn")[1]
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        mmplugins.load_model(checkpoint)
+    assert not [str(one.message) for one in told if "build_loss" in str(one.message)]
 
 
 @pytest.mark.parametrize("kind", ["CocoDataset", "mmdet.CocoDataset"])
