@@ -164,9 +164,10 @@ class DropPath(nn.Module):
 class PointwiseLinear(nn.Conv2d):
     """A convolution of 1x1, computed as a matrix product over channels-last positions.
 
-    ConvNeXt's authors write it so. On a CPU PyTorch rearranges the weights of a convolution in each
-    pass, which costs more than it gains where a feature map has few positions. Compilers and other
-    runtimes do that once, so that the deployed form is a convolution.
+    The authors of ConvNeXt write it so, and timm where attention mixes the tokens. On a CPU PyTorch
+    rearranges the weights of a convolution in each pass, which costs more than it gains where a
+    feature map has few positions. Compilers and other runtimes do that once, so that the deployed
+    form is a convolution.
 
     Args:
         in_dim: Channels of the input.
@@ -187,6 +188,19 @@ class PointwiseLinear(nn.Conv2d):
         """Mix the channels of ``x [N, in_dim, H, W]``; the result is channels-last in memory."""
         x = F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
         return x.permute(0, 3, 1, 2)
+
+
+def channels_last_gradient(x: Tensor) -> Tensor:
+    """Views of ``x [N, C, H, W]`` that leave it as it is, and lay its gradient out as it lies.
+
+    A gradient comes from a head or a loss in any memory format, and passes along the shortcuts to
+    all blocks. Laid out otherwise than channels-last, each matrix product would copy it.
+
+    Args:
+        x: Channels-last in memory.
+    """
+    n, c, h, w = x.shape
+    return x.permute(0, 2, 3, 1).flatten().view(n, h, w, c).permute(0, 3, 1, 2)
 
 
 class ChannelMLP(nn.Module):

@@ -29,9 +29,18 @@ from .folding import (
     fold_branch,
     has_batch_norm_factors,
 )
-from .layers import ChannelMLP, DropPath, LayerSpec, Scale, build_norm
+from .layers import (
+    ChannelMLP,
+    DropPath,
+    LayerNorm2d,
+    LayerSpec,
+    PointwiseLinear,
+    Scale,
+    build_norm,
+    channels_last_gradient,
+)
 from .pyramid import PyramidBackbone
-from .token_mixers import build_token_mixer
+from .token_mixers import Attention, build_token_mixer
 
 
 class PatchConv(nn.Module):
@@ -146,7 +155,9 @@ class MetaFormerBlock(nn.Module):
         self.has_mlp = mlp_ratio > 0
         if self.has_mlp:
             self.norm2 = build_norm(norm2, dim)
-            self.mlp = ChannelMLP(dim, mlp_ratio, mlp_act, mlp_bias)
+            # Where all is channels-last, as tokens are, matrix products are the faster way.
+            tokens = isinstance(self.token_mixer, Attention) and isinstance(self.norm2, LayerNorm2d)
+            self.mlp = ChannelMLP(dim, mlp_ratio, mlp_act, mlp_bias, linear=tokens)
             self.layer_scale2 = scale(layer_scale)
             self.res_scale2 = scale(res_scale)
 
@@ -216,10 +227,12 @@ class Stage(nn.Module):
         self.downsample = downsample or nn.Identity()
         self.pos_embed = pos_embed or nn.Identity()
         self.blocks = nn.Sequential(*blocks)
+        self.has_products = any(isinstance(m, PointwiseLinear) for m in self.blocks.modules())
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the stage on ``x [N, C, H, W]``."""
-        return self.blocks(self.pos_embed(self.downsample(x)))
+        x = self.blocks(self.pos_embed(self.downsample(x)))
+        return channels_last_gradient(x) if self.training and self.has_products else x
 
 
 @MODELS.register_module()

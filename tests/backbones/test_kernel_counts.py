@@ -73,6 +73,15 @@ def test_kernels_of_a_pass(pair, memory_format):
     assert found.total() <= allowed.total(), found - allowed
 
 
+@pytest.mark.parametrize("name", ["caformer_s18", "convnext_tiny"])
+def test_no_gradient_is_laid_out_anew_at_each_product(name):
+    """A mean, or a head that is not channels-last, gives gradients that lie otherwise."""
+    model = build_backbone(name, out_norm=None, drop_path_rate=0.0)
+    x = torch.randn(2, 3, 64, 64).contiguous(memory_format=torch.channels_last)
+    theirs = timm.create_model(name, features_only=True)
+    assert training(model, x)["clone"] <= training(theirs, x)["clone"]
+
+
 @pytest.mark.parametrize("name", ["riformer_s12", "identityformer_s12", "randformer_s12"])
 def test_kernels_of_families_that_timm_lacks(name):
     """Beside PoolFormer's of the same generation: their token mixers do less, or one product."""
