@@ -51,6 +51,19 @@ DETECTION = (
     "dino/dino-4scale_r50_8xb2-12e_coco.py",
     "cornernet/cornernet_hourglass104_8xb6-210e-mstest_coco.py",
     "tridentnet/tridentnet_r50-caffe_1x_coco.py",
+    "carafe/faster-rcnn_r50_fpn-carafe_1x_coco.py",
+    "cascade_rpn/cascade-rpn_faster-rcnn_r50-caffe_fpn_1x_coco.py",
+    "crowddet/crowddet-rcnn_r50_fpn_8xb2-30e_crowdhuman.py",
+    "dynamic_rcnn/dynamic-rcnn_r50_fpn_1x_coco.py",
+    "fpg/faster-rcnn_r50_fpg-chn128_crop640-50e_coco.py",
+    "free_anchor/freeanchor_r50_fpn_1x_coco.py",
+    "ghm/retinanet_r50_fpn_ghm-1x_coco.py",
+    "guided_anchoring/ga-retinanet_r50-caffe_fpn_1x_coco.py",
+    "ms_rcnn/ms-rcnn_r50-caffe_fpn_1x_coco.py",
+    "pafpn/faster-rcnn_r50_pafpn_1x_coco.py",
+    "pisa/faster-rcnn_r50_fpn_pisa_1x_coco.py",
+    "reppoints/reppoints-bbox_r50-center_fpn-gn_head-gn-grid_1x_coco.py",
+    "rpn/rpn_r50-caffe-c4_1x_coco.py",
 )
 
 SEGMENTATION = (
