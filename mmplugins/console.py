@@ -1,4 +1,4 @@
-"""The console that tools and hooks print with."""
+"""The console that tools and hooks print with, and text of users in its tables."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from rich import console
 from rich.console import ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
 from .utils import printable
 
@@ -25,3 +26,8 @@ class Console(console.Console):
         for segment in super().render(renderable, options):
             text = segment.text if segment.control else printable(segment.text)
             yield segment if text == segment.text else segment._replace(text=text)
+
+
+def as_text(text: object, style: str = "") -> Text:
+    """Text of a user for a cell or a title: no markup, and control characters at their width."""
+    return Text(printable(str(text)), style)

@@ -10,7 +10,7 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
-from mmplugins.console import Console
+from mmplugins.console import Console, as_text
 from mmplugins.utils import one_line_errors, printable
 
 RED = "\x1b[31mcat\x07\x9b0m\u202e"
@@ -36,6 +36,12 @@ def test_a_console_shows_them_in_text_and_in_tables(kind):
         text = shown(thing, markup=False)
         assert r"\x1b[31mcat" in text and r"\u202e" in text
         assert not re.search(r"[\x07\x1b\x9b\u202e]", text)
+
+
+def test_nothing_of_a_cell_is_cut_off():
+    table = Table("name")
+    table.add_row(as_text(RED))
+    assert r"\x1b[31mcat\x07\x9b0m\u202e" in shown(table)
 
 
 def test_its_own_colours_are_left():

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
+
+from mmplugins.console import as_text
+from mmplugins.utils import printable
 
 Titled = tuple[str, pd.DataFrame]
 """Title, and a frame of text."""
@@ -32,7 +34,7 @@ def markdown_text(tables: Iterable[Titled], notes: Iterable[str]) -> str:
     """All tables, and the notes below them."""
     parts = []
     for title, data in tables:
-        escaped = data.map(lambda cell: cell.replace("|", "\\|"))
+        escaped = data.map(lambda cell: printable(cell).replace("|", "\\|"))
         sides = ["left" if name in WORDS else "right" for name in data.columns]
         text = escaped.to_markdown(index=False, colalign=sides, disable_numparse=True)
         parts.append(f"**{title}**\n\n{text}")
@@ -48,6 +50,6 @@ def terminal_tables(tables: Iterable[Titled]) -> list[Table]:
             justify = "left" if name in WORDS else "right"
             table.add_column(name, justify=justify, no_wrap=name not in LONG)
         for line in data.itertuples(index=False):
-            table.add_row(*map(escape, line))
+            table.add_row(*map(as_text, line))
         found.append(table)
     return found

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
-from rich.text import Text
 
-from mmplugins.console import Console
+from mmplugins.console import Console, as_text
 from mmplugins.utils import few
 
 from .reading import CheckpointError
@@ -220,7 +219,7 @@ class MatchReport:
         names = f"\n({self.layout} layout{where}{held})" if self.layout else ""
         table = Table(
             # As text: paths and prefixes may hold brackets, which rich would take for markup.
-            title=Text(f"{self.model} from {self.source}{names}"),
+            title=as_text(f"{self.model} from {self.source}{names}"),
             title_justify="left",
             box=SIMPLE_HEAD,
         )
@@ -235,7 +234,7 @@ class MatchReport:
         order += [name for name in counts if name not in order]
         for row in order:
             if row in counts:
-                table.add_row(Text(row), *(str(n) if n else "-" for n in counts[row]))
+                table.add_row(as_text(row), *(str(n) if n else "-" for n in counts[row]))
         table.add_section()
         totals = [len(keys) for keys in columns.values()]
         table.add_row("all", *map(str, totals))

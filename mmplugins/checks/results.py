@@ -9,7 +9,8 @@ from typing import Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
-from rich.text import Text
+
+from mmplugins.console import as_text
 
 Status = Literal["ok", "warning", "failure", "not run"]
 
@@ -51,8 +52,8 @@ def table_of(results: Sequence[CheckResult]) -> Table:
     for result in results:
         style = _STYLES[result.status]
         # As text: messages hold brackets, which rich would take for markup.
-        message = Text(result.message, style="dim" if result.status == "not run" else "")
-        table.add_row(result.name, Text(result.status, style=style), message)
+        message = as_text(result.message, "dim" if result.status == "not run" else "")
+        table.add_row(result.name, as_text(result.status, style), message)
     return table
 
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from numbers import Real
 
 from rich.table import Table
-from rich.text import Text
+
+from mmplugins.console import as_text
 
 _COCO_KEY = re.compile(r"(?:(?P<set>.*)/)?(?P<what>\w+)_mAP(?:_(?P<cut>50|75|s|m|l))?$")
 _COCO_COLUMNS = {None: "AP", "50": "AP50", "75": "AP75", "s": "APs", "m": "APm", "l": "APl"}
@@ -33,7 +34,7 @@ def metrics_table(metrics: Mapping[str, float], title: str | None = None) -> Tab
             row[_COCO_COLUMNS[match["cut"]]] = value
         elif isinstance(value, Real):
             others[name] = value
-    table = Table(title=title and Text(title))
+    table = Table(title=title and as_text(title))
     if coco:
         table.add_column("COCO")
         for column in _COCO_COLUMNS.values():
@@ -41,12 +42,12 @@ def metrics_table(metrics: Mapping[str, float], title: str | None = None) -> Tab
         several = len({name for name, _ in coco}) > 1
         for (name, what), row in coco.items():
             label = f"{name} {what}".strip() if several else what
-            table.add_row(Text(label), *(_figure(row.get(c)) for c in _COCO_COLUMNS.values()))
+            table.add_row(as_text(label), *(_figure(row.get(c)) for c in _COCO_COLUMNS.values()))
     else:
         table.add_column("metric")
         table.add_column("value", justify="right")
         for name, value in others.items():
-            table.add_row(Text(str(name)), f"{value:.4g}")
+            table.add_row(as_text(name), f"{value:.4g}")
         if not others:
             table.add_row("none: nothing was found", "-")
     return table
@@ -59,13 +60,13 @@ def per_class_table(rows: Mapping[str, Mapping[str, float]], title: str | None =
         rows: Metrics by class and name, for example ``{'dog': {'AP': 0.41, 'AP50': 0.6}}``.
         title: Heading of the table. Defaults to none.
     """
-    table = Table(title=title and Text(title))
+    table = Table(title=title and as_text(title))
     table.add_column("class")
     columns = list(next(iter(rows.values()), {}))
     for column in columns:
-        table.add_column(Text(column), justify="right")
+        table.add_column(as_text(column), justify="right")
     for name, row in rows.items():
-        table.add_row(Text(str(name)), *(_figure(row[column]) for column in columns))
+        table.add_row(as_text(name), *(_figure(row[column]) for column in columns))
     return table
 
 

@@ -15,7 +15,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from mmplugins.console import Console
-from mmplugins.utils import write_whole
+from mmplugins.utils import printable, write_whole
 
 CONSOLE_CLASSES = 30
 """With more classes than these the table of classes is in the files only."""
@@ -130,7 +130,7 @@ def _figure(value: float) -> str:
 
 def _cell(text: str) -> str:
     """A class's or metric's name in a Markdown table, which no sign in it may break."""
-    return " ".join(text.replace("|", "\\|").split())
+    return " ".join(printable(text).replace("|", "\\|").split())
 
 
 def _plain(value: Any) -> Any:
