@@ -320,7 +320,7 @@ LEARNING = {
     "batch of none": (
         "retinanet",
         {"train_dataloader.batch_size": 0},
-        "train_dataloader.batch_size: is 0: DataLoader: batch_size should be a positive integer",
+        "train_dataloader.batch_size: is 0: expected a whole number, 1 or more",
     ),
     "workers that stay and are none": (
         "retinanet",
