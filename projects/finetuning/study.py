@@ -86,7 +86,7 @@ def arms_of_starts(steps: int) -> dict[str, tuple[dict, dict]]:
         "lr 3e-3": (BASELINE, {"optim_wrapper.optimizer.lr": 3e-3}),
         "warm-up of a third": (BASELINE, {"param_scheduler": schedule(steps, warm_up=steps // 3)}),
         "layer scale 1, no output norm": (BASELINE | dict(layer_scale=1.0, out_norm=None), {}),
-        "layer scale 1, batch norm": (BASELINE | dict(layer_scale=1.0, norm="BN"), {}),
+        "layer scale 1, batch norm": (BASELINE | dict(layer_scale=1.0, norm1="BN"), {}),
         "ConvNeXt-T": (dict(type="ConvNeXt", arch="tiny"), {}),
         "ConvNeXt-T, layer scale 1": (dict(type="ConvNeXt", arch="tiny", layer_scale=1.0), {}),
     }

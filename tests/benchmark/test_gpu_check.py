@@ -16,6 +16,9 @@ from mmplugins.benchmark.gpu_check import check as checking
 from mmplugins.benchmark.gpu_check.check import Part
 from mmplugins.benchmark.gpu_check.processes import in_turns
 
+IN_OTHER_TESTS = ("versions", "eager_inference", "group_norm", "works_compiled")
+"""The last is ``works``, which is run, by what ``tests/engine/test_compiling.py`` tries."""
+
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
@@ -137,9 +140,7 @@ def test_a_training_step_by_part_and_real_steps(settings):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "part", [part for part in PARTS if part not in ("versions", "eager_inference", "group_norm")]
-)
+@pytest.mark.parametrize("part", [part for part in PARTS if part not in IN_OTHER_TESTS])
 def test_every_part_runs_on_a_cpu(part, settings):
     rows = run_check(settings, minutes=10, parts=(part,), say=lambda text: None)
     assert rows and not [row for row in rows if "failed" in row or "fails" in row]

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import MODELS
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = dict(  # folder of the data, package with the weights, timm's name
@@ -45,6 +46,19 @@ def cells(tmp_path):
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(content))
     return tmp_path
+
+
+def test_each_start_is_a_backbone(study, tmp_path):
+    arms = study.arms_of_starts(30)
+    arms.pop("PoolFormer-S12 of mmpretrain", None)  # of a package that need not be there
+    for arm, (backbone, changes) in arms.items():
+        data = study.options("segmentation", tmp_path)
+        budget = study.Budget(steps=30, batch=2, options=data)
+        cfg = study.config_of("segmentation", backbone, changes, budget, tmp_path, 0)
+        with MODELS.switch_scope_and_registry("mmseg") as models, torch.device("meta"):
+            built = models.build(cfg.model.backbone)
+        assert cfg.model.neck.in_channels == list(built.out_channels), arm
+        assert cfg.param_scheduler[0].end == (10 if "warm-up" in arm else 3)
 
 
 @pytest.mark.slow
