@@ -22,7 +22,8 @@ from .inspection import Inspection, NotRun, listed
 
 RANDOM = (
     "the config names no weights: training starts from random ones, and a short training on few "
-    "pictures scored about half or less (docs/weights.md, What they are worth)"
+    "pictures scored about half or less (docs/weights.md, What they are worth; docs/training.md, "
+    "From random weights, has what helps without any)"
 )
 TEACHER = "model.teacher_checkpoint"
 
