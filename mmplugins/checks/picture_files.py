@@ -183,7 +183,7 @@ def _about(path: str, asked: Callable[[Image.Image], int]) -> int:
     try:
         with Image.open(path) as picture:
             return asked(picture)
-    except Exception:
+    except Exception:  # its readers raise what they like; the pipeline's decoder tells the user
         return 0
 
 
