@@ -100,12 +100,16 @@ class Subject:
         return found
 
     def loss(self, images: Tensor) -> Tensor:
-        """Forward pass of training: a detector's losses, or the mean of a backbone's maps."""
+        """Forward pass of training: a detector's losses, or a backbone's mean squares.
+
+        As a neck's, their gradients differ from place to place. That of a plain mean is one number
+        everywhere, which a compiler that sees the whole backbone writes into its code.
+        """
         with self._autocast(True):
             if self.row.whole:
                 loss = training_loss(self.model, images)
             else:
-                loss = sum(x.float().mean() for x in self.model(images))
+                loss = sum(x.float().square().mean() for x in self.model(images))
         self._require_compiled()
         return loss
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
 
 import pytest
 import timm
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmplugins.backbones import build_backbone
+from mmplugins.benchmark.kernels import inference_kernels as inference
+from mmplugins.benchmark.kernels import training_kernels as training
 
 FOLDED = {  # kernels of the folded model, as a share of timm's
     "poolformer_s12": 0.83,
@@ -21,32 +21,6 @@ FOLDED = {  # kernels of the folded model, as a share of timm's
 }
 IN_ANOTHER = "convformer_s18"  # the blocks of CAFormer's first two stages
 SHARE_TIMM = [pytest.param(n, marks=pytest.mark.slow) if n == IN_ANOTHER else n for n in FOLDED]
-VIEWS = ("detach", "_unsafe_view", "alias")
-
-
-class Kernels(TorchDispatchMode):
-    """Counts the operators that run, views left out."""
-
-    def __init__(self):
-        super().__init__()
-        self.names: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if not func.is_view and func.overloadpacket.__name__ not in VIEWS:
-            self.names[func.overloadpacket.__name__] += 1
-        return func(*args, **(kwargs or {}))
-
-
-def inference(model, x):
-    with torch.no_grad(), Kernels() as kernels:
-        model(x)
-    return kernels.names
-
-
-def training(model, x):
-    with Kernels() as kernels:
-        sum(out.float().mean() for out in model.train()(x)).backward()
-    return kernels.names
 
 
 @pytest.fixture(params=SHARE_TIMM)
