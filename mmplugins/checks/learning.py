@@ -153,7 +153,10 @@ def _check_intervals(inspection: Inspection, total: int, unit: str) -> None:
     # mmengine's own defaults of the loops.
     interval = cfg.train_cfg.get("val_interval", 1 if unit == "epochs" else 1000)
     first = cfg.train_cfg.get("val_begin", 1)
-    if cfg.get("val_dataloader") is not None and max(interval, first) > total:
+    validated = cfg.get("val_dataloader") is not None
+    if validated and interval is None:
+        inspection.fail("is None: expected a whole number, 1 or more", "train_cfg.val_interval")
+    elif validated and max(interval, first) > total:
         never = first > total
         name, value = ("val_begin", first) if never else ("val_interval", interval)
         effect = "is never validated" if never else "is validated at its end only"

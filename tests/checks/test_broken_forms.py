@@ -186,6 +186,7 @@ def test_forms_that_look_odd_and_are_right(healthy):
         ),
         ("semantic_fpn", "model.decode_head.in_index", None, "head.in_index: is None: FPNHead: "),
         ("retinanet", "train_cfg.val_interval", [], r"val_interval: is \[\]: expected a whole"),
+        ("retinanet", "train_cfg.val_interval", None, "val_interval: is None: expected a whole"),
         ("retinanet", "train_dataloader", True, "train_dataloader: is True: expected a dict"),
         ("semantic_fpn", "train_dataloader", [1], r"train_dataloader: is \[1\]: expected a dict"),
     ],
