@@ -7,9 +7,12 @@ from contextlib import contextmanager
 import cv2
 import numpy as np
 import pytest
+import torch
 from config_tree import read
 from mmengine.dataset import Compose
-from mmengine.registry import TRANSFORMS
+from mmengine.registry import MODELS, TRANSFORMS
+from PIL import Image
+from timm.data import create_transform
 
 
 @contextmanager
@@ -105,3 +108,30 @@ def test_multi_scale_crops_keep_boxes_and_masks_together(tmp_path):
                 edges = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
                 assert np.allclose(edges, box.numpy(), atol=5)  # of about 250
     assert len(sizes) > 3
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "retinanet/retinanet_1x_coco.py",
+        "mask_rcnn/mask-rcnn_1x_coco.py",
+        "cascade_mask_rcnn/cascade-mask-rcnn_ms-crop-3x_coco.py",
+        "semantic_fpn/semantic-fpn_40k_ade20k.py",
+        "upernet/upernet_160k_ade20k.py",
+        "linear/linear_40k_ade20k.py",
+    ],
+)
+def test_backbones_see_colours_as_timm_gives_them(name, tmp_path):
+    """Order and normalisation, from the file on: weights of ImageNet were trained on these."""
+    colour = (200, 100, 30)  # red, green, blue: no two alike
+    Image.new("RGB", (64, 64), colour).save(tmp_path / "a.png")
+    cfg = read(name)
+    found = dict(img_path=str(tmp_path / "a.png"), img_id=0, instances=[], seg_fields=[])
+    steps = [s for s in cfg.test_dataloader.dataset.pipeline if s.type != "LoadAnnotations"]
+    with pipeline(cfg, steps) as run:
+        packed = run(found)
+    batch = dict(inputs=[packed["inputs"]], data_samples=[packed["data_samples"]])
+    with MODELS.switch_scope_and_registry(cfg.default_scope) as models:
+        pixels = models.build(cfg.model.data_preprocessor)(batch)["inputs"]
+    theirs = create_transform(32, crop_pct=1.0)(Image.new("RGB", (32, 32), colour))
+    torch.testing.assert_close(pixels[0, :, 5, 5], theirs[:, 5, 5])
