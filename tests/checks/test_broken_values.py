@@ -209,30 +209,10 @@ CASES = {
         {"model.data_preprocessor.size": "64"},
         r"data_preprocessor.size: is '64': expected height and width",
     ),
-    "no annotation file": (
-        "retinanet",
-        {"train_dataloader.dataset.ann_file": None},
-        "train_dataloader.dataset.ann_file: is None: expected the path of a file",
-    ),
     "folder as text": (
         "retinanet",
         {"train_dataloader.dataset.data_prefix": "images/training"},
         r"dataset.data_prefix: is 'images/training': expected a dict, such as dict\(img=",
-    ),
-    "folder by mmdet's name": (
-        "semantic_fpn",
-        {"train_dataloader.dataset.data_prefix": dict(img="images/training")},
-        "data_prefix: is {'img': 'images/training'}, and nobody reads img: expected img_path and",
-    ),
-    "folder by mmseg's name": (
-        "retinanet",
-        {"train_dataloader.dataset.data_prefix": dict(img_path="images/training")},
-        "data_prefix: is .*, and nobody reads img_path: expected img and seg",
-    ),
-    "classes as a list": (
-        "retinanet",
-        {"train_dataloader.dataset.metainfo": ["disc"]},
-        r"dataset.metainfo: is \['disc'\]: expected a dict, metainfo=dict\(classes",
     ),
     "data to be made": (
         "retinanet",

@@ -160,12 +160,6 @@ def test_num_classes_of_segmentation_heads(shapes_root, shapes_spec):
         check_data(cfg)
 
 
-def test_classes_as_one_string(cfg):
-    cfg.train_dataloader.dataset.metainfo = dict(classes="disc")
-    with pytest.raises(DataError, match=r"string 'disc'.*classes=\('disc',\) with the comma"):
-        check_data(cfg)
-
-
 def test_scale_below_32_pixels(cfg):
     cfg.train_dataloader.dataset.pipeline[2].scale = (24, 24)
     (finding,) = check_data(cfg)

@@ -112,16 +112,6 @@ def test_an_epoch_that_never_comes(healthy):
     )
 
 
-def test_a_crop_that_the_preprocessor_pads_many_times(healthy):
-    changes = {"model.data_preprocessor.size": (128, 128)}
-    (found,) = faults(changed(healthy["semantic_fpn"], changes))
-    assert found.status == "warning"
-    assert (
-        "is (128, 128), but the train pipeline makes pictures of at most (64, 64)" in found.message
-    )
-    assert "give size=(64, 64)" in found.message
-
-
 @pytest.mark.parametrize(("size", "left"), [(1, "a batch is of one"), (11, "the last batch of 12")])
 def test_a_batch_norm_that_meets_a_single_position(healthy, size, left):
     head = dict(
@@ -148,8 +138,3 @@ def test_a_batch_norm_that_meets_a_single_position(healthy, size, left):
     assert ("drop_last=True" in found[0].message) is (size > 1)
     cfg.train_dataloader.update(batch_size=4)
     assert [str(r) for r in faults(cfg) if r.status == "failure"] == []
-
-
-def test_a_mistyped_entry_is_near_a_known_one(healthy):
-    (found,) = faults(changed(healthy["retinanet"], {"modle": dict(type="RetinaNet")}), data=False)
-    assert found.message == "modle: is not read by anyone: did you mean 'model'?"

@@ -3,53 +3,19 @@
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import shutil
 
 import mmcv
 import numpy as np
 import pytest
+from breaking import JSON, LOAD, MAPS, PICTURES, coco, edit, maps
 from PIL import Image
 
 from mmplugins.checks import DataError, check_data
 from mmplugins.datasets import METAINFO
 
-JSON = "annotations/instances_train.json"
-PICTURES, MAPS = "images/training", "annotations/training"
-LOAD = dict(type="LoadImageFromFile")
 UNTURNED = dict(LOAD, color_type="color_ignore_orientation")
-
-
-def coco(root, load=LOAD, **changes):
-    dataset = dict(
-        type="CocoDataset",
-        data_root=str(root),
-        ann_file=JSON,
-        data_prefix=dict(img=f"{PICTURES}/"),
-        metainfo=dict(classes=METAINFO["classes"]),
-        pipeline=[load, dict(type="LoadAnnotations", with_bbox=True)],
-    )
-    return dict(default_scope="mmdet", train_dataloader=dict(dataset={**dataset, **changes}))
-
-
-def maps(root, load=LOAD, **changes):
-    dataset = dict(
-        type="BaseSegDataset",
-        data_root=str(root),
-        data_prefix=dict(img_path=PICTURES, seg_map_path=MAPS),
-        metainfo=dict(classes=METAINFO["classes"]),
-        reduce_zero_label=True,
-        pipeline=[load, dict(type="LoadAnnotations")],
-    )
-    return dict(default_scope="mmseg", train_dataloader=dict(dataset={**dataset, **changes}))
-
-
-def edit(root, change):
-    path = root / JSON
-    data = json.loads(path.read_text())
-    change(data)
-    path.write_text(json.dumps(data))
 
 
 def repaint(root, change):
@@ -218,15 +184,6 @@ def test_annotations_that_are_no_plain_text(shapes_copy, kind):
         check_data(coco(shapes_copy))
 
 
-def test_json_by_lines(shapes_copy):
-    path = shapes_copy / JSON
-    path.write_text(
-        "\n".join(json.dumps(image) for image in json.loads(path.read_text())["images"])
-    )
-    with pytest.raises(DataError, match="is not valid JSON, Extra data.*one object.*export it as"):
-        check_data(coco(shapes_copy))
-
-
 def test_a_list_without_names(shapes_copy):
     """The training step says that there are no pictures; no class is said to be missing."""
     (shapes_copy / "none.txt").write_text("")
@@ -246,50 +203,6 @@ def test_a_link_that_leads_nowhere(shapes_copy):
     path.symlink_to(shapes_copy / "gone.png")
     with pytest.raises(DataError, match="1 of 7 label maps do not exist .1 are links that lead"):
         check_data(maps(shapes_copy))
-
-
-@pytest.mark.parametrize(
-    ("part", "key", "value", "message"),
-    [
-        ("images", None, "a.jpg", r"images\[0\] is 'a.jpg': expected a dict"),
-        ("images", "file_name", 3, r"images\[0\] has file_name 3, expected the name of a file"),
-        ("images", "file_name", None, "file_name None, expected"),
-        ("images", "width", "96", "width '96', expected pixels"),
-        ("images", "height", 0, "height 0, expected pixels, a number above 0"),
-        ("images", "id", [1], r"id \[1\], expected a number or a text"),
-        ("categories", "name", 7, r"categories\[0\] has name 7, expected a text"),
-        ("categories", "id", None, "id None, expected a number"),
-        ("annotations", "bbox", "1,2,3,4", "has bbox '1,2,3,4', expected .x, y, width, height"),
-        ("annotations", "bbox", [1, 2, "3", 4], "expected .x, y, width, height"),
-        ("annotations", "bbox", None, "bbox None, expected"),
-        ("annotations", "area", "12", "area '12', expected a number of pixels"),
-        ("annotations", "area", float("nan"), "area nan, expected"),
-        ("annotations", "iscrowd", None, "iscrowd None, expected 0 or 1"),
-        ("annotations", "image_id", {}, "image_id {}, expected"),
-        ("annotations", "image_id", "1", "image_id '1', which is not in images, where 1 is, a int"),
-        ("annotations", "category_id", "2", "category_id '2', which is not in categories, where 2"),
-        ("annotations", None, None, r"annotations\[0\] is None: expected a dict with id"),
-    ],
-)
-def test_values_of_another_type(shapes_copy, part, key, value, message):
-    def spoil(data):
-        if key is None:
-            data[part][0] = value
-        else:
-            data[part][0][key] = value
-
-    edit(shapes_copy, spoil)
-    with pytest.raises(DataError, match=message):
-        check_data(coco(shapes_copy))
-
-
-def test_two_categories_of_one_name(shapes_copy):
-    name = METAINFO["classes"][0]
-    edit(shapes_copy, lambda d: d["categories"].append(dict(id=7, name=name)))
-    with pytest.raises(
-        DataError, match=f"2 categories of one name, '{name}' .ids 1, 7.*merge them"
-    ):
-        check_data(coco(shapes_copy))
 
 
 def test_masks_of_0_and_255(shapes_copy):
