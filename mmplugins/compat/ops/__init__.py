@@ -2,7 +2,7 @@
 
 ``mmcv/ops/*.py`` calls a pybind module by name and keyword. This package has the same functions,
 with the same argument names and in-place conventions. So mmcv's Python files run unchanged on
-mmcv-lite. The functions call torchvision's operators, or plain torch where those cannot load.
+mmcv-lite. The functions call torchvision's operators, or plain torch where it has none.
 
 The package imports torch, torchvision and itself, and itself by relative names only. The reason is
 that it is loaded twice: under its own name, and by the finder of ``mmplugins.compat`` as

@@ -24,30 +24,12 @@ def bbox_overlaps(
     first, second = widen(bboxes1, bboxes2)
     if not aligned:
         first = first[:, None]
-    ious.copy_(overlap_ratio(first, second, offset=offset, over_first=mode == 1))
-
-
-def overlap_ratio(
-    first: Tensor, second: Tensor, offset: int = 0, over_first: bool = False
-) -> Tensor:
-    """Intersection over union, or over the first box's area, with broadcasting.
-
-    Args:
-        first: Boxes of shape (..., 4), as (x1, y1, x2, y2).
-        second: Boxes of a shape that broadcasts against ``first``.
-        offset: Added to every width and height, 0 or 1.
-        over_first: Divide by the area of ``first`` instead of the union.
-
-    Returns:
-        Ratios of the broadcast shape without the last dimension; 0/0 is NaN.
-    """
     ax1, ay1, ax2, ay2 = first.unbind(-1)
     bx1, by1, bx2, by2 = second.unbind(-1)
     width = (ax2.minimum(bx2) - ax1.maximum(bx1) + offset).clamp_(min=0)
     height = (ay2.minimum(by2) - ay1.maximum(by1) + offset).clamp_(min=0)
     intersection = width.mul_(height)
     area = (ax2 - ax1 + offset) * (ay2 - ay1 + offset)
-    if over_first:
-        return intersection / area
-    other_area = (bx2 - bx1 + offset) * (by2 - by1 + offset)
-    return intersection / (area + other_area - intersection)
+    if mode == 0:
+        area = area + (bx2 - bx1 + offset) * (by2 - by1 + offset) - intersection
+    ious.copy_(intersection / area)

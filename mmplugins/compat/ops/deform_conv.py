@@ -1,36 +1,17 @@
 """Deformable convolution, v1 (Dai et al., 2017, https://arxiv.org/abs/1703.06211) and v2 with
 modulation (Zhu et al., 2018, https://arxiv.org/abs/1811.11168).
 
-Version 1 is version 2 without mask and bias. Both call one forward and one backward function.
+Version 1 is version 2 without mask and bias. Both call one forward and one backward function of
+torchvision, with the settings in its order: along y and x each, then the groups.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.functional import grid_sample
 
-from .dispatch import extension_op, torchvision_kernel, widen
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Convolution settings, in the order in which torchvision's operators take them."""
-
-    stride_h: int
-    stride_w: int
-    pad_h: int
-    pad_w: int
-    dilation_h: int
-    dilation_w: int
-    groups: int
-    deform_groups: int
-
-    def __iter__(self):
-        return iter(vars(self).values())
+from .dispatch import KERNELS, extension_op, widen
 
 
 @extension_op
@@ -74,8 +55,8 @@ def deform_conv_forward(
         deformable_group: Groups of channels with offsets of their own.
         im2col_step: Unused.
     """
-    geometry = Geometry(dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
-    output.copy_(_forward(input, weight, offset, None, None, geometry))
+    settings = (dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
+    output.copy_(_forward(input, weight, offset, None, None, settings))
 
 
 @extension_op
@@ -103,8 +84,8 @@ def deform_conv_backward_input(
 
     Shapes and settings as in :func:`deform_conv_forward`; ``gradOutput`` has the output's shape.
     """
-    geometry = Geometry(dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
-    gradients = _backward(gradOutput, input, weight, offset, None, None, geometry)
+    settings = (dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
+    gradients = _backward(gradOutput, input, weight, offset, None, None, settings)
     gradInput += gradients[0]
     gradOffset += gradients[2]
 
@@ -134,10 +115,10 @@ def deform_conv_backward_parameters(
 
     Shapes and settings as in :func:`deform_conv_forward`; ``gradOutput`` has the output's shape.
     """
-    geometry = Geometry(dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
+    settings = (dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
     # The weight's own gradient does not depend on the weight, which this op is not given.
     weight = torch.zeros_like(gradWeight)
-    gradients = _backward(gradOutput, input, weight, offset, None, None, geometry)
+    gradients = _backward(gradOutput, input, weight, offset, None, None, settings)
     gradWeight += scale * gradients[1]
 
 
@@ -192,7 +173,7 @@ def modulated_deform_conv_forward(
     factors = deformable_group * kernel_h * kernel_w
     offset = _first(offset, (2 * factors, *output.shape[2:]))
     mask = _first(mask, (factors, *output.shape[2:]))
-    output.copy_(_forward(input, weight, offset, mask, bias_or_none, Geometry(*settings)))
+    output.copy_(_forward(input, weight, offset, mask, bias_or_none, settings))
 
 
 @extension_op
@@ -232,7 +213,7 @@ def modulated_deform_conv_backward(
     offset = _first(offset, (2 * factors, *grad_output.shape[2:]))
     mask = _first(mask, (factors, *grad_output.shape[2:]))
     by_input, by_weight, by_offset, by_mask, by_bias = _backward(
-        grad_output, input, weight, offset, mask, bias_or_none, Geometry(*settings)
+        grad_output, input, weight, offset, mask, bias_or_none, settings
     )
     grad_input += by_input
     grad_weight += by_weight
@@ -284,13 +265,10 @@ def _forward(
     offset: Tensor,
     mask: Tensor | None,
     bias: Tensor | None,
-    geometry: Geometry,
+    settings: tuple[int, ...],
 ) -> Tensor:
     tensors, use_mask = _prepare(input, weight, offset, mask, bias)
-    kernel = torchvision_kernel("deform_conv2d", input.device)
-    if kernel is not None:
-        return kernel(*tensors, *geometry, use_mask)
-    return _sample_and_multiply(tensors, geometry, use_mask)
+    return KERNELS.deform_conv2d(*tensors, *settings, use_mask)
 
 
 def _backward(
@@ -300,45 +278,9 @@ def _backward(
     offset: Tensor,
     mask: Tensor | None,
     bias: Tensor | None,
-    geometry: Geometry,
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
+    settings: tuple[int, ...],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients by input, weight, offset, mask and bias."""
     tensors, use_mask = _prepare(input, weight, offset, mask, bias)
-    grad_output = grad_output.to(tensors[0].dtype)
-    kernel = torchvision_kernel("_deform_conv2d_backward", input.device)
-    if kernel is not None:
-        return kernel(grad_output.contiguous(), *tensors, *geometry, use_mask)
-    with torch.enable_grad():
-        leaves = [t.detach().requires_grad_() for t in tensors]
-        output = _sample_and_multiply(leaves, geometry, use_mask)
-        return torch.autograd.grad(output, leaves, grad_output, allow_unused=not use_mask)
-
-
-def _sample_and_multiply(tensors: Sequence[Tensor], geometry: Geometry, use_mask: bool) -> Tensor:
-    """The definition in plain torch: sample the input at every displaced tap, then multiply."""
-    input, weight, offset, mask, bias = tensors
-    n, channels, height, width = input.shape
-    kernel_h, kernel_w = weight.shape[2:]
-    out_h, out_w = offset.shape[2:]
-    taps, g = kernel_h * kernel_w, geometry
-
-    def steps(count: int, by: int, start: int = 0) -> Tensor:
-        return torch.arange(count, device=input.device, dtype=input.dtype) * by - start
-
-    tap_y = steps(kernel_h, g.dilation_h).repeat_interleave(kernel_w)[:, None, None]
-    tap_x = steps(kernel_w, g.dilation_w).repeat(kernel_h)[:, None, None]
-    moved = offset.view(n, g.deform_groups, taps, 2, out_h, out_w)
-    y = moved[:, :, :, 0] + tap_y + steps(out_h, g.stride_h, g.pad_h)[:, None]
-    x = moved[:, :, :, 1] + tap_x + steps(out_w, g.stride_w, g.pad_w)
-    # grid_sample wants -1..1 over the outer edges of the image.
-    grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
-    sampled = grid_sample(
-        input.view(n * g.deform_groups, -1, height, width),
-        grid.view(n * g.deform_groups, taps * out_h, out_w, 2),
-        align_corners=False,
-    ).view(n, g.deform_groups, -1, taps, out_h * out_w)
-    if use_mask:
-        sampled = sampled * mask.view(n, g.deform_groups, 1, taps, -1)
-    columns = sampled.reshape(n, g.groups, channels // g.groups * taps, -1)
-    kernels = weight.view(g.groups, weight.size(0) // g.groups, -1)
-    return (kernels @ columns).view(n, -1, out_h, out_w) + bias[:, None, None]
+    grad_output = grad_output.to(tensors[0].dtype).contiguous()
+    return KERNELS._deform_conv2d_backward(grad_output, *tensors, *settings, use_mask)

@@ -1,35 +1,14 @@
-"""Rules of all ops: which kernel runs, in which precision, and under which modes."""
+"""Rules of all ops: where kernels come from, in which precision they run, and under which modes."""
 
-import contextlib
 import functools
 from collections.abc import Callable
 
 import torch
+import torchvision  # noqa: F401  (registers the kernels, and here as it fails inside a jit trace)
 from torch import Tensor
 
-# The import registers torch.ops.torchvision.*. It stands here because it would fail inside a jit
-# trace. A torchvision that was built for another torch raises RuntimeError or OSError.
-with contextlib.suppress(ImportError, OSError, RuntimeError, AttributeError):
-    import torchvision  # noqa: F401
-
-
-def torchvision_kernel(name: str, device: torch.device) -> Callable | None:
-    """Look up a torchvision operator.
-
-    Args:
-        name: Operator name in the ``torchvision`` namespace, for example ``"roi_align"``.
-        device: Device of the tensors it is to run on.
-
-    Returns:
-        The operator. None if torchvision did not load, or has no kernel for the device, as a CPU
-        build has none for CUDA tensors. The caller then takes its path in plain torch.
-    """
-    try:
-        operator = getattr(torch.ops.torchvision, name).default
-        key = getattr(torch._C.DispatchKey, device.type.upper())
-    except AttributeError:
-        return None
-    return operator if operator.has_kernel_for_dispatch_key(key) else None
+KERNELS = torch.ops.torchvision
+"""torchvision's operators, in the form that is closest to mmcv's: forward and backward apart."""
 
 
 def widen(*tensors: Tensor) -> tuple[Tensor, ...]:

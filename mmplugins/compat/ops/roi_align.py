@@ -2,13 +2,14 @@
 
 Each bin of a region is the average, or the maximum, of bilinear samples on a regular grid. The
 weight of a pixel in a sample is a product of one factor per axis. So the average over a bin is
-``Y @ F @ X.T``, with one small matrix per axis. The path in plain torch computes these products.
+``Y @ F @ X.T``, with one small matrix per axis. Averages are torchvision's. The maximum, which it
+does not have, and the gradient of the average in deterministic mode are computed by these products.
 """
 
 import torch
 from torch import Tensor
 
-from .dispatch import extension_op, torchvision_kernel, widen
+from .dispatch import KERNELS, extension_op, widen
 
 MAX_POOL = 0
 # A coordinate outside every map. It marks bins without a sample in the argmax buffers.
@@ -64,11 +65,7 @@ def roi_align_forward(
         ):
             buffer.copy_(result)
         return
-    kernel = torchvision_kernel("roi_align", input.device)
-    if kernel is not None:
-        output.copy_(kernel(input, rois, spatial_scale, *bins, sampling_ratio, aligned))
-    else:
-        output.copy_(_average_forward(input, rois, bins, spatial_scale, sampling_ratio, aligned))
+    output.copy_(KERNELS.roi_align(input, rois, spatial_scale, *bins, sampling_ratio, aligned))
 
 
 @extension_op
@@ -107,16 +104,17 @@ def roi_align_backward(
         grad_input += _max_backward(grad_output, rois, argmax_y, argmax_x, shape)
         return
     grad_output, rois = widen(grad_output, rois)
-    kernel = torchvision_kernel("_roi_align_backward", grad_output.device)
-    # torchvision's CUDA kernel adds atomically and refuses to run in torch's deterministic mode.
-    if grad_output.is_cuda and torch.are_deterministic_algorithms_enabled():
-        kernel = None
-    if kernel is not None:
-        region = (rois, spatial_scale, *bins, *shape, sampling_ratio, aligned)
-        grad_input += kernel(grad_output, *region)
-    else:
+    if _must_repeat(grad_output):
         settings = (bins, spatial_scale, sampling_ratio, aligned)
         grad_input += _average_backward(grad_output, rois, shape, *settings)
+    else:
+        region = (rois, spatial_scale, *bins, *shape, sampling_ratio, aligned)
+        grad_input += KERNELS._roi_align_backward(grad_output, *region)
+
+
+def _must_repeat(gradient: Tensor) -> bool:
+    """Whether torchvision's kernel refuses: that of CUDA adds in an order which changes."""
+    return gradient.is_cuda and torch.are_deterministic_algorithms_enabled()
 
 
 def _check_sizes(rois: Tensor, aligned: bool) -> None:
@@ -216,27 +214,6 @@ def _chunks(rois: Tensor, elements_per_roi: int):
         members = (images == image).nonzero()[:, 0]
         for chunk in members.split(max(1, CHUNK // max(1, elements_per_roi))):
             yield image, chunk
-
-
-def _average_forward(
-    input: Tensor,
-    rois: Tensor,
-    bins: tuple[int, int],
-    spatial_scale: float,
-    sampling_ratio: int,
-    aligned: bool,
-) -> Tensor:
-    _, channels, height, width = input.shape
-    output = input.new_zeros(rois.size(0), channels, *bins)
-    for image, chunk in _chunks(rois, bins[0] * channels * width):
-        rows, columns = _axis_matrices(
-            rois[chunk], (height, width), bins, spatial_scale, sampling_ratio, aligned
-        )
-        by_row = input[image].transpose(0, 1).reshape(height, channels * width)
-        pooled = (rows.flatten(0, 1) @ by_row).view(len(chunk), bins[0], channels, width)
-        pooled = pooled @ columns[:, None].transpose(2, 3)
-        output[chunk] = pooled.transpose(1, 2)
-    return output
 
 
 def _average_backward(

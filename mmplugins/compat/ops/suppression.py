@@ -1,18 +1,14 @@
 """Non-maximum suppression: plain, soft (Bodla et al., 2017, https://arxiv.org/abs/1704.04503),
 and with a record of which box suppressed which.
 
-Boxes of equal scores are taken in the order of their indices, on every device and path.
+Boxes of equal scores are taken in the order of their indices, on every device.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .bbox import overlap_ratio
-from .dispatch import extension_op, torchvision_kernel, widen
-
-# So many boxes are compared with the remaining ones at once. Of 10,000 boxes, that takes 5 MB.
-BLOCK = 128
+from .dispatch import KERNELS, extension_op, widen
 
 
 @extension_op
@@ -35,45 +31,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     # torchvision compares in double precision, and compiled mmcv in the precision of the boxes.
     # With a rounded threshold, both call the same overlaps equal to it.
     threshold = torch.tensor(iou_threshold, dtype=boxes.dtype).item()
-    kernel = torchvision_kernel("nms", boxes.device)
-    if kernel is not None:
-        return kernel(boxes, scores, threshold)
-    return _blockwise_nms(boxes, scores, threshold)
-
-
-def _blockwise_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """Take the best boxes block by block, and drop what a kept box of the block overlaps."""
-    left = scores.sort(descending=True, stable=True).indices
-    kept = [left[:0]]
-    while left.numel():
-        block, left = left[:BLOCK], left[BLOCK:]
-        block = block[_settle(overlap_ratio(boxes[block][:, None], boxes[block]) > iou_threshold)]
-        kept.append(block)
-        overlapped = overlap_ratio(boxes[block][:, None], boxes[left]) > iou_threshold
-        left = left[~overlapped.any(0)]
-    return torch.cat(kept)
-
-
-def _settle(overlapped: Tensor) -> Tensor:
-    """Which of B boxes, best first, survive: those that no surviving better box overlaps.
-
-    The loop starts with all boxes, and applies this rule until nothing changes. After k rounds the
-    first k entries are final, so the result is that of greedy suppression. Real boxes need few
-    rounds.
-
-    Args:
-        overlapped: Bool of shape (B, B).
-
-    Returns:
-        Bool of shape (B,).
-    """
-    by_better = overlapped.triu(1)
-    survives = by_better.new_ones(by_better.size(0))
-    while True:
-        again = ~(by_better & survives[:, None]).any(0)
-        if torch.equal(again, survives):
-            return survives
-        survives = again
+    return KERNELS.nms(boxes, scores, threshold)
 
 
 @extension_op

@@ -1,4 +1,4 @@
-"""mmcv's own Python ops over the stand-in, on each of its two paths."""
+"""mmcv's own Python ops over the stand-in."""
 
 import math
 from importlib import import_module
@@ -33,26 +33,6 @@ def stand_in_behind_mmcv(monkeypatch):
     torch.manual_seed(0)
     for name in MMCV_MODULES:
         monkeypatch.setattr(import_module(f"mmcv.ops.{name}"), "ext_module", ops)
-
-
-def use_plain_torch(monkeypatch):
-    for name in ("suppression", "roi_align", "deform_conv"):
-        module = import_module(f"mmplugins.compat.ops.{name}")
-        monkeypatch.setattr(module, "torchvision_kernel", lambda name, device: None)
-
-
-@pytest.fixture
-def plain_torch(monkeypatch):
-    """Take the paths that stand in for torchvision's operators, from the call of it on."""
-    return lambda: use_plain_torch(monkeypatch)
-
-
-@pytest.fixture(params=["torchvision", "plain torch"])
-def path(request, monkeypatch):
-    """Run a test on both paths."""
-    if request.param == "plain torch":
-        use_plain_torch(monkeypatch)
-    return request.param
 
 
 @pytest.fixture
