@@ -151,6 +151,7 @@ setup(
             "pytest-xdist>=3.5",
             "pytest-cov>=5",
             "hypothesis>=6.100",
+            "playwright>=1.50",
             "setuptools>=70.1",
         ],
         # `make docs`; the tested versions want Python 3.11.

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
-from browser import Browser, find_chromium
+from browser import find_chromium, opened
 from made_up import LOST, ROWS, write_results
 
 from mmplugins.benchmark.html_report import benchmark_section, html_page, write_html
@@ -119,8 +119,9 @@ def test_without_chromium_the_package_is_named(monkeypatch):
 
 @pytest.mark.browser
 def test_in_a_browser(page, tmp_path):
-    with Browser(tmp_path / "profile") as browser:
-        browser.open(page)
+    with opened() as (browser, requests, errors):
+        browser.goto(page.as_uri())
+        browser.evaluate("Promise.all([...document.images].map(image => image.decode()))")
         widths = browser.evaluate("[...document.images].map(image => image.naturalWidth)")
         assert len(widths) == PICTURES and min(widths) > 100
         shown = "[...document.images].map(image => image.getBoundingClientRect().width)"
@@ -130,7 +131,7 @@ def test_in_a_browser(page, tmp_path):
         assert len(rows) == 7 and min(rows) >= len(ROWS)
         wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert browser.evaluate(wide) == 0
-        shot = browser.screenshot(tmp_path / "report.png")
+        shot = browser.screenshot(path=tmp_path / "report.png", full_page=True)
         assert shot.startswith(b"\x89PNG") and len(shot) > 20_000
 
         column = "[...document.querySelector('tbody').rows].map(r => r.cells[{}].textContent)"
@@ -149,6 +150,6 @@ def test_in_a_browser(page, tmp_path):
         labels = browser.evaluate(column.format(names.index("row")))
         assert sorted(labels) == labels and len(labels) == len(ROWS) + 1
 
-        assert browser.errors == []
-        assert all(url.startswith(("file://", "data:")) for url in browser.requests)
-        assert sum(url.startswith("file://") for url in browser.requests) == 1
+    assert errors == []
+    assert all(url.startswith(("file://", "data:")) for url in requests)
+    assert sum(url.startswith("file://") for url in requests) == 1

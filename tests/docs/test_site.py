@@ -11,7 +11,7 @@ from threading import Thread
 
 import pytest
 import yaml
-from browser import Browser
+from browser import opened
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,18 +58,18 @@ def test_the_site_in_a_browser(tmp_path, address):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    with Browser(tmp_path / "profile", timeout=120) as browser:
+    with opened(timeout=120) as (browser, requests, errors):
         for name, heading in [
             ("index", "mmplugins"),
             ("own_token_mixer", "Your own token mixer, in a detector and a segmentor"),
             ("api/backbones", "Backbones"),
             ("configs/all", "All configs"),
         ]:
-            browser.open(f"{address}site/{name}.html")
+            browser.goto(f"{address}site/{name}.html")
             text = browser.evaluate("document.querySelector('article h1').innerText")
             assert text.rstrip("\u00b6").strip() == heading
         rows = browser.evaluate("document.querySelectorAll('article tbody tr').length")
         assert rows == len(models)
-        assert browser.screenshot(tmp_path / "page.png").startswith(b"\x89PNG")
-        assert all(request.startswith((address, "data:", "blob:")) for request in browser.requests)
-        assert not browser.errors
+        assert browser.screenshot(full_page=True).startswith(b"\x89PNG")
+    assert all(request.startswith((address, "data:", "blob:")) for request in requests)
+    assert not errors
