@@ -98,7 +98,10 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["mmplugins", "mmplugins.*"]),
-    package_data={"mmplugins": ["py.typed"], "mmplugins.benchmark": ["protocols/*.yml"]},
+    package_data={
+        "mmplugins": ["py.typed"],
+        "mmplugins.benchmark": ["protocols/*.yml", "report.html"],
+    },
     python_requires=">=3.10",
     # OpenCV comes with mmengine and mmcv, whose lines want different distributions of it.
     install_requires=[
@@ -118,6 +121,7 @@ setup(
         "pandas[output-formatting]>=2.2",
         "scipy>=1.11",
         "adjusttext>=1.3",
+        "jinja2>=3.1",
     ],
     extras_require={
         # The two lines share their module names: install one of them, never both.

@@ -12,6 +12,7 @@ from .environment import summary
 from .html_report import Section
 from .leaderboard import table_name
 from .plots import Point, accuracy_against_latency
+from .text_tables import as_words
 
 
 def board_plots(board: Mapping[str, Any]) -> dict[str, Figure]:
@@ -58,11 +59,5 @@ def _all_of(environments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for key in dict.fromkeys(key for each in environments for key in each):
         values = [each.get(key) for each in environments]
         same = all(value == values[0] for value in values)
-        found[key] = values[0] if same else " or ".join(dict.fromkeys(map(_text, values)))
+        found[key] = values[0] if same else " or ".join(dict.fromkeys(map(as_words, values)))
     return found
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {part}" for name, part in value.items())
-    return str(value)

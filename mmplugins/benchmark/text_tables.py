@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
@@ -24,10 +24,17 @@ NONE = "-"
 """What stands where nothing is known."""
 
 
-def frame(lines: Sequence[dict[str, str]], columns: Sequence[str] | None = None) -> pd.DataFrame:
+def frame(lines: Sequence[dict[str, str]]) -> pd.DataFrame:
     """A frame of text without the columns that no line fills."""
-    found = pd.DataFrame(list(lines), columns=columns, dtype=str).fillna(NONE)
+    found = pd.DataFrame(list(lines), dtype=str).fillna(NONE)
     return found.loc[:, (found != NONE).any()] if len(found) else found
+
+
+def as_words(value: object) -> str:
+    """A value of an environment or of settings as text; those in a list or mapping one by one."""
+    if isinstance(value, Mapping):
+        value = [f"{name} {part}" for name, part in value.items()]
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def markdown_text(tables: Iterable[Titled], notes: Iterable[str]) -> str:
