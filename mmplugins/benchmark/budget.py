@@ -16,9 +16,27 @@ SHAPES_SIDE = 128
 """Pixels of the pictures that the anchors of the shapes recipes are made for."""
 
 SPLITS = ("train", "val", "test")
+"""Of a data set."""
 
 DECAYS = ("cosine", "poly")
 """Ways by which a learning rate falls, beside steps; see :class:`Budget`."""
+
+
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """See that a number of steps, pictures or trainings is one.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name}={value!r}: expected a whole number of {least} or more")
+
+
+def listed_as_tuples(one: Any) -> None:
+    """Make tuples of the lists in a dataclass, as which YAML and JSON hand them over."""
+    for name, value in vars(one).items():
+        if isinstance(value, list):
+            object.__setattr__(one, name, tuple(value))
 
 
 def _are_shares(value: Any) -> bool:
@@ -61,23 +79,16 @@ class Budget:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
-        if isinstance(self.decay, list):
-            object.__setattr__(self, "decay", tuple(self.decay))
+        listed_as_tuples(self)
         if self.decay not in DECAYS and not _are_shares(self.decay):
             raise ValueError(
                 f"decay={self.decay!r}: expected {' or '.join(DECAYS)}, or rising shares of the "
                 "training such as [0.75, 0.917]"
             )
-        if self.warm_up is not None and (
-            not isinstance(self.warm_up, int) or isinstance(self.warm_up, bool) or self.warm_up < 0
-        ):
-            raise ValueError(f"warm_up={self.warm_up!r}: expected a number of steps, 0 or more")
-        for name in ("steps", "batch", "threads", "epochs"):
+        for name, least in dict(steps=1, batch=1, threads=1, epochs=1, warm_up=0).items():
             value = getattr(self, name)
-            if not (name == "epochs" and value is None) and (
-                not isinstance(value, int) or isinstance(value, bool) or value < 1
-            ):
-                raise ValueError(f"{name}={value!r}: expected a whole number of 1 or more")
+            if value is not None or name not in ("epochs", "warm_up"):
+                check_count(name, value, least)
 
     def steps_for(self, pictures: int | None) -> int:
         """Optimiser steps over so many training pictures.

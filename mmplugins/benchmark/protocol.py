@@ -36,7 +36,7 @@ import yaml
 from mmplugins.engine import SettingError
 from mmplugins.utils import did_you_mean, few
 
-from .budget import Budget
+from .budget import SPLITS, Budget, check_count, listed_as_tuples
 
 FOLDER = Path(__file__).parent / "protocols"
 STARTS = ("frozen", "fine-tuned", "random", "recipe")
@@ -47,8 +47,6 @@ FORMATS = ("coco", "ade20k", "shapes", "recipe")
 
 KINDS = dict(coco=("annotations", "images"), ade20k=("images", "labels"))
 """What a split names, by format."""
-
-SPLITS = ("train", "val", "test")
 
 
 class ProtocolError(SettingError):
@@ -93,6 +91,7 @@ class DataSet:
     offered_at: str = ""
 
     def __post_init__(self):
+        listed_as_tuples(self)
         for name, value in (("classes", self.classes), ("suffixes", self.suffixes)):
             listed = isinstance(value, tuple) and all(isinstance(each, str) for each in value)
             if name == "classes" and isinstance(value, str):
@@ -117,8 +116,8 @@ class DataSet:
                     f"{where}: unknown key {unknown[0]!r}: expected {', '.join([*kinds, *counts])}."
                 )
             for key in counts:
-                if key in split and (not isinstance(split[key], int) or split[key] < 1):
-                    raise ProtocolError(f"{where}: {key}={split[key]!r}: expected 1 or more")
+                if key in split:
+                    check_count(f"{where}: {key}", split[key])
 
     def paths(self) -> list[Path]:
         """The files and folders that must be there."""
@@ -155,6 +154,8 @@ class Protocol:
     folder: str = ""
 
     def __post_init__(self):
+        listed_as_tuples(self)
+
         def refuse(text: str) -> None:
             raise ProtocolError(f"protocol {self.name!r}: {text}")
 
@@ -166,9 +167,8 @@ class Protocol:
         ):
             if value not in known:
                 refuse(f"{name} is {value!r}: expected {' or '.join(known)}.")
-        for name, least in (("seeds", self.seeds), ("validations", self.validations)):
-            if not isinstance(least, int) or least < 1:
-                refuse(f"{name}={least!r}: expected 1 or more")
+        for name in ("seeds", "validations"):
+            check_count(f"protocol {self.name!r}: {name}", getattr(self, name))
         if not self.sets or not self.starts or not self.learning_rates:
             refuse("it needs at least one of sets, starts and learning_rates each")
         chooses = self.select == "best" or len(self.learning_rates) > 1
@@ -234,12 +234,12 @@ def load_protocol(name: str, roots: Mapping[str, str] | None = None) -> Protocol
     budget = data.pop("budget", {})
     _known_keys(budget, Budget, f"{path}, budget")
     for key in ("departures", "starts", "learning_rates"):
-        if key in data:
-            data[key] = tuple(data[key]) if isinstance(data[key], list) else (data[key],)
+        if key in data and not isinstance(data[key], list):
+            data[key] = [data[key]]
     try:
         if "learning_rates" in data:  # YAML takes 1e-4 for a word
             rates = data["learning_rates"]
-            data["learning_rates"] = tuple(r if r is None else float(r) for r in rates)
+            data["learning_rates"] = [r if r is None else float(r) for r in rates]
         found = _sets(sets, dict(roots or {}), str(path), str(path.parent))
         return Protocol(
             path.stem, sets=found, budget=Budget(**budget), folder=str(path.parent), **data
@@ -271,9 +271,7 @@ def _sets(
         _known_keys(data, DataSet, f"{where}, sets.{name}", {"name"})
         if "recipe" not in data:
             raise ProtocolError(f"{where}, sets.{name}: recipe is missing, the config that learns")
-        data = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        data["recipe"] = find_recipe(data["recipe"], folder)
-        one = DataSet(name, **data)
+        one = DataSet(name, **{**data, "recipe": find_recipe(data["recipe"], folder)})
         if name in roots:
             one = replace(one, root=roots.pop(name))
         found += _each_below(one) if name == "each" else [one]

@@ -16,7 +16,7 @@ from mmplugins.engine.config import settings
 from mmplugins.engine.config.backbone_choice import parse_backbone, published_weights, short_name
 from mmplugins.engine.config.outline import learning_parts
 
-from .budget import shapes_loaders, use_budget, use_shapes
+from .budget import SPLITS, shapes_loaders, use_budget, use_shapes
 from .experiment import TASKS, Experiment, task_name
 from .palette import timm_family
 from .protocol import DataSet, Protocol, ProtocolError
@@ -218,9 +218,7 @@ def _use_data(cfg: Config, run: Run) -> int | None:
     if one.format == "recipe":
         return None
     found: dict[str, Any] = {
-        name: split_of(one, name, run.seed, run.out)
-        for name in ("train", "val", "test")
-        if getattr(one, name)
+        name: split_of(one, name, run.seed, run.out) for name in SPLITS if getattr(one, name)
     }
     found.setdefault("val", found.get("test"))
     found.setdefault("test", found["val"])

@@ -40,8 +40,7 @@ def settle(protocol: Protocol, backbones: Mapping[str, str], folder: str | Path)
             "give another --out"
         )
     path, now = folder / NOTED, protocol.plain()
-    noted = _noted(path)
-    if noted:
+    if noted := _noted(path):
         old = noted["protocol"]
         if old["name"] != now["name"]:
             raise ProtocolError(
@@ -87,23 +86,17 @@ def _noted(path: Path) -> dict[str, Any] | None:
         return None
     try:
         noted = json.loads(path.read_text(encoding="utf-8"))
-        return noted if noted["schema"] == 1 and noted["backbones"] is not None else _raise(path)
+        if noted["schema"] == 1 and noted["backbones"] is not None:
+            return noted
     except (json.JSONDecodeError, KeyError, TypeError):
-        return _raise(path)
-
-
-def _raise(path: Path) -> Any:
+        pass
     raise ProtocolError(f"{path} is no protocol of this version: give another --out")
 
 
 def from_plain(data: Mapping[str, Any]) -> Protocol:
     """A protocol of :meth:`Protocol.plain`."""
-    data = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-    sets: list[dict[str, Any]] = [
-        {k: tuple(v) if isinstance(v, list) else v for k, v in s.items()} for s in data["sets"]
-    ]
-    budget = Budget(**data["budget"])
-    return Protocol(**{**data, "sets": tuple(DataSet(**s) for s in sets), "budget": budget})
+    sets = tuple(DataSet(**one) for one in data["sets"])
+    return Protocol(**{**data, "sets": sets, "budget": Budget(**data["budget"])})
 
 
 _FREE = ("sets", "starts", "seeds", "folder", "title", "source", "departures")

@@ -61,7 +61,7 @@ def test_decays():
     ):
         with pytest.raises(ValueError, match="decay=.*expected cosine or poly, or rising shares"):
             Budget(**wrong)
-    with pytest.raises(ValueError, match="warm_up=-1: expected a number of steps"):
+    with pytest.raises(ValueError, match="warm_up=-1: expected a whole number of 0 or more"):
         Budget(warm_up=-1)
 
 

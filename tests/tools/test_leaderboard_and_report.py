@@ -59,7 +59,7 @@ def test_from_backbones_to_a_report(tmp_path, monkeypatch, capsys):
     ("options", "message"),
     [
         (["--rounds", "0"], "rounds=0"),
-        (["--seeds", "0"], "seeds=0: expected 1 or more"),
+        (["--seeds", "0"], "seeds=0: expected a whole number of 1 or more"),
         (["--device", "abacus"], "abacus"),
         ([], "cost.jsonl was measured otherwise"),
     ],
