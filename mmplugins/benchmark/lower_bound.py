@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .memory import shape_twin
+from .operations import FUSED_ATTENTION
 from .stopwatch import Stopwatch, undisturbed
 from .subjects import Subject
 
@@ -34,16 +35,6 @@ _aten = torch.ops.aten
 _LINEAR = {_aten.mm: 0, _aten.addmm: 1}
 _BATCHED = {_aten.bmm: 0, _aten.baddbmm: 1}
 _CONVOLUTIONS = (_aten.convolution, _aten._convolution, _aten.cudnn_convolution)
-_ATTENTION = tuple(
-    getattr(_aten, name)
-    for name in (
-        "_scaled_dot_product_flash_attention",
-        "_scaled_dot_product_flash_attention_for_cpu",
-        "_scaled_dot_product_efficient_attention",
-        "_scaled_dot_product_cudnn_attention",
-    )
-    if hasattr(_aten, name)
-)
 
 TRIALS = 5
 """Timed runs of each form of an operation, of which the best counts."""
@@ -120,7 +111,7 @@ def _noted(packet: Any, args: tuple) -> Operation | None:
     if packet in _BATCHED:
         a, b = args[_BATCHED[packet] :][:2]
         return Operation("product", (tuple(a.shape), tuple(b.shape)), a.dtype)
-    if packet in _ATTENTION:
+    if packet.__name__.startswith(FUSED_ATTENTION):
         return Operation("attention", tuple(tuple(t.shape) for t in args[:3]), args[0].dtype)
     return None
 

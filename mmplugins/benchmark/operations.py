@@ -23,12 +23,7 @@ CALLS, OTHER = "calls", "other"
 KINDS = {
     "pointwise": "mm addmm mv addmv",
     "convolutions": "convolution convolution_backward",
-    "attention": "bmm baddbmm _softmax _softmax_backward_data "
-    "_scaled_dot_product_flash_attention _scaled_dot_product_flash_attention_backward "
-    "_scaled_dot_product_flash_attention_for_cpu "
-    "_scaled_dot_product_flash_attention_for_cpu_backward "
-    "_scaled_dot_product_efficient_attention _scaled_dot_product_efficient_attention_backward "
-    "_scaled_dot_product_cudnn_attention _scaled_dot_product_cudnn_attention_backward",
+    "attention": "bmm baddbmm _softmax _softmax_backward_data",
     "activations": "gelu gelu_backward relu threshold_backward silu silu_backward sigmoid "
     "sigmoid_backward",
     "norms, sums": "native_layer_norm native_layer_norm_backward native_group_norm "
@@ -52,6 +47,9 @@ KINDS = {
 }
 """Kinds of operations and their operators; of ``add`` and ``add_`` only the first is listed."""
 
+FUSED_ATTENTION = "_scaled_dot_product"
+"""How the names of attention's operators, which differ by device, and of their gradients begin."""
+
 _KIND_OF = {name: kind for kind, names in KINDS.items() for name in names.split()}
 
 
@@ -65,6 +63,8 @@ def kind_of(name: str, args: tuple) -> str:
     Returns:
         A key of :data:`KINDS`, or ``'other'``.
     """
+    if name.startswith(FUSED_ATTENTION):
+        return "attention"
     kind = _KIND_OF.get(name.removesuffix("_"), OTHER)
     if kind == "convolutions":
         maps = [arg for arg in args if isinstance(arg, Tensor) and arg.ndim == 4]
