@@ -23,7 +23,6 @@ from mmplugins.engine import SettingError
 from mmplugins.engine.resume.interruption import signals_interrupt
 from mmplugins.utils import written_aside
 
-from .environment import usable_cores
 from .runs import Run
 
 PLAN = "plan.txt"
@@ -105,10 +104,7 @@ def _start(
 
 def cores_of(slot: int, workers: int, threads: int) -> set[int]:
     """The cores of a worker: its own while there are enough, else shared in turns."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-    else:
-        cores = list(range(usable_cores()))
+    cores = sorted(os.sched_getaffinity(0))
     each = max(threads, len(cores) // workers)
     return {cores[(slot * each + k) % len(cores)] for k in range(each)}
 

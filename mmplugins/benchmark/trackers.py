@@ -10,8 +10,8 @@ from mmengine.config import Config, ConfigDict
 
 from mmplugins.engine import SettingError
 
-TRACKERS = {"mlflow": "mlflow", "wandb": "wandb", "tensorboard": "tensorboard"}
-"""Trackers, and the packages that they need."""
+TRACKERS = ("mlflow", "wandb", "tensorboard")
+"""Trackers, each of a package of its name."""
 
 
 def check_tracker(name: str) -> None:
@@ -20,9 +20,8 @@ def check_tracker(name: str) -> None:
     Raises:
         SettingError: If it is not.
     """
-    package = TRACKERS[name]
-    if importlib.util.find_spec(package) is None:
-        raise SettingError(f"--tracker {name} needs the package {package}: pip install {package}")
+    if importlib.util.find_spec(name) is None:
+        raise SettingError(f"--tracker {name} needs the package {name}: pip install {name}")
 
 
 def use_tracker(cfg: Config, name: str, project: str, run: str, folder: Path) -> None:
