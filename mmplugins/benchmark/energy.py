@@ -6,12 +6,13 @@ the whole processor package, other programs and idle power included.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from .stopwatch import Stopwatch
 
 RAPL = Path("/sys/class/powercap")
 SECONDS = 1.0
@@ -71,34 +72,25 @@ class _Counter:
 def measure_energy(
     run: Callable[[], Any],
     meter: tuple[str, Callable[[], float]],
-    device: torch.device,
-    seconds: float = SECONDS,
-    clock: Callable[[], float] = time.monotonic,
+    watch: Stopwatch,
 ) -> Mapping[str, Any]:
     """Joules of one pass.
 
     Args:
         run: One pass.
         meter: Of :func:`find_meter`.
-        device: Where it runs.
-        seconds: Shortest measurement.
-        clock: Tells the seconds.
+        watch: Of the device that it runs on.
 
     Returns:
         ``joules`` per pass, ``watts``, ``source``, ``passes``.
     """
     name, joules = meter
     run()
-    _wait(device)
-    passes, began, before = 0, clock(), joules()
-    while clock() - began < seconds:
+    watch.wait()
+    passes, began, before = 0, watch.clock(), joules()
+    while watch.clock() - began < SECONDS:
         run()
-        _wait(device)
+        watch.wait()
         passes += 1
-    spent, lasted = joules() - before, clock() - began
+    spent, lasted = joules() - before, watch.clock() - began
     return dict(joules=spent / passes, watts=spent / lasted, source=name, passes=passes)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -17,7 +17,7 @@ import copy
 import gc
 import weakref
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +48,6 @@ class Memory:
     peak: int
     saved: int
     method: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """As plain data."""
-        return asdict(self)
 
 
 class LiveBytes(TorchDispatchMode):

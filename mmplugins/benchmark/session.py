@@ -182,7 +182,7 @@ class Session:
             self.watch.start()
             try:
                 run = partial(task.run, self.watch)
-                self.file.add_about("energy", key, **measure_energy(run, meter, self.watch.device))
+                self.file.add_about("energy", key, **measure_energy(run, meter, self.watch))
             except Exception as error:
                 self._failed(key, error)
 
@@ -256,7 +256,7 @@ class Session:
                 continue
             try:
                 memory = measure(subject, key.size, key.batch)
-                self.file.add_about("memory", own, **memory.as_dict())
+                self.file.add_about("memory", own, **asdict(memory))
             except Exception as error:
                 self._failed(replace(key, what=f"memory of {what}"), error)
 

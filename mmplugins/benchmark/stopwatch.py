@@ -31,10 +31,14 @@ class Stopwatch:
         self.clock = clock
         self.marks: list[tuple[str, Any]] = []
 
-    def start(self) -> None:
-        """Begin; waits until the device is idle."""
+    def wait(self) -> None:
+        """Wait until the device is idle."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+    def start(self) -> None:
+        """Begin, when the device is idle."""
+        self.wait()
         self.marks = []
         self.lap("")
 
@@ -49,8 +53,7 @@ class Stopwatch:
 
     def stop(self) -> dict[str, float]:
         """Seconds by lap since :meth:`start`; laps of the same name are added."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        self.wait()
         seconds: dict[str, float] = {}
         for (_, before), (name, after) in zip(self.marks, self.marks[1:], strict=False):
             if self.device.type == "cuda":

@@ -6,9 +6,8 @@ from mmplugins.benchmark import energy
 from mmplugins.benchmark.energy import find_meter, measure_energy
 from mmplugins.benchmark.results import ResultFile
 from mmplugins.benchmark.rows import parse_row
-from mmplugins.benchmark.session import Session, Settings
-
-CPU = torch.device("cpu")
+from mmplugins.benchmark.session import Listener, Session, Settings
+from mmplugins.benchmark.stopwatch import Stopwatch
 
 
 def zone(folder, name, joules, most=1000):
@@ -44,17 +43,11 @@ def test_joules_of_a_pass():
         now["seconds"] += 0.25
 
     meter = "a meter", lambda: 40 * now["seconds"]
-    found = measure_energy(run, meter, CPU, 1.0, lambda: now["seconds"])
+    found = measure_energy(run, meter, Stopwatch(clock=lambda: now["seconds"]))
     assert found == dict(joules=10, watts=40, source="a meter", passes=4)
 
 
-class Quiet:
-    def preparing(self, label): ...
-
-    def planned(self, seconds): ...
-
-    def sampled(self, sample, seconds): ...
-
+class Quiet(Listener):
     def failed(self, failure):
         self.reason = failure.reason
 
@@ -68,7 +61,7 @@ def test_a_session_notes_it_once_or_says_why_not(small_models, watch, tmp_path, 
     monkeypatch.setattr(
         "mmplugins.benchmark.session.find_meter", lambda d: ("m", lambda: next(counts))
     )
-    monkeypatch.setattr(energy, "SECONDS", 0.0)
+    monkeypatch.setattr(energy, "SECONDS", 0.05)
     for _ in range(2):
         Session([parse_row("a")], settings, file, listener, watch).run()
     lines = [line for line in (tmp_path / "r.jsonl").open() if '"kind": "energy"' in line]

@@ -9,22 +9,19 @@ from mmplugins.benchmark.environment import describe_environment
 from mmplugins.benchmark.report import make_report
 from mmplugins.benchmark.results import ResultError, ResultFile, read_results
 from mmplugins.benchmark.rows import parse_row
-from mmplugins.benchmark.session import MEASURES, Session, Settings
+from mmplugins.benchmark.session import MEASURES, Listener, Session, Settings
 from mmplugins.benchmark.speed import Key
 from mmplugins.benchmark.tables import PARTS, sections
 
 SIZE = (32, 48)
 
 
-class Silent:
+class Silent(Listener):
     """A listener that keeps what it hears; stops the session after so many samples."""
 
     def __init__(self, stop_after=None):
         self.failures, self.planned_seconds, self.seconds = [], [], []
         self.stop_after = stop_after
-
-    def preparing(self, label):
-        pass
 
     def planned(self, seconds):
         self.planned_seconds.append(seconds)
