@@ -135,7 +135,7 @@ def test_a_training_step_by_part_and_real_steps(settings):
         sum(ms for part, ms in parts.items() if part not in ("total", "waits"))
     )
     assert parts["waits"] > 0
-    found = whole.real_steps(cfg, amp=False, compiled=False)
+    found = whole.real_steps(cfg, compiled=False)
     assert found["steps"] == 10 and found["last"] < found["first"]
 
 

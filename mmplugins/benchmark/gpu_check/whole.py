@@ -108,14 +108,13 @@ def step_by_part(
     return parts | dict(total=sum(parts.values()), waits=waits)
 
 
-def real_steps(cfg: Config, amp: bool = True, compiled: bool = True) -> dict[str, float]:
+def real_steps(cfg: Config, compiled: bool = True) -> dict[str, float]:
     """Train as ``tools/train.py --amp --compile`` does: the mean loss at both ends.
 
     Raises:
         ArithmeticError: If the loss does not fall.
     """
-    if amp:
-        settings.use_amp(cfg)
+    settings.use_amp(cfg)
     if compiled:
         settings.use_compiler(cfg)
     with warnings.catch_warnings():
