@@ -16,9 +16,7 @@ from .environment import summary
 from .leaderboard import missing_runs, table_name
 from .ranks import Rank, written
 from .significance import LEVEL, RUNS_TO_RANK
-from .text_tables import NONE, Titled, frame, markdown_text, terminal_tables
-
-MIB = 2**20
+from .text_tables import MIB, NONE, Titled, frame, markdown_text, scaled, terminal_tables
 
 NOTES = (
     "Scores are means over seeds, in percent, with their 95 % interval (t). A row's rank (#) is "
@@ -63,12 +61,12 @@ def _line(row: Mapping[str, Any], table: Mapping[str, Any], latency: str) -> dic
         "seeds": str(row["count"] or NONE),
         "rate": NONE if row["lr"] is None else f"{row['lr']:g}",
         "steps": str(row["steps"] or NONE),
-        "params M": _scaled(cost.get("parameters"), 1e6, 2),
-        "backbone M": _scaled(cost.get("backbone_parameters"), 1e6, 2),
-        "MACs G": _scaled(cost.get("macs"), 1e9, 2),
-        latency: _scaled(times and times["median"], 1e-3, 1),
-        "MiB": _scaled(cost.get("memory", {}).get("inference", {}).get("peak"), MIB, 0),
-        "J": _scaled(energy and energy["joules"], 1, 2),
+        "params M": scaled(cost.get("parameters"), 1e6, 2),
+        "backbone M": scaled(cost.get("backbone_parameters"), 1e6, 2),
+        "MACs G": scaled(cost.get("macs"), 1e9, 2),
+        latency: scaled(times and times["median"], 1e-3, 1),
+        "MiB": scaled(cost.get("memory", {}).get("inference", {}).get("peak"), MIB, 0),
+        "J": scaled(energy and energy["joules"], 1, 2),
         "front": "yes" if row["pareto"] else NONE,
         "train s": f"{sum(seconds) / len(seconds):,.0f}" if seconds else NONE,
         "note": _note(row, cost) or NONE,
@@ -84,10 +82,6 @@ def _note(row: Mapping[str, Any], cost: Mapping[str, Any]) -> str:
     notes += [f"cost: {cost['failure']}"] if cost.get("failure") else []
     notes += [] if row["source"] == "trained" else [f"read from {', '.join(row['source'])}"]
     return "; ".join(notes)
-
-
-def _scaled(value: float | None, unit: float, digits: int) -> str:
-    return NONE if value is None else f"{value / unit:,.{digits}f}"
 
 
 def tables_of(board: Mapping[str, Any]) -> list[Titled]:

@@ -18,7 +18,6 @@ def label_points(
     ys: Sequence[float],
     colors: Sequence[str],
     obstacles: Sequence[tuple[float, float]] = (),
-    fontsize: float = 8.0,
 ) -> None:
     """Write a label near each point, with a line to it where it had to move.
 
@@ -31,11 +30,10 @@ def label_points(
         ys: Their points, in data.
         colors: Of the texts.
         obstacles: Further points, in data, that are not to be covered, such as those of bars.
-        fontsize: In typographic points.
     """
     FigureCanvasAgg(axes.figure)
     texts = [
-        axes.text(x, y, label, fontsize=fontsize, color=color, ha="center", va="center")
+        axes.text(x, y, label, fontsize=8, color=color, ha="center", va="center")
         for label, x, y, color in zip(labels, xs, ys, colors, strict=True)
     ]
     before = np.random.get_state()

@@ -25,11 +25,10 @@ from mmplugins.visualization.figures import save_figure
 from .environment import summary
 from .labelling import label_points
 from .palette import family_style, part_color
-from .report import rows_in_order
+from .report import case_name, rows_in_order
+from .text_tables import MIB
 
-MIB = 2**20
 DPI = 150
-FORMATS = ("png", "svg")
 LONGEST = 44
 """Characters of a label."""
 TEXT, FAINT = "#222222", "#666666"
@@ -118,11 +117,11 @@ def accuracy_against_latency(
     return figure
 
 
-def _along_bars(point: Point, count: int = 9) -> list[tuple[float, float]]:
+def _along_bars(point: Point) -> list[tuple[float, float]]:
     """Spots of a point's two bars, in milliseconds and score."""
     low, x, high = (1e3 * v for v in point.latency)
     bottom, y, top = point.score
-    shares = [k / (count - 1) for k in range(count)]
+    shares = [k / 8 for k in range(9)]
     across = [(low + (high - low) * share, y) for share in shares] if high > low else []
     return across + [(x, bottom + (top - bottom) * share) for share in shares if top > bottom]
 
@@ -139,7 +138,7 @@ def published_accuracy(report: Mapping[str, Any], size: list[int], batch: int) -
     return accuracy_against_latency(
         points,
         "ImageNet-1K top-1 in %, published, at 224x224",
-        f"Accuracy against latency, {_where(size, batch)}",
+        f"Accuracy against latency, {case_name(size, batch)}",
         f"{summary(report['environment'])}. Bars: 10th to 90th percentile.",
     )
 
@@ -211,7 +210,7 @@ def time_by_stage(report: Mapping[str, Any], size: list[int], batch: int) -> Fig
     found.sort(key=lambda pair: pair[1]["stages"]["median"])
     figure, axes = _bars(
         found,
-        f"Time by stage, {_where(size, batch)}",
+        f"Time by stage, {case_name(size, batch)}",
         f"{summary(report['environment'])}. Medians; line: 10th to 90th percentile of the sum.",
     )
     names = list(dict.fromkeys(name for _, case in found for name in case["stages"]["parts"]))
@@ -252,7 +251,7 @@ def memory(report: Mapping[str, Any], size: list[int], batch: int) -> Figure | N
     methods = {m["method"] for _, case in found for m in case["memory"].values() if "method" in m}
     figure, axes = _bars(
         found,
-        f"Peak memory, {_where(size, batch)}",
+        f"Peak memory, {case_name(size, batch)}",
         f"{summary(report['environment'])}. Counted by: {', '.join(sorted(methods)) or 'unknown'}.",
     )
     for what, shift, alpha in (("inference", 0.19, 0.45), ("training", -0.19, 1.0)):
@@ -282,15 +281,13 @@ def plots_of(report: Mapping[str, Any]) -> dict[str, Figure]:
     return {name: figure for name, figure in made.items() if figure is not None}
 
 
-def save_plots(
-    plots: Mapping[str, Figure], stem: str | Path, formats: Sequence[str] = FORMATS
-) -> list[Path]:
+def save_plots(plots: Mapping[str, Figure], stem: str | Path) -> list[Path]:
     """Write each plot to ``<stem>_<name>.png`` and ``.svg``; returns the files."""
     stem = Path(stem)
     return [
         save_figure(figure, stem.with_name(f"{stem.name}_{name}.{each}"), dpi=DPI)
         for name, figure in plots.items()
-        for each in formats
+        for each in ("png", "svg")
     ]
 
 
@@ -298,10 +295,6 @@ def _cases(report: Mapping[str, Any], size: list[int], batch: int, what: str | N
     for row, case in rows_in_order(report, size, batch):
         if what is None or case[what]:
             yield row, case
-
-
-def _where(size: Sequence[int], batch: int) -> str:
-    return f"{size[0]}x{size[1]}, batch {batch}"
 
 
 def _figure(width: float, height: float, title: str, note: str) -> tuple[Figure, Axes]:

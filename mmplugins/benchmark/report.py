@@ -33,7 +33,7 @@ is in bytes, MACs are multiply-accumulates.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
@@ -110,6 +110,11 @@ def _case(results: Results, label: str, size: tuple, batch: int, ranks: Mapping)
             if (k.row, k.size, k.batch) == (label, size, batch)
         },
     )
+
+
+def case_name(size: Sequence[int], batch: int) -> str:
+    """How tables and plots call a size and batch."""
+    return f"{size[0]}x{size[1]}, batch {batch}"
 
 
 def rows_in_order(

@@ -10,10 +10,8 @@ from rich.table import Table
 
 from .environment import summary
 from .ranks import written
-from .report import rows_in_order
-from .text_tables import NONE, Titled, frame, markdown_text, terminal_tables
-
-MIB = 2**20
+from .report import case_name, rows_in_order
+from .text_tables import MIB, Titled, frame, markdown_text, scaled, terminal_tables
 
 NOTES = (
     "Times are medians of {rounds} interleaved rounds, with the 10th and 90th percentile. A row's "
@@ -24,14 +22,10 @@ NOTES = (
 )
 
 
-def _scaled(value: float | None, unit: float, digits: int = 1) -> str:
-    return NONE if value is None else f"{value / unit:,.{digits}f}"
-
-
 def _time(case: dict[str, Any], what: str) -> str:
     if case[what] is None:
         return "failed" if what in case["failures"] else "-"
-    return _scaled(case[what]["median"], 1e-3, _digits(case[what]["median"]))
+    return scaled(case[what]["median"], 1e-3, _digits(case[what]["median"]))
 
 
 def _spread(case: dict[str, Any], what: str) -> str:
@@ -45,7 +39,7 @@ def _spread(case: dict[str, Any], what: str) -> str:
 def _best(case: dict[str, Any], what: str) -> str:
     if case[what] is None:
         return "-"
-    return _scaled(case[what]["best"], 1e-3, _digits(case[what]["median"]))
+    return scaled(case[what]["best"], 1e-3, _digits(case[what]["median"]))
 
 
 def _digits(seconds: float) -> int:
@@ -54,7 +48,7 @@ def _digits(seconds: float) -> int:
 
 
 def _memory(case: dict[str, Any], what: str) -> str:
-    return _scaled(case["memory"].get(what, {}).get("peak"), MIB, 0)
+    return scaled(case["memory"].get(what, {}).get("peak"), MIB, 0)
 
 
 Cell = Callable[[dict[str, Any], dict[str, Any]], str]
@@ -62,15 +56,15 @@ Cell = Callable[[dict[str, Any], dict[str, Any]], str]
 COLUMNS: dict[str, Cell] = {
     "#": lambda row, case: written(case["rank"].get("inference")),
     "row": lambda row, case: row["row"],
-    "params M": lambda row, case: _scaled(row.get("parameters", {}).get("total"), 1e6, 2),
-    "MACs G": lambda row, case: _scaled((case["macs"] or {}).get("total"), 1e9, 2),
+    "params M": lambda row, case: scaled(row.get("parameters", {}).get("total"), 1e6, 2),
+    "MACs G": lambda row, case: scaled((case["macs"] or {}).get("total"), 1e9, 2),
     "ms": lambda row, case: _time(case, "inference"),
     "p10 - p90": lambda row, case: _spread(case, "inference"),
     "best": lambda row, case: _best(case, "inference"),
-    "images/s": lambda row, case: _scaled(case["images_per_second"], 1, 1),
-    "x bound": lambda row, case: _scaled((case["above_lower_bound"] or {}).get("ratio"), 1, 2),
+    "images/s": lambda row, case: scaled(case["images_per_second"], 1, 1),
+    "x bound": lambda row, case: scaled((case["above_lower_bound"] or {}).get("ratio"), 1, 2),
     "MiB": lambda row, case: _memory(case, "inference"),
-    "J": lambda row, case: _scaled((case["energy"] or {}).get("joules"), 1, 2),
+    "J": lambda row, case: scaled((case["energy"] or {}).get("joules"), 1, 2),
     "train ms": lambda row, case: _time(case, "training"),
     "train MiB": lambda row, case: _memory(case, "training"),
 }
@@ -108,7 +102,7 @@ def parts_table(
     return frame(
         [
             {"row": row["row"]}
-            | {name: _scaled(value, 1e-3, 1) for name, value in case[what]["parts"].items()}
+            | {name: scaled(value, 1e-3, 1) for name, value in case[what]["parts"].items()}
             for row, case in rows_in_order(report, size, batch)
             if case[what]
         ]
@@ -139,7 +133,7 @@ def failures_of(report: Mapping[str, Any]) -> list[str]:
     lines = [f"{row['row']}: {row['failure']}" for row in report["rows"] if row["failure"]]
     for row in report["rows"]:
         for case in row["cases"]:
-            where = f"{case['size'][0]}x{case['size'][1]}, batch {case['batch']}"
+            where = case_name(case["size"], case["batch"])
             lines += [
                 f"{row['row']}, {what} at {where}: {reason}"
                 for what, reason in case["failures"].items()
@@ -151,7 +145,7 @@ def sections(report: Mapping[str, Any]) -> list[Titled]:
     """All tables of a report with their titles."""
     found = []
     for size, batch in report["cases"]:
-        title = f"{size[0]}x{size[1]}, batch {batch}"
+        title = case_name(size, batch)
         found.append((title, table_of(report, size, batch)))
         for what, name in PARTS.items():
             found.append((f"{name}, {title}", parts_table(report, size, batch, what)))

@@ -24,6 +24,14 @@ NONE = "-"
 """What stands where nothing is known."""
 
 
+MIB = 2**20
+
+
+def scaled(value: float | None, unit: float, digits: int = 1) -> str:
+    """A number in a unit, for a cell."""
+    return NONE if value is None else f"{value / unit:,.{digits}f}"
+
+
 def frame(lines: Sequence[dict[str, str]]) -> pd.DataFrame:
     """A frame of text without the columns that no line fills."""
     found = pd.DataFrame(list(lines), dtype=str).fillna(NONE)
