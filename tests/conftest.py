@@ -1,4 +1,7 @@
-"""A small shapes data set, made once for all tests, and no default scope left from test to test."""
+"""What all tests share: a small shapes data set, made once; weights that show every difference.
+
+No default scope is left from test to test.
+"""
 
 import gc
 import shutil
@@ -7,6 +10,7 @@ import sys
 from contextlib import contextmanager
 
 import pytest
+import torch
 from hypothesis import HealthCheck, Phase, settings
 from mmengine.config import config as mmengine_config
 from mmengine.registry import DefaultScope
@@ -96,3 +100,33 @@ def interruptible():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session")
+def randomise():
+    """Function that gives all weights of a model, or of a state dict, random values; returns it.
+
+    No branch vanishes at them (a layer scale starts at 1e-5). Memory is allocated if the model
+    stands on the meta device.
+    """
+
+    @torch.no_grad()
+    def randomise(given, seed=0):
+        tensors = given
+        if isinstance(given, torch.nn.Module):
+            if any(p.is_meta for p in given.parameters()):
+                given.to_empty(device="cpu")
+            tensors = given.state_dict()
+        random = torch.Generator().manual_seed(seed)
+        for name, value in tensors.items():
+            if not value.is_floating_point():
+                value.zero_()
+            elif value.ndim < 2:
+                mean = 0.0 if name.endswith(("bias", "mean")) else 1.0  # the rest scales, or a var
+                value.uniform_(mean - 0.5, mean + 0.5, generator=random)
+            else:
+                fan_in = 4 if len(value) == 1 else value[0].numel()  # 1: a position embedding
+                value.normal_(0, fan_in**-0.5, generator=random)
+        return given
+
+    return randomise

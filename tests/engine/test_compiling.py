@@ -42,24 +42,6 @@ def fresh_compiler():
 
 
 @pytest.fixture
-def randomise():
-    """Function that gives weights at which no branch vanishes (a layer scale starts at 1e-5)."""
-
-    @torch.no_grad()
-    def randomise(model: nn.Module) -> nn.Module:
-        random = torch.Generator().manual_seed(0)
-        for name, value in model.named_parameters():
-            mean = 0.0 if name.endswith("bias") else 1.0
-            if value.ndim < 2:
-                value.uniform_(mean - 0.5, mean + 0.5, generator=random)
-            else:
-                value.normal_(0, value[0].numel() ** -0.5, generator=random)
-        return model
-
-    return randomise
-
-
-@pytest.fixture
 def log(monkeypatch):
     """Messages of compiling, by level."""
     lines = []
