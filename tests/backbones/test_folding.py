@@ -80,8 +80,10 @@ def test_gradients_still_flow(name, randomise, assert_close):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("norm1", ["GN1", "LN", "BN", None])
-@pytest.mark.parametrize("mixer", ["Pooling", "DepthwiseConv", "SepConv", "Attention", "Identity"])
+@pytest.mark.parametrize("norm1", ["GN1", "LN", "BN", dict(type="GN1", bias=False), None])
+@pytest.mark.parametrize(
+    "mixer", ["Pooling", "DepthwiseConv", "SepConv", "Attention", "Identity", "Affine"]
+)
 @pytest.mark.parametrize("shortcut", [True, False])
 def test_any_norm_before_any_mixer(norm1, mixer, shortcut, randomise, assert_close):
     model = MetaFormer(

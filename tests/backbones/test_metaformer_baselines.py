@@ -7,9 +7,9 @@ import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from written_layouts import baselines_official
 
 from mmplugins.backbones import CAFormer, ConvFormer, IdentityFormer, PoolFormerV2, RandFormer
-from mmplugins.backbones.catalog import build_backbone, families
 
 IN_TIMM = [
     f"{family}_{arch}"
@@ -46,58 +46,6 @@ MIXERS = {  # by stage, with the depths of the smallest variant
     ConvFormer: ("cccc", (3, 3, 9, 3)),
     CAFormer: ("ccaa", (3, 3, 9, 3)),
 }
-
-
-def official_state_dict(mixers: str, depths: tuple[int, ...]) -> dict[str, Tensor]:
-    """A classifier's random weights under the names of the authors' code: pointwise ones 2-D."""
-    random = torch.Generator().manual_seed(0)
-
-    def normal(*shape, mean=0.0):
-        std = torch.Size(shape[1:]).numel() ** -0.5 if len(shape) > 1 else 0.2
-        return torch.randn(shape, generator=random) * std + mean
-
-    def act(name):
-        return {f"{name}.scale": normal(1, mean=1), f"{name}.bias": normal(1)}
-
-    out = {}
-    for i, (mixer, dim) in enumerate(zip(mixers, DIMS, strict=True)):
-        at = f"downsample_layers.{i}"
-        out[f"{at}.conv.weight"] = normal(dim, DIMS[i - 1], 3, 3) if i else normal(dim, 3, 7, 7)
-        out[f"{at}.conv.bias"] = normal(dim)
-        out |= (
-            {f"{at}.pre_norm.weight": normal(DIMS[i - 1], mean=1)}
-            if i
-            else {f"{at}.post_norm.weight": normal(dim, mean=1)}
-        )
-        for j in range(depths[i]):
-            at = f"stages.{i}.{j}"
-            out[f"{at}.norm1.weight"] = normal(dim, mean=1)
-            out[f"{at}.norm2.weight"] = normal(dim, mean=1)
-            out[f"{at}.mlp.fc1.weight"] = normal(4 * dim, dim)
-            out |= act(f"{at}.mlp.act")
-            out[f"{at}.mlp.fc2.weight"] = normal(dim, 4 * dim)
-            if i >= 2:
-                out[f"{at}.res_scale1.scale"] = normal(dim, mean=1)
-                out[f"{at}.res_scale2.scale"] = normal(dim, mean=1)
-            at = f"{at}.token_mixer"
-            if mixer == "c":
-                out[f"{at}.pwconv1.weight"] = normal(2 * dim, dim)
-                out |= act(f"{at}.act1")
-                out[f"{at}.dwconv.weight"] = normal(2 * dim, 1, 7, 7)
-                out[f"{at}.pwconv2.weight"] = normal(dim, 2 * dim)
-            elif mixer == "a":
-                out[f"{at}.qkv.weight"] = normal(3 * dim, dim)
-                out[f"{at}.proj.weight"] = normal(dim, dim)
-            elif mixer == "r":
-                tokens = (14, 7)[i - 2] ** 2
-                uniform = torch.rand(tokens, tokens, generator=random)
-                out[f"{at}.random_matrix"] = uniform.softmax(-1)
-    out |= {"norm.weight": normal(512, mean=1), "norm.bias": normal(512)}
-    if mixers[0] == "c":  # ConvFormer and CAFormer have an MLP as classifier
-        out |= {"head.fc1.weight": normal(2048, 512), "head.fc1.bias": normal(2048)}
-        out |= {"head.norm.weight": normal(2048), "head.norm.bias": normal(2048)}
-        return out | {"head.fc2.weight": normal(1000, 2048), "head.fc2.bias": normal(1000)}
-    return out | {"head.weight": normal(1000, 512), "head.bias": normal(1000)}
 
 
 def official_features(
@@ -164,40 +112,15 @@ def official_features(
 
 @pytest.mark.parametrize("family", MIXERS)
 @torch.no_grad()
-def test_official_weights_give_the_features_of_the_paper(family, assert_close):
+def test_official_weights_give_the_features_of_the_paper(family, randomise, assert_close):
     mixers, depths = MIXERS[family]
-    weights = official_state_dict(mixers, depths)
+    writer = baselines_official(family.__name__.lower(), depths, DIMS)
+    weights = randomise(writer.state_dict)
     model = family(out_norm=None).eval()
     model.load_state_dict(weights)  # strict: every weight has its place, none is left
     x = torch.randn(1, 3, *((224, 224) if "r" in mixers else (97, 131)))
     for a, e in zip(model(x), official_features(weights, mixers, depths, x), strict=True):
         assert_close(a, e)
-
-
-@pytest.mark.parametrize("features_only", [False, True])
-def test_timm_weights_load(features_only, randomise):
-    """A whole timm classifier (its head left out) and the underscored form of features_only."""
-    weights = randomise(timm.create_model("caformer_s18", features_only=features_only)).state_dict()
-    model = CAFormer(out_norm=None)
-    model.load_state_dict(weights)  # strict
-    for index, key in ((0, "token_mixer.pwconv2.weight"), (3, "mlp.fc2.weight")):
-        stage = f"stages_{index}" if features_only else f"stages.{index}"
-        theirs = weights[f"{stage}.blocks.1.{key}"].flatten()  # 2-D there in attention stages
-        ours = model.get_parameter(f"stages.{index}.blocks.1.{key}")
-        assert torch.equal(ours.flatten(), theirs)
-
-
-def test_random_matrices_are_fixed_and_saved():
-    model = RandFormer("s12")
-    matrices = {n: p for n, p in model.named_parameters() if n.endswith("random_matrix")}
-    assert sum(p.numel() for p in matrices.values()) == 235_298
-    assert not any(p.requires_grad for p in matrices.values())
-    assert set(matrices) <= set(model.state_dict())
-    for matrix in matrices.values():
-        assert torch.allclose(matrix.sum(-1), torch.ones(len(matrix)))
-        assert matrix.min() > 0
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    assert trained == 11_377_688 + 2 * sum(DIMS)
 
 
 def test_randformer_passes_its_policy_on():
@@ -240,8 +163,3 @@ def test_family_settings_can_be_overridden():
     block = model.stages[0].blocks[0]
     assert type(block.mlp.act).__name__ == "GELU"
     assert block.token_mixer.dwconv.kernel_size == (3, 3)
-
-
-def test_all_are_in_the_catalog():
-    assert set(MIXERS) <= set(families().values())
-    assert isinstance(build_backbone("caformer_s18", out_indices=(0,)), CAFormer)

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from written_layouts import poolformer_official
 
 from mmplugins.backbones import PoolFormer
 
@@ -39,44 +40,6 @@ def official_entries(stages: str) -> list[tuple[str, int]]:
             entries.append(("pos_embed", i))
         entries.append(("blocks", i))
     return entries
-
-
-def official_state_dict(stages: str) -> dict[str, Tensor]:
-    """A classifier's random weights under the names of the authors' code."""
-    random = torch.Generator().manual_seed(0)
-
-    def normal(*shape, mean=0.0, std=None):
-        fan_in = torch.Size(shape[1:]).numel()
-        std = (fan_in**-0.5 if len(shape) > 1 else 0.2) if std is None else std
-        return torch.randn(shape, generator=random) * std + mean
-
-    def affine(name, dim):
-        return {f"{name}.weight": normal(dim, mean=1), f"{name}.bias": normal(dim)}
-
-    out = {"patch_embed.proj.weight": normal(64, 3, 7, 7), "patch_embed.proj.bias": normal(64)}
-    for n, (kind, i) in enumerate(official_entries(stages)):
-        dim, side = DIMS[i], (56, 28, 14, 7)[i]
-        if kind == "downsample":
-            out[f"network.{n}.proj.weight"] = normal(dim, DIMS[i - 1], 3, 3)
-            out[f"network.{n}.proj.bias"] = normal(dim)
-        elif kind == "pos_embed":
-            out[f"network.{n}.pos_embed"] = normal(1, dim, side, side, std=0.5)
-        for j in range(DEPTHS[i] if kind == "blocks" else 0):
-            at = f"network.{n}.{j}"
-            out |= affine(f"{at}.norm1", dim) | affine(f"{at}.norm2", dim)
-            out[f"{at}.mlp.fc1.weight"] = normal(4 * dim, dim, 1, 1)
-            out[f"{at}.mlp.fc1.bias"] = normal(4 * dim)
-            out[f"{at}.mlp.fc2.weight"] = normal(dim, 4 * dim, 1, 1)
-            out[f"{at}.mlp.fc2.bias"] = normal(dim)
-            out[f"{at}.layer_scale_1"] = normal(dim, mean=1)
-            out[f"{at}.layer_scale_2"] = normal(dim, mean=1)
-            if stages[i] == "a":
-                out[f"{at}.token_mixer.qkv.weight"] = normal(3 * dim, dim)
-                out[f"{at}.token_mixer.proj.weight"] = normal(dim, dim)
-                out[f"{at}.token_mixer.proj.bias"] = normal(dim)
-            if stages[i] == "f":
-                out[f"{at}.token_mixer.fc.weight"] = normal(side**2, side**2)
-    return out | affine("norm", 512) | {"head.weight": normal(1000, 512), "head.bias": normal(1000)}
 
 
 def official_features(weights: dict[str, Tensor], stages: str, x: Tensor) -> list[Tensor]:
@@ -140,34 +103,15 @@ def official_features(weights: dict[str, Tensor], stages: str, x: Tensor) -> lis
 
 @pytest.mark.parametrize("arch", HYBRIDS)
 @torch.no_grad()
-def test_official_weights_give_the_features_of_the_paper(arch, assert_close):
-    weights = official_state_dict(HYBRIDS[arch])
+def test_official_weights_give_the_features_of_the_paper(arch, randomise, assert_close):
+    stages = HYBRIDS[arch]
+    weights = randomise(poolformer_official(DEPTHS, DIMS, stages).state_dict)
     model = PoolFormer(arch, out_norm=None).eval()
     model.load_state_dict(weights)  # strict: every weight has its place, none is left
     x = torch.randn(1, 3, 224, 224)
-    expected = official_features(weights, HYBRIDS[arch], x)
+    expected = official_features(weights, stages, x)
     for a, e in zip(model(x), expected, strict=True):
         assert_close(a, e)
-
-
-def test_official_dense_norms_load():
-    """The authors' dense models call the norms on the four outputs norm0, norm2, norm4, norm6."""
-    weights = official_state_dict("pppp")
-    for i, dim in enumerate(DIMS):
-        weights[f"norm{2 * i}.weight"] = torch.full((dim,), 2.0 + i)
-        weights[f"norm{2 * i}.bias"] = torch.full((dim,), 3.0 + i)
-    model = PoolFormer("s12")
-    model.load_state_dict(weights)
-    for i in range(4):
-        assert (model.out_norms[str(i)].weight == 2 + i).all()
-        assert (model.out_norms[str(i)].bias == 3 + i).all()
-
-
-def test_norm_before_mmpretrains_classifier_is_no_output_norm():
-    weights = official_state_dict("pppp")
-    for leaf in ("weight", "bias"):
-        weights[f"norm6.{leaf}"] = weights.pop(f"norm.{leaf}")
-    assert PoolFormer("s12", out_norm=None).load_state_dict(weights) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -214,9 +158,3 @@ def test_output_norm_defaults_to_the_norm_of_the_blocks():
     norm = PoolFormer("s12_ppaa").out_norms["3"]
     assert type(norm).__name__ == "LayerNorm2d"
     assert norm.eps == 1e-5 and norm.bias is not None
-
-
-def test_position_embedding_takes_any_size(randomise):
-    model = randomise(PoolFormer("s12_ppaa")).eval()
-    with torch.no_grad():
-        assert model(torch.randn(2, 3, 97, 131))[2].shape == (2, 320, 6, 9)

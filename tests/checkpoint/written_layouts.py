@@ -94,6 +94,8 @@ def poolformer_official(
     elif form == "dense":
         for i in range(4):
             w.norm(f"norm{2 * i}", f"out_norms.{i}", dims[i])
+    else:
+        w.norm("norm6", None, dims[3])
     return w
 
 
