@@ -19,11 +19,8 @@ from .causes import likely_cause
 from .identity import NATIVE
 from .payload import dataset_names, find_weights
 from .reading import FLOATS, check_tensors
-from .report import BACKBONE, MatchReport
+from .report import BACKBONE, BODY, MatchReport
 from .zoo import licence_of
-
-_BODY = (BACKBONE, "neck")
-"""Parts that know nothing of classes."""
 
 
 @dataclass
@@ -73,13 +70,6 @@ def rename_for(model: PyramidBackbone, tensors: Mapping[str, Tensor]) -> Renamed
 def _memory(value: Tensor) -> tuple[int, int]:
     """Where a tensor's values are, whatever its shape."""
     return value.untyped_storage().data_ptr(), value.storage_offset()
-
-
-def match(
-    model: PyramidBackbone, tensors: Mapping[str, Tensor], source: str = "a state dict"
-) -> tuple[MatchReport, dict[str, Tensor]]:
-    """:func:`rename_for`, then :func:`fit`."""
-    return fit(model, rename_for(model, tensors), source)
 
 
 def fit(
@@ -163,7 +153,8 @@ def match_model(
     wanted, tensors = model.state_dict(), weights.tensors
     if isinstance(getattr(model, BACKBONE, None), PyramidBackbone):
         prefix = f"{BACKBONE}."
-        found, loaded = match(model.backbone, weights.below(prefix), str(source))
+        renamed = rename_for(model.backbone, weights.below(prefix))
+        found, loaded = fit(model.backbone, renamed, str(source))
         report.include(found, prefix)
         fitted.update({prefix + key: value for key, value in loaded.items()})
         tensors = {k: v for k, v in tensors.items() if not k.startswith(prefix)}
@@ -175,7 +166,7 @@ def match_model(
         elif given is None:
             report.missing.append(key)
         elif problem := _misfit(given, value):
-            of_class = key.split(".")[0] not in _BODY and _follows_classes(
+            of_class = key.split(".")[0] not in BODY and _follows_classes(
                 model, key, given, value, report.classes
             )
             (report.class_layers if of_class else report.mismatched)[key] = problem

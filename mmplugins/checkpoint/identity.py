@@ -30,7 +30,6 @@ class Identity:
     Attributes:
         backbone: Name as in ``list_backbones()``, for example ``'poolformer_s12'``.
         family: Its first part, a key of ``families()``.
-        arch: Its variant.
         layout: Whose names the keys are: ``'official'``, ``'timm'`` ... or ``'mmplugins'``.
         prefix: What stands before them.
         agreeing: Tensors of that backbone that the dict has, in the right shape.
@@ -42,7 +41,6 @@ class Identity:
 
     backbone: str
     family: str
-    arch: str
     layout: str
     prefix: str
     agreeing: int
@@ -116,7 +114,6 @@ def _compare(below: Mapping[str, Tensor], prefix: str, family: str, arch: str) -
     return Identity(
         backbone=f"{family}_{arch}",
         family=family,
-        arch=arch,
         layout=layout.name if layout else NATIVE,
         prefix=prefix,
         agreeing=agreeing,

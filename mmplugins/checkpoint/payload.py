@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +49,11 @@ class Weights:
         tensors: By key, without the names that wrappers put before them.
         source: The file, for messages.
         payload: Key of the file's dict that held them, or ``''`` for the file itself.
-        left_out: Keys of the same dict that hold no weights (counters, averages of mmcv 1.x).
     """
 
     tensors: dict[str, Tensor]
     source: str
     payload: str = ""
-    left_out: list[str] = field(default_factory=list)
 
     def below(self, prefix: str) -> dict[str, Tensor]:
         """The tensors whose keys begin with ``prefix``, without it."""
@@ -80,23 +78,22 @@ def find_weights(content: Mapping[str, Any], source: str | Path) -> Weights:
         if name is None or _has_tensors(mapping):
             break
         payload, mapping = f"{payload}.{name}".lstrip("."), mapping[name]
-    tensors, left_out = {}, []
-    for key, value in mapping.items():
-        named = isinstance(value, Tensor) and isinstance(key, str)
-        if not named or _FLAT_EMA.match(key) or _COUNTER.match(key):
-            left_out.append(str(key))
-            continue
-        tensors[unwrapped(key)] = value
-    if payload.endswith("ema_state_dict") and "steps" in tensors:
-        left_out.append("steps")
-        del tensors["steps"]
+    tensors = {
+        unwrapped(key): value
+        for key, value in mapping.items()
+        if isinstance(value, Tensor)
+        and isinstance(key, str)
+        and not (_FLAT_EMA.match(key) or _COUNTER.match(key))
+    }
+    if payload.endswith("ema_state_dict"):
+        tensors.pop("steps", None)
     if not tensors:
         held = ", ".join(map(str, list(content)[:8])) or "nothing"
         raise CheckpointError(
             f"{source} holds no state dict: expected tensors by key, bare or under one of "
             f"{', '.join(PAYLOADS)}; it holds {held}"
         )
-    return Weights(tensors, str(source), payload, left_out)
+    return Weights(tensors, str(source), payload)
 
 
 def _has_tensors(mapping: Mapping[Any, Any]) -> bool:

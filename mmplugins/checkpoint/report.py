@@ -20,7 +20,7 @@ STAGES = ("stem", "stage 0", "stage 1", "stage 2", "stage 3", "output norms", "c
 """Rows of a backbone in the table."""
 
 BACKBONE = "backbone"
-_BODY = (BACKBONE, "neck")  # know nothing of classes
+BODY = (BACKBONE, "neck")  # parts that know nothing of classes
 _SHOWN = 4  # keys that an error names of each kind
 
 
@@ -147,7 +147,7 @@ class MatchReport:
         missing = [] if new else part["missing"] + (part["afresh"] if whole else [])
         wrong = part["mismatched"] + (part["class_layers"] if whole else [])
         shapes = self.mismatched | self.class_layers
-        unexpected = part["unexpected"] if name in _BODY else []
+        unexpected = part["unexpected"] if name in BODY else []
         return _problems(f"{name}: ", missing, unexpected, {key: shapes[key] for key in wrong})
 
     def notes(self) -> list[str]:
