@@ -8,7 +8,6 @@ parameters the feature map of each stage depends on.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from mmplugins.utils import did_you_mean
 
 STRIDES = (4, 8, 16, 32)
 STEM = -1
@@ -80,7 +81,7 @@ def inspect_timm_model(
     """
     import timm  # here, because it takes seconds to import
 
-    _check_name(model_name)
+    check_timm_name(model_name)
     with torch.device("meta"), torch.inference_mode(False), torch.enable_grad():
         # Stages are told by stride, so of the model as it is without another output_stride.
         own = {name: value for name, value in settings.items() if name != "output_stride"}
@@ -156,20 +157,18 @@ def as_pair(size: int | Sequence[int]) -> tuple[int, int]:
     return height, width
 
 
-def _check_name(name: str) -> None:
+def check_timm_name(name: str) -> None:
+    """Look the name of a timm model up, with or without the tag of its weights.
+
+    Raises:
+        ValueError: If timm has no such model, or no weights of that tag; the nearest are offered.
+    """
     import timm
 
     arch, _, tag = name.partition(".")
     if not timm.is_model(arch):
-        near = difflib.get_close_matches(arch, timm.list_models(), n=3, cutoff=0.5)
-        raise ValueError(
-            f"timm {timm.__version__} has no model {name!r}. "
-            + (
-                f"Did you mean {' or '.join(map(repr, near))}?"
-                if near
-                else "See timm.list_models()"
-            )
-        )
+        hint = did_you_mean(arch, timm.list_models(), count=3) or " See timm.list_models()"
+        raise ValueError(f"timm {timm.__version__} has no model {name!r}.{hint}")
     tagged = timm.list_models(f"{arch}.*", pretrained=True) if tag else []
     if tag and name not in tagged:
         raise ValueError(

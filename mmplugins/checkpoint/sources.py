@@ -19,7 +19,6 @@ on the net, host after host. With ``HF_HUB_OFFLINE=1`` the net is left alone.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import os
 import re
@@ -39,6 +38,7 @@ from mmengine.runner.checkpoint import (
 )
 
 from mmplugins.backbones.key_layouts import WHOLE_MODEL
+from mmplugins.backbones.timm_inspection import check_timm_name
 from mmplugins.utils import did_you_mean
 
 from .download import DownloadError, download
@@ -178,15 +178,9 @@ def timm_sources(name: str) -> tuple[Source, ...]:
     """
     import timm
 
-    model, _, tag = name.partition(".")
-    if not timm.is_model(model):
-        near = difflib.get_close_matches(model, timm.list_models(), n=3, cutoff=0.6)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(f"timm {timm.__version__} has no model {model!r}.{hint}")
-    tags = [full.partition(".")[2] for full in timm.list_pretrained(model)]
-    if not tags or (tag and tag not in tags):
-        offer = f"tags are {', '.join(tags)}" if tags else "it has none at all"
-        raise ValueError(f"timm {timm.__version__} has no weights {name!r}: {offer}")
+    check_timm_name(name)
+    if not timm.list_pretrained(name.partition(".")[0]):
+        raise ValueError(f"timm {timm.__version__} has no weights for {name!r}")
     config = timm.get_pretrained_cfg(name)
     sources = []
     if config.hf_hub_id:
@@ -273,9 +267,10 @@ def _address(source: Source) -> str:
     return constants.ENDPOINT + source.url.removeprefix("https://huggingface.co")
 
 
-@CheckpointLoader.register_scheme(prefixes="timm://")
-def load_from_timm(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """Loader of mmengine's for timm's weights."""
+# mmengine has loaders for all but timm; ours also take safetensors, resume, and explain themselves.
+@CheckpointLoader.register_scheme(prefixes=("timm://", "http://", "https://", ""), force=True)
+def load_from_anywhere(filename: str, map_location: Any = None) -> dict[str, Any]:
+    """Loader of mmengine's for timm's weights, addresses and local files."""
     return load_source(filename, map_location=map_location)
 
 
@@ -289,19 +284,6 @@ def load_from_metaformer(filename: str, map_location: Any = None) -> dict[str, A
     weights = find_weights(load_source(filename, map_location=map_location), filename)
     tensors = weights.below(WHOLE_MODEL) or weights.tensors
     return dict(state_dict={WHOLE_MODEL + key: value for key, value in tensors.items()})
-
-
-# mmengine has loaders for these two; ours also take safetensors, resume, and explain themselves.
-@CheckpointLoader.register_scheme(prefixes=("http://", "https://"), force=True)
-def load_from_address(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """Loader of mmengine's for addresses."""
-    return load_source(filename, map_location=map_location)
-
-
-@CheckpointLoader.register_scheme(prefixes="", force=True)
-def load_from_file(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """Loader of mmengine's for local files."""
-    return load_source(filename, map_location=map_location)
 
 
 def _checked(load: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:

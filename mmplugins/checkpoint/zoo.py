@@ -11,7 +11,6 @@ layouts of different code bases, which are told apart when they are read.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from functools import cache
 from urllib.parse import urlsplit
 
 from mmplugins.backbones.key_layouts import DINOV3_LICENSE, KeyLayout
+from mmplugins.utils import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,9 @@ def find_published(name: str) -> PublishedWeights:
         return published()[name]
     if name in NOT_PUBLISHED:
         raise ValueError(f"No weights {name!r}: {NOT_PUBLISHED[name]}")
-    near = difflib.get_close_matches(name, published(), n=3, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
     raise ValueError(
-        f"No weights {name!r}: expected a name that `python tools/weights.py list` shows.{hint}"
+        f"No weights {name!r}: expected a name that `python tools/weights.py list` shows."
+        f"{did_you_mean(name, published(), count=3)}"
     )
 
 
