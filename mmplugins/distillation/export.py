@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import io
 from pathlib import Path
 
 import torch
@@ -12,7 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import nn
 
-from mmplugins.checkpoint import find_weights, load_source
+from mmplugins.checkpoint import find_weights, load_source, save_weights
 from mmplugins.checkpoint.payload import dataset_names
 from mmplugins.checkpoint.writing import check_target
 from mmplugins.utils import write_whole
@@ -128,12 +127,14 @@ def export_student(
         _load(cfg, weights, "the folded student")
     for key in ("distillation", "teacher_backbone", "load_from", "resume", "work_dir"):
         cfg.pop(key, None)
-    written = dict(state_dict=student.state_dict())
-    if names := dataset_names(content, checkpoint):
-        written["meta"] = dict(dataset_meta=names)  # where inference finds the names
-    buffer = io.BytesIO()
-    torch.save(written, buffer)
-    return write_whole(out, buffer.getvalue()), write_whole(target, cfg.pretty_text)
+    names = dataset_names(content, checkpoint)
+    meta = dict(dataset_meta=names) if names else None  # where inference finds the names
+    return (
+        save_weights(
+            student.state_dict(), out, payload="state_dict", meta=meta, overwrite=overwrite
+        ),
+        write_whole(target, cfg.pretty_text),
+    )
 
 
 def _load(cfg: Config, weights: dict, source: str | Path) -> nn.Module:
