@@ -135,16 +135,22 @@ def absorb_scale(layer: nn.Conv2d | nn.Linear, scale: Tensor | None, shift: Tens
 
 
 @torch.no_grad()
-def absorb_scale_into_norm(norm: nn.Module, scale: Tensor | None) -> bool:
+def absorb_scale_into_norm(norm: nn.Module, scale: Tensor) -> bool:
     """Make ``scale * norm(x)``, by channel, of a norm; returns False if it has no weight."""
-    if scale is None:
-        return True
     if getattr(norm, "weight", None) is None:
         return False
     for parameter in (norm.weight, norm.bias):
         if parameter is not None:
             parameter.copy_(parameter.double() * scale.double())
     return True
+
+
+def absorb_batch_norm(layer: nn.Conv2d, norm: nn.Module) -> nn.Module:
+    """Move a batch norm into the layer before it; returns what is left, any other norm as it is."""
+    if not has_batch_norm_factors(norm):
+        return norm
+    absorb_scale(layer, *batch_norm_factors(norm))
+    return nn.Identity()
 
 
 def has_batch_norm_factors(norm: nn.Module) -> bool:

@@ -22,13 +22,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from .folding import (
-    absorb_norm,
-    absorb_scale,
-    batch_norm_factors,
-    fold_branch,
-    has_batch_norm_factors,
-)
+from .folding import absorb_batch_norm, absorb_norm, fold_branch
 from .layers import (
     ChannelMLP,
     DropPath,
@@ -94,9 +88,8 @@ class PatchConv(nn.Module):
         if self.norm_first:
             padded = bool(self.pad_end or self.pad_around)
             self.norm = absorb_norm(self.norm, self.conv, padded=padded)
-        elif has_batch_norm_factors(self.norm):
-            absorb_scale(self.conv, *batch_norm_factors(self.norm))
-            self.norm = nn.Identity()
+        else:
+            self.norm = absorb_batch_norm(self.conv, self.norm)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shrink ``x [N, in_dim, H, W]`` by the stride."""

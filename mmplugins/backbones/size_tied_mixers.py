@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .folding import absorb_scale, batch_norm_factors, has_batch_norm_factors
+from .folding import absorb_batch_norm
 from .size_policy import (
     DEFAULT_POLICY,
     SizePolicy,
@@ -122,9 +122,7 @@ class SparseMLP(nn.Module):
 
     def switch_to_deploy(self) -> None:
         """Fold the second batch norm into the convolution before it."""
-        if has_batch_norm_factors(self.norm2):
-            absorb_scale(self.depthwise, *batch_norm_factors(self.norm2))
-            self.norm2 = nn.Identity()
+        self.norm2 = absorb_batch_norm(self.depthwise, self.norm2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix ``x [N, C, H, W]``; shape is kept."""
