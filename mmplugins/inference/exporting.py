@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -72,17 +73,10 @@ def export_verified(
         model.palette,
         trained.data_preprocessor,
     )
-    aside = path.with_name(f".{path.stem}.unverified{path.suffix}")
-    bounds = bounds or Bounds()
-    try:
+    with named_at_the_end(path) as aside:
         tell(f"Tracing and writing {format}; this takes minutes for large models")
         export_model(folded, aside, description, format)
-        found = verify(trained, aside, batches, bounds, tell)
-        name_file(aside, path)
-    finally:
-        for left in (aside, aside.with_suffix(".bin")):
-            left.unlink(missing_ok=True)
-    return found
+        return verify(trained, aside, batches, bounds or Bounds(), tell)
 
 
 def check_target(path: Path, format: str, overwrite: bool) -> None:
@@ -161,10 +155,23 @@ def pictures_of(model: LoadedModel, count: int = 4) -> list[str]:
     return [found[k] for k in np.linspace(0, len(found) - 1, min(count, len(found))).astype(int)]
 
 
-def name_file(aside: Path, path: Path) -> None:
-    """Give a verified file its name; of OpenVINO's pair, the weights first."""
-    weights = aside.with_suffix(".bin")
-    for source, target in ((weights, path.with_suffix(".bin")), (aside, path)):
-        if source.exists():
-            with written_aside(target) as place:
-                os.replace(source, place)
+@contextmanager
+def named_at_the_end(path: Path) -> Iterator[Path]:
+    """Write a file that gets its name after the block; nothing of it is left if that fails.
+
+    Of OpenVINO's pair, the weights get their name first.
+
+    Yields:
+        Where to write to.
+    """
+    aside = path.with_name(f".{path.stem}.unverified{path.suffix}")
+    pairs = ((aside.with_suffix(".bin"), path.with_suffix(".bin")), (aside, path))
+    try:
+        yield aside
+        for source, target in pairs:
+            if source.exists():
+                with written_aside(target) as place:
+                    os.replace(source, place)
+    finally:
+        for source, _ in pairs:
+            source.unlink(missing_ok=True)

@@ -47,21 +47,18 @@ class Options:
             raise InputError(f"batch_size={self.batch_size}: expected 1 or more")
         if self.tile is None and self.overlap is not None:
             raise InputError(f"overlap={self.overlap} without tile: expected the tiles' size too")
-        if self.tile is not None:
-            try:
-                tiles_of((1, 1), self.tile, self._overlap)
-            except ValueError as error:
-                raise InputError(str(error)) from error
+        try:
+            self.tiles((1, 1))
+        except ValueError as error:
+            raise InputError(str(error)) from error
 
     @property
     def _overlap(self) -> int:
         return (self.tile or 0) // 5 if self.overlap is None else self.overlap
 
     def tiles(self, size: tuple[int, int]) -> list[Tile]:
-        """The tiles of a picture; the picture itself as one if it is not to be cut."""
-        if self.tile is None:
-            return [Tile(0, 0, size[1], size[0], (0, 0, size[1], size[0]))]
-        return tiles_of(size, self.tile, self._overlap)
+        """The tiles of a picture; none if pictures are not to be cut."""
+        return [] if self.tile is None else tiles_of(size, self.tile, self._overlap)
 
 
 def predict(model: LoadedModel, images: Images, **options: Any) -> list[Prediction]:

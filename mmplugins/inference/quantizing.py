@@ -18,7 +18,7 @@ from mmplugins.deployment.verification import Differences, compare
 from mmplugins.utils import line_of, type_name
 
 from .exported import images_of
-from .exporting import batches_of, check_target, name_file, pictures_of
+from .exporting import batches_of, check_target, named_at_the_end, pictures_of
 from .inputs import InputError, find_inputs
 from .model import LoadedModel, scope_of
 
@@ -58,18 +58,13 @@ def export_quantized(
     def read(name: str) -> np.ndarray:
         return images_of([model.prepare(model.read(name), name)])
 
-    aside = path.with_name(f".{path.stem}.quantized.xml")
-    try:
+    with named_at_the_end(path) as aside:
         tell(f"Quantising on {len(names)} pictures; this takes minutes")
         quantize_file(source, aside, names, read)
         before, after = load_exported(source), load_exported(aside)
         total = Differences()
         for images in batches_of(model, pictures or pictures_of(model)):
             total |= compare(after(images), before(images))
-        name_file(aside, path)
-    finally:
-        for left in (aside, aside.with_suffix(".bin")):
-            left.unlink(missing_ok=True)
     return total
 
 

@@ -115,7 +115,7 @@ class Mosaic:
         """The whole picture's results."""
         if self._map is not None:
             return Prediction(self.source, self.size, label_map=self._map)
-        together = _together(self.source, self.size, self._found)
+        together = _together(self._found)
         if not len(together):
             return together
         stumps = torch.from_numpy(np.concatenate(self._stumps))
@@ -152,13 +152,12 @@ class Mosaic:
         self._map[y0:y1, x0:x1] = labels[y0 - tile.y : y1 - tile.y, x0 - tile.x : x1 - tile.x]
 
 
-def _together(source: str, size: tuple[int, int], found: Sequence[Prediction]) -> Prediction:
-    if not found:
-        return Prediction(source, size)
+def _together(found: Sequence[Prediction]) -> Prediction:
+    """All objects of a picture's tiles, of which there is one at least."""
     has_masks = any(one.masks is not None for one in found)
     return Prediction(
-        source,
-        size,
+        found[0].source,
+        found[0].size,
         np.concatenate([one.boxes for one in found]),
         np.concatenate([one.scores for one in found]),
         np.concatenate([one.labels for one in found]),
