@@ -10,7 +10,7 @@ from mmengine.registry import MODELS  # noqa: F401 - what is registered must be 
 
 import mmplugins  # noqa: F401 - registers backbones
 from mmplugins.checkpoint import CheckpointError
-from mmplugins.checkpoint.config_text import check_harmless, config_from_text
+from mmplugins.checkpoint.config_text import check_harmless, config_from_text, literal
 
 
 def test_what_mmengine_writes_is_read():
@@ -56,6 +56,16 @@ def test_what_mmengine_writes_is_read():
 def test_programs_are_refused(text):
     with pytest.raises(CheckpointError, match="the config in a test is not plain data"):
         config_from_text(text, "a test")
+
+
+def test_literals_of_the_command_line():
+    text = " [dict(type='A', lr=1e-3), {'b': (1, -2)}, dict(a=dict(b=None))] "
+    assert literal(text) == [dict(type="A", lr=1e-3), {"b": (1, -2)}, dict(a=dict(b=None))]
+    for wrong in ("dict(type=A)", "open('f')"):
+        with pytest.raises(ValueError):
+            literal(wrong)
+    with pytest.raises(SyntaxError):
+        literal("dict(type='A'")
 
 
 HARMFUL = [

@@ -83,6 +83,7 @@ def test_torchvisions_convnext(save):
         ("mobilenet_v2", "mobilenetv2_140", "another MobileNet than the model's, mobilenetv2_140"),
         ("efficientnet_b0", "mobilenetv2_100", "holds an EfficientNet, the model is timm's mobil"),
         ("resnet18", "efficientnet_b0", "holds a ResNet, the model is timm's efficientnet_b0"),
+        ("resnet18", "resnet50", "another ResNet than the model's, resnet50"),
         ("convnext_tiny", "resnet18", "holds convnext_tiny, the model is timm's resnet18"),
     ],
 )
@@ -95,6 +96,11 @@ def test_the_error_names_file_and_model(file, model, message, save):
 @pytest.mark.parametrize(
     ("name", "family"),
     {
+        "mobilenet_v2": "MobileNet",
+        "mobilenet_v3_small": "MobileNet",
+        "efficientnet_b0": "EfficientNet",
+        "efficientnet_v2_s": "EfficientNet",
+        "vit_b_16": "Vision Transformer",
         "alexnet": "AlexNet",
         "vgg16": "VGG",
         "squeezenet1_0": "SqueezeNet",

@@ -58,20 +58,23 @@ for cls in ("IdentityFormer", "RandFormer", "PoolFormerV2", "ConvFormer", "CAFor
     LAYOUTS[cls.lower()] = of(cls, written.baselines_official, cls.lower())
 
 
+def below(prefix, state):
+    return {f"{prefix}{key}": value for key, value in state.items()}
+
+
 def whole_model(state):
     """As mmdet and mmseg save it: neck and heads around the backbone."""
-    others = {
+    return below("backbone.", state) | {
         "neck.lateral_convs.0.conv.weight": torch.randn(4, 4, 1, 1),
         "bbox_head.retina_cls.bias": torch.randn(9),
         "decode_head.fusion_conv.conv.weight": torch.randn(4, 4, 1, 1),
         "roi_head.bbox_head.0.fc_cls.weight": torch.randn(3, 3),
     }
-    return {f"backbone.{key}": value for key, value in state.items()} | others
 
 
-def mmengine_ema(state):
-    inner = {f"module.{key}": value for key, value in whole_model(state).items()}
-    return dict(ema_state_dict=inner | dict(steps=torch.tensor(3)), meta=dict(epoch=2))
+def averaged(state):
+    """As torch's AveragedModel saves it."""
+    return {"n_averaged": torch.tensor(7)} | below("module.", state)
 
 
 WRAPPINGS = {
@@ -82,52 +85,35 @@ WRAPPINGS = {
         model={key: torch.zeros_like(value) for key, value in state.items()}, model_ema=state
     ),
     "state_dict_ema": lambda state: dict(state_dict_ema=state),
-    "DataParallel": lambda state: dict(
-        state_dict={f"module.{key}": value for key, value in state.items()}
-    ),
+    "DataParallel": lambda state: dict(state_dict=below("module.", state)),
     "whole model": lambda state: dict(state_dict=whole_model(state)),
-    "whole model in DataParallel": lambda state: {
-        f"module.{key}": value for key, value in whole_model(state).items()
-    },
-    "mmengine EMA": mmengine_ema,
+    "whole model in DataParallel": lambda state: below("module.", whole_model(state)),
+    "mmengine EMA": lambda state: dict(
+        ema_state_dict=below("module.", whole_model(state)) | dict(steps=torch.tensor(3)),
+        meta=dict(epoch=2),
+    ),
     "mmcv 1.x EMA": lambda state: dict(
         state_dict=whole_model(state)
         | {f"ema_backbone_{key.replace('.', '_')}": value + 1 for key, value in state.items()}
     ),
-    "compiled": lambda state: {f"backbone._orig_mod.{key}": value for key, value in state.items()},
-    "AveragedModel": lambda state: (
-        {"n_averaged": torch.tensor(7)} | {f"module.{key}": value for key, value in state.items()}
-    ),
-    "averages in a trainer's dict": lambda state: dict(
-        ema_state_dict={"n_averaged": torch.tensor(7)}
-        | {f"module.{key}": value for key, value in state.items()},
-        epoch=3,
-    ),
+    "compiled": lambda state: below("backbone._orig_mod.", state),
+    "AveragedModel": averaged,
+    "averages in a trainer's dict": lambda state: dict(ema_state_dict=averaged(state), epoch=3),
     "detectron2": lambda state: dict(
-        model={f"backbone.bottom_up.{key}": value for key, value in state.items()}
+        model=below("backbone.bottom_up.", state)
         | {"proposal_generator.rpn_head.conv.weight": torch.ones(4, 4, 3, 3)},
         iteration=7,
     ),
     "DINO's teacher": lambda state: dict(
         student={f"backbone.{key}": value + 1 for key, value in state.items()},
-        teacher={f"backbone.{key}": value for key, value in state.items()}
-        | {"dino_head.mlp.0.weight": torch.ones(4, 4)},
+        teacher=below("backbone.", state) | {"dino_head.mlp.0.weight": torch.ones(4, 4)},
     ),
     "lightly-train": lambda state: dict(
-        state_dict={
-            f"student_embedding_model.wrapped_model._model.{key}": value
-            for key, value in state.items()
-        }
+        state_dict=below("student_embedding_model.wrapped_model._model.", state)
         | {"student_projection_head.weight": torch.ones(4, 4)}
     ),
-    "lightly-train task": lambda state: dict(
-        train_model={
-            f"backbone._model_wrapper._model.backbone.{key}": value for key, value in state.items()
-        }
-    )["train_model"],
-    "trained student": lambda state: {
-        f"model.student.backbone.{key}": value for key, value in state.items()
-    },
+    "lightly-train task": lambda state: below("backbone._model_wrapper._model.backbone.", state),
+    "trained student": lambda state: below("model.student.backbone.", state),
 }
 
 
@@ -281,35 +267,29 @@ def test_timm_backbone_takes_timm_files(tmp_path):
     assert len(report.matched) == len(model.state_dict())
 
 
+class Detector(torch.nn.Module):
+    def __init__(self, name):
+        super().__init__()
+        self.backbone = MODELS.build(LAYOUTS[name][0])
+        self.head = torch.nn.Linear(3, 2)
+
+
 def test_plain_load_checkpoint_of_a_whole_detector_goes_on(tmp_path):
     """mmengine's own loader, as load_from uses it: foreign names below `backbone.`, and a head."""
-
-    class Detector(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.backbone = MODELS.build(LAYOUTS["caformer"][0])
-            self.head = torch.nn.Linear(3, 2)
-
     writer = LAYOUTS["caformer"][1]()
-    state = {f"backbone.{key}": value for key, value in writer.state_dict.items()}
     head = {"head.weight": torch.randn(2, 3), "head.bias": torch.randn(2)}
-    torch.save(dict(state_dict=state | head), tmp_path / "w.pth")
-    model = Detector()
+    state = below("backbone.", writer.state_dict) | head
+    torch.save(dict(state_dict=state), tmp_path / "w.pth")
+    model = Detector("caformer")
     load_checkpoint(model, str(tmp_path / "w.pth"), map_location="cpu")
     assert_loaded(model.backbone, writer.ours)
     assert torch.equal(model.head.weight, head["head.weight"])
 
 
 def test_loading_a_detector_leaves_its_head(tmp_path):
-    class Detector(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.backbone = MODELS.build(LAYOUTS["poolformer"][0])
-            self.head = torch.nn.Linear(3, 2)
-
     writer = LAYOUTS["poolformer"][1]()
     torch.save(WRAPPINGS["whole model"](writer.state_dict), tmp_path / "w.pth")
-    model = Detector()
+    model = Detector("poolformer")
     head = model.head.weight.clone()
     report = load_weights(model, tmp_path / "w.pth")
     assert report.outside == 4

@@ -265,6 +265,8 @@ def test_absent_files_are_errors_of_both_kinds(path):
         existing_checkpoint(str(path))
     with pytest.raises(InputError, match="does not exist"):
         load_model(path, device="cpu")
+    with pytest.raises(FileNotFoundError, match="is a folder"):
+        read_checkpoint(path.parent)
 
 
 @pytest.mark.parametrize("meta", ["text", 5, torch.ones(2), []])
@@ -272,13 +274,6 @@ def test_meta_of_another_kind(path, meta):
     torch.save(dict(state_dict=dict(a=torch.ones(1)), meta=meta), path)
     with pytest.raises(CheckpointError, match="holds no config"):
         load_model(path, device="cpu")
-
-
-def test_absent_file_and_folder(path):
-    with pytest.raises(FileNotFoundError, match="does not exist"):
-        read_checkpoint(path)
-    with pytest.raises(FileNotFoundError, match="is a folder"):
-        read_checkpoint(path.parent)
 
 
 # ---------------------------------------------------------------- hostile pickles
@@ -375,6 +370,7 @@ def test_demand_for_memory_is_refused(path):
         (torch.zeros(1).expand(1000, 1000), "declare more elements than they store"),
         (torch.zeros(2, dtype=torch.complex64), "complex64"),
         (torch.zeros(2).to(torch.float8_e4m3fn), "float8"),
+        (torch.zeros(2).to(torch.uint16), "uint16"),
         (torch.eye(3).to_sparse(), "sparse"),
     ],
 )

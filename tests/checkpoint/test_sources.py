@@ -15,12 +15,20 @@ from mmplugins.checkpoint.zoo import PublishedWeights, Source
 
 
 @pytest.fixture
-def published(monkeypatch, site):
-    """Pretend that `fancy_s12` was published on two hosts."""
-    hosts = tuple(Source(site.url(f"/{host}/w.pth"), f"{host}.pth") for host in ("a", "b"))
-    weights = PublishedWeights("fancy_s12", "poolformer_s12", "ImageNet-1K, 224", hosts)
-    monkeypatch.setattr(zoo, "published", lambda: {"fancy_s12": weights})
-    return weights
+def publish(monkeypatch):
+    """Function that pretends that `fancy_s12` was published at some addresses."""
+
+    def publish(*hosts):
+        weights = PublishedWeights("fancy_s12", "poolformer_s12", "ImageNet-1K, 224", hosts)
+        monkeypatch.setattr(zoo, "published", lambda: {"fancy_s12": weights})
+
+    return publish
+
+
+@pytest.fixture
+def published(publish, site):
+    """Pretend that it was published on two hosts."""
+    publish(*(Source(site.url(f"/{host}/w.pth"), f"{host}.pth") for host in ("a", "b")))
 
 
 def test_second_host_serves_when_the_first_does_not(site, published, weight_file):
@@ -119,7 +127,7 @@ def test_unknown_names(name, message):
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("form", ["path", "address", "name"])
-def test_mmengine_loads_every_form(site, tmp_path, monkeypatch, suffix, form):
+def test_mmengine_loads_every_form(site, tmp_path, publish, suffix, form):
     state = {"weight": torch.randn(2, 3), "bias": torch.randn(2)}
     path = tmp_path / f"w{suffix}"
     if suffix == ".pth":
@@ -130,9 +138,8 @@ def test_mmengine_loads_every_form(site, tmp_path, monkeypatch, suffix, form):
         save_file(state, path)
     site.pages[f"/w{suffix}"] = Page(path.read_bytes())
     address = site.url(f"/w{suffix}")
-    weights = PublishedWeights("fancy", "x", "y", (Source(address, f"fancy{suffix}"),))
-    monkeypatch.setattr(zoo, "published", lambda: {"fancy": weights})
-    source = {"path": str(path), "address": address, "name": "metaformer://fancy"}[form]
+    publish(Source(address, f"fancy{suffix}"))
+    source = {"path": str(path), "address": address, "name": "metaformer://fancy_s12"}[form]
     model = torch.nn.Module()
     model.backbone = torch.nn.Linear(3, 2)
     if form != "name":  # that one puts the weights where detectors have their backbone
@@ -144,22 +151,21 @@ def test_mmengine_loads_every_form(site, tmp_path, monkeypatch, suffix, form):
 
 @pytest.mark.parametrize("prefix", ["", "backbone."])
 @pytest.mark.parametrize("whole", [False, True], ids=["backbone", "detector"])
-def test_published_weights_as_load_from(site, tmp_path, monkeypatch, prefix, whole):
+def test_published_weights_as_load_from(site, tmp_path, publish, prefix, whole):
     """What Runner does with `load_from='metaformer://...'`, of the authors and of mmpretrain."""
     writer = written_layouts.convnext()
     state = {prefix + key: value for key, value in writer.state_dict.items()}
     path = tmp_path / "w.pth"
     torch.save(dict(model=state, epoch=3), path)
     site.pages["/w.pth"] = Page(path.read_bytes())
-    weights = PublishedWeights("fancy", "x", "y", (Source(site.url("/w.pth"), "fancy.pth"),))
-    monkeypatch.setattr(zoo, "published", lambda: {"fancy": weights})
+    publish(Source(site.url("/w.pth"), "fancy.pth"))
     arch = dict(depths=written_layouts.DEPTHS, dims=written_layouts.DIMS)
     backbone = MODELS.build(dict(type="ConvNeXt", arch=arch))
     model = backbone
     if whole:
         model = torch.nn.Module()
         model.backbone, model.head = backbone, torch.nn.Linear(1, 1)
-    load_checkpoint(model, "metaformer://fancy", map_location="cpu")
+    load_checkpoint(model, "metaformer://fancy_s12", map_location="cpu")
     loaded = backbone.state_dict()
     for key, value in writer.ours.items():
         assert torch.equal(loaded[key], value.reshape(loaded[key].shape))
