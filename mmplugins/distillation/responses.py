@@ -87,7 +87,11 @@ class AnchorScores(Term):
         """Sum over anchors and classes per object that the teacher sees."""
         ours = step.own["bbox_head"].output[0]
         theirs = step.teacher.bbox_head(step.features)[0]
-        _same_shape("anchor_scores", ours, theirs)
+        if [x.shape for x in ours] != [x.shape for x in theirs]:
+            raise DistillationError(
+                "anchor_scores: scores of different shapes:\n"
+                f"  student: {shapes(ours)}\n  teacher: {shapes(theirs)}"
+            )
         return soft_focal_loss(self.rows(ours), self.rows(theirs), self.gamma)
 
     def rows(self, levels: Sequence[Tensor]) -> Tensor:
@@ -220,14 +224,6 @@ def _check_classes(term: str, student: nn.Module, teacher: nn.Module) -> None:
         raise DistillationError(
             f"{term}: the student has {counts[0]} classes, the teacher {counts[1]}: take a teacher "
             "of the same data, or leave the term out"
-        )
-
-
-def _same_shape(term: str, ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> None:
-    if [x.shape for x in ours] != [x.shape for x in theirs]:
-        raise DistillationError(
-            f"{term}: scores of different shapes:\n  student: {shapes(ours)}\n"
-            f"  teacher: {shapes(theirs)}"
         )
 
 

@@ -211,4 +211,7 @@ def test_same_tensors_are_not_called_another_family(save):
 def test_parts_of_a_file_are_called_so(save):
     state = weights_of("poolformer_s12")
     del state["stages.1.blocks.0.norm2.bias"]
-    assert "a part of poolformer_s12" in check_weights(meta("poolformer_s12"), save(state)).cause
+    more = weights_of("poolformer_s12") | {"stages.0.blocks.2.norm1.weight": torch.ones(64)}
+    for changed in (state, more):
+        path = save(changed)
+        assert "a part of poolformer_s12" in check_weights(meta("poolformer_s12"), path).cause
