@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
-ROOT = Path(__file__).parents[2]
 ARCH = "arch=dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32))"
 BACKBONES = (f"pool=dict(type='PoolFormer', {ARCH})", f"conv=dict(type='ConvFormer', {ARCH})")
 SMALL = [
@@ -16,11 +12,3 @@ SMALL = [
 ]  # fmt: skip
 COMMON = ["--sets", "semantic", "--steps", "3", "--batch", "2", "--image-size", "64", "--rounds",
           "1", "--cost-size", "64", "64", "--seeds", "1", "--cfg-options", *SMALL]  # fmt: skip
-
-
-def load(name):
-    """A tool as a module."""
-    spec = importlib.util.spec_from_file_location(f"{name}_tool", ROOT / f"tools/{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

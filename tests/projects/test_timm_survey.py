@@ -1,20 +1,12 @@
 """The survey of timm's models: how each serves, and the page."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
-
-ROOT = Path(__file__).parents[2]
+from programs import load
 
 
 @pytest.fixture(scope="module")
 def survey():
-    path = ROOT / "projects/timm_models/survey.py"
-    spec = importlib.util.spec_from_file_location("survey", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("projects/timm_models/survey.py")
 
 
 def test_models_are_sorted_by_what_they_take(survey, tmp_path):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
+import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
+from programs import ROOT, load
 
 DATA = """
 data_root = {root!r} + '/shapes/'
@@ -105,10 +104,22 @@ def call(monkeypatch):
 
     def call(tool: str, *args: object) -> ModuleType:
         monkeypatch.setattr(sys, "argv", [f"{tool}.py", *map(str, args)])
-        spec = importlib.util.spec_from_file_location(f"tools_{tool}", ROOT / f"tools/{tool}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = load(f"tools/{tool}.py")
         module.main()
         return module
 
     return call
+
+
+@pytest.fixture
+def end(monkeypatch):
+    """Run a tool as a program, in this process; the status, or the text, that it ends with."""
+
+    def end(tool: str, *args: object) -> int | str | None:
+        path = str(ROOT / f"tools/{tool}.py")
+        monkeypatch.setattr(sys, "argv", [path, *map(str, args)])
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(path, run_name="__main__")
+        return stopped.value.code
+
+    return end

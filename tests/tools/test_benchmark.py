@@ -1,24 +1,18 @@
 """The benchmark tool, run over small images; no time is asserted."""
 
 import csv
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
+from programs import load
 
 from mmplugins.benchmark.display import Display
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def tool(tmp_path, monkeypatch):
-    spec = importlib.util.spec_from_file_location("benchmark_tool", ROOT / "tools/benchmark.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     monkeypatch.chdir(tmp_path)
-    return module
+    return load("tools/benchmark.py")
 
 
 def labels(tool, *arguments):

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import os
-import runpy
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-TOOL = str(Path(__file__).parents[2] / "tools/check.py")
+from programs import ROOT
 
 
 @pytest.fixture
-def check(tmp_path, monkeypatch, capsys):
-    """Run the tool in this process: what it ends with, and what it prints."""
+def check(tmp_path, monkeypatch, capsys, end):
+    """What the tool ends with, and what it prints."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "1000")
 
-    def check(*args):
-        monkeypatch.setattr(sys, "argv", [TOOL, *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(TOOL, run_name="__main__")
-        return ended.value.code, capsys.readouterr().out
-
-    return check
+    return lambda *args: (end("check", *args), capsys.readouterr().out)
 
 
 def test_a_healthy_config(detection, check, tmp_path):
@@ -54,6 +45,7 @@ def test_an_absent_config(check):
 
 @pytest.mark.slow
 def test_as_a_program(detection, tmp_path):
-    command = [sys.executable, TOOL, str(detection), "--cfg-options", "model.neck.type=FNP"]
+    command = [sys.executable, ROOT / "tools/check.py", detection]
+    command += ["--cfg-options", "model.neck.type=FNP"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert done.returncode == 1 and "'FNP' is not there" in done.stdout, done.stderr

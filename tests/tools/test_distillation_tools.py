@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
-import runpy
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-
-ROOT = Path(__file__).parents[2]
+from programs import ROOT, load
 
 
 @pytest.fixture(scope="module")
 def study():
-    """projects/distillation/study.py as a module."""
-    path = ROOT / "projects/distillation/study.py"
-    spec = importlib.util.spec_from_file_location("distillation_study", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("projects/distillation/study.py")
 
 
 @pytest.fixture
@@ -101,11 +91,8 @@ def test_another_budget_is_refused(study, args):
         study.read_results(args)
 
 
-def test_export_says_what_is_wrong(tmp_path, monkeypatch):
-    tool = str(ROOT / "tools/distill_export.py")
-    config = str(ROOT / "configs/semantic_fpn/semantic-fpn_shapes.py")
+def test_export_says_what_is_wrong(tmp_path, end):
+    config = ROOT / "configs/semantic_fpn/semantic-fpn_shapes.py"
     torch.save(dict(a=torch.ones(1)), tmp_path / "a.pth")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [tool, config, "a.pth", "b.pth"])
-    with pytest.raises(SystemExit, match="^error: the model of the config is 'EncoderDecoder'"):
-        runpy.run_path(tool, run_name="__main__")
+    said = end("distill_export", config, tmp_path / "a.pth", tmp_path / "b.pth")
+    assert said.startswith("error: the model of the config is 'EncoderDecoder'")

@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from leaderboard_commands import BACKBONES, COMMON, load
+from leaderboard_commands import BACKBONES, COMMON
+from programs import load
 
 
 def test_from_backbones_to_a_report(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    tool, out = load("leaderboard"), tmp_path / "leaderboard"
+    tool, out = load("tools/leaderboard.py"), tmp_path / "leaderboard"
     assert tool.main([*BACKBONES, "no_such_backbone", *COMMON]) == 2
     said = capsys.readouterr().out
     assert "3/3" in said and "Unknown backbone 'no_such_backbone'" in said
@@ -41,7 +42,7 @@ def test_from_backbones_to_a_report(tmp_path, monkeypatch, capsys):
     (row,) = json.loads(Path("read/leaderboard.json").read_text())["tables"][0]["rows"]
     assert row["mean"] == pytest.approx(rows["pool"]["mean"]) and row["source"] == [work_dir]
 
-    report = load("report")
+    report = load("tools/report.py")
     files = [str(out / "cost.jsonl"), str(out / "leaderboard.json")]
     assert report.main([*files, "--out", "all.html", "--plots", "plots/all"]) == 0
     page = Path("all.html").read_text()
@@ -71,7 +72,7 @@ def test_what_speaks_against_measuring_is_said_before_training(
     head = dict(kind="head", schema=2, environment=dict(processor="another one"), settings={})
     Path("leaderboard").mkdir()
     Path("leaderboard/cost.jsonl").write_text(json.dumps(head) + "\n")
-    tool = load("leaderboard")
+    tool = load("tools/leaderboard.py")
     monkeypatch.setattr(tool, "run_experiment", lambda *_: pytest.fail("trained"))
     assert tool.main([BACKBONES[0], *COMMON, *options]) == 1
     assert message in capsys.readouterr().out
@@ -79,5 +80,5 @@ def test_what_speaks_against_measuring_is_said_before_training(
 
 def test_nothing_to_do(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert load("leaderboard").main([]) == 1
+    assert load("tools/leaderboard.py").main([]) == 1
     assert "Nothing to do" in capsys.readouterr().out and not any(tmp_path.iterdir())

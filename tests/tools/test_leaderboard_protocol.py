@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from leaderboard_commands import ROOT, load
+from programs import ROOT, load
 
 from mmplugins.benchmark.leaderboard import read_board
 
@@ -157,7 +157,7 @@ def test_a_better_backbone_is_found_and_twins_tie(tmp_path, monkeypatch, capsys)
     assert "its process ended by -9, see" in Path("said.txt").read_text()
     assert len(files("result.json")) == 8
 
-    main = load("leaderboard").main
+    main = load("tools/leaderboard.py").main
     assert main(many) == 0, capsys.readouterr()
     assert all(path.read_bytes() == content for path, content in kept.items())
     assert "warm_up=2" in (said := capsys.readouterr().out) and "decay=poly" in said

@@ -15,8 +15,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from leaderboard_commands import BACKBONES, COMMON, ROOT, load
+from leaderboard_commands import BACKBONES, COMMON
 from mmengine.runner import Runner
+from programs import ROOT, load
 
 from mmplugins.engine import load_config
 
@@ -133,8 +134,8 @@ def board_in(folder: Path | str) -> dict:
 @pytest.mark.slow
 def test_own_data(make, task, metric, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    config = make(tmp_path / "data")
-    assert load("leaderboard").main([POOL, "--configs", config, *FEW]) == 0, capsys.readouterr()
+    tool, command = load("tools/leaderboard.py"), [POOL, "--configs", make(tmp_path / "data"), *FEW]
+    assert tool.main(command) == 0, capsys.readouterr()
     (found,) = board_in("leaderboard")["tables"]
     (row,) = found["rows"]
     assert (found["task"], found["config"], row["label"]) == (task, "own_data", "pool")
@@ -144,15 +145,14 @@ def test_own_data(make, task, metric, tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "pool (1 of 3)" in said and "ms at 64x64" in said
     # Pictures of a given size are for the shapes, and data of one's own have theirs in the config.
-    assert load("leaderboard").main([POOL, "--configs", config, *FEW, "--image-size", "32",
-                                     "--out", "other"]) == 2  # fmt: skip
+    assert tool.main([*command, "--image-size", "32", "--out", "other"]) == 2
     assert "image_size=32 is for the shapes data" in capsys.readouterr().out
 
 
 @pytest.mark.slow
 def test_mixed_precision_and_costs_of_a_file(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    tool = load("leaderboard")
+    tool = load("tools/leaderboard.py")
     assert tool.main([POOL, *COMMON, "--amp", "--out", "amp"]) == 0
     board = board_in("amp")
     assert board["protocol"]["budget"]["amp"] and "mixed precision" in capsys.readouterr().out
@@ -189,7 +189,7 @@ def test_trainings_of_train_py_and_of_mmdet(tmp_path, monkeypatch, call, detecti
     Runner.from_cfg(cfg).train()
     assert Path("ours/results.json").is_file() and not Path("theirs/results.json").exists()
     capsys.readouterr()
-    tool = load("leaderboard")
+    tool = load("tools/leaderboard.py")
     assert tool.main(["--read", "ours", "theirs", "ours/", "--out", "board"]) == 0
     (task,) = board_in("board")["tables"]
     assert task["task"] == "detection" and task["config"] == detection.stem
@@ -233,7 +233,7 @@ def test_ctrl_c_keeps_what_is_there_and_the_same_command_goes_on(tmp_path, monke
     assert not (folder / "seed1/result.json").exists()
     assert list((folder / "seed1").glob("iter_*.pth")) and not Path("board/cost.jsonl").exists()
 
-    assert load("leaderboard").main(command) == 0
+    assert load("tools/leaderboard.py").main(command) == 0
     assert (folder / "seed0/result.json").read_text() == first
     second = json.loads((folder / "seed1/result.json").read_text())
     assert second["failure"] is None and second["seconds"] is None  # as it was resumed
@@ -245,7 +245,7 @@ def test_ctrl_c_keeps_what_is_there_and_the_same_command_goes_on(tmp_path, monke
 @pytest.mark.slow
 def test_three_workers_give_the_table_of_one(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    tool, command = load("leaderboard"), [*BACKBONES, *COMMON, "--seeds", "2", "--no-cost"]
+    tool, command = load("tools/leaderboard.py"), [*BACKBONES, *COMMON, "--seeds", "2", "--no-cost"]
     assert tool.main([*command, "--out", "one"]) == 0
     assert tool.main([*command, "--out", "three", "--plan"]) == 0
     assert len(Path("three/plan.txt").read_text().splitlines()) == 4

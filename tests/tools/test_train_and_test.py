@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -178,23 +177,17 @@ def test_checks_change_no_bit_of_training(detection, folder):
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
-def test_an_error_is_one_line(detection, monkeypatch):
-    tool = str(ROOT / "tools/test.py")
-    monkeypatch.setattr(sys, "argv", [tool, str(detection), "absent.pth"])
-    with pytest.raises(SystemExit) as stopped:
-        runpy.run_path(tool, run_name="__main__")
-    assert str(stopped.value).startswith("error: checkpoint 'absent.pth' does not exist")
+def test_an_error_is_one_line(detection, end):
+    said = end("test", detection, "absent.pth")
+    assert said.startswith("error: checkpoint 'absent.pth' does not exist")
 
 
-def test_a_damaged_checkpoint_is_one_line(detection, folder, monkeypatch):
-    tool, damaged = str(ROOT / "tools/test.py"), folder / "damaged.pth"
+def test_a_damaged_checkpoint_is_one_line(detection, folder, monkeypatch, end):
+    damaged = folder / "damaged.pth"
     torch.save(dict(state_dict=dict(a=torch.ones(100))), damaged)
     damaged.write_bytes(damaged.read_bytes()[:300])
-    monkeypatch.setattr(sys, "argv", [tool, str(detection), str(damaged)])
     monkeypatch.chdir(folder)
-    with pytest.raises(SystemExit) as stopped:
-        runpy.run_path(tool, run_name="__main__")
-    assert re.match(r"error: .*damaged\.pth", str(stopped.value))
+    assert re.match(r"error: .*damaged\.pth", end("test", detection, damaged))
 
 
 def test_segmentation(segmentation, call, folder, tmp_path, capsys):

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import runpy
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
 from mmplugins.checkpoint import read_checkpoint
 from mmplugins.engine import SettingError
 
-TRAIN = str(Path(__file__).parents[2] / "tools/train.py")
 
-
-def status(monkeypatch, *args: object) -> str:
+@pytest.fixture
+def status(end):
     """What ``train.py`` leaves to say; Python makes status 1 of a text."""
-    monkeypatch.setattr(sys, "argv", [TRAIN, *map(str, args)])
-    with pytest.raises(SystemExit) as stopped:
-        runpy.run_path(TRAIN, run_name="__main__")
-    assert isinstance(stopped.value.code, str) and "\n" not in stopped.value.code
-    return stopped.value.code
+
+    def status(*args: object) -> str:
+        said = end("train", *args)
+        assert isinstance(said, str) and "\n" not in said
+        return said
+
+    return status
 
 
-def test_a_training_that_diverges(segmentation, folder, monkeypatch):
+def test_a_training_that_diverges(segmentation, folder, status):
     options = ["optim_wrapper.optimizer.lr=1e30", "train_cfg.max_iters=12"]
     options += ["default_hooks.finite_loss.interval=2", "default_hooks.checkpoint.interval=100"]
     args = ("--work-dir", folder / "diverged", "--no-check", "--cfg-options", *options)
-    said = status(monkeypatch, segmentation, *args)
+    said = status(segmentation, *args)
     assert said.startswith("error: the loss was not finite for") and "learning rate" in said
     assert not list((folder / "diverged").glob("*.pth"))
 
@@ -43,13 +40,13 @@ def test_a_checkpoint_from_elsewhere_wants_a_folder_of_its_own(segmentation, fol
     assert [path.name for path in used.iterdir()] == ["iter_2.pth"]
 
 
-def test_places_that_cannot_be_used(segmentation, folder, monkeypatch, call):
+def test_places_that_cannot_be_used(segmentation, folder, status, call):
     (folder / "pointer/last_checkpoint").mkdir(parents=True)
-    said = status(monkeypatch, segmentation, "--work-dir", folder / "pointer", "--resume")
+    said = status(segmentation, "--work-dir", folder / "pointer", "--resume")
     assert "last_checkpoint is a folder" in said
     (folder / "file").write_text("")
     place = folder / "file/work"  # as on a disk that is mounted for reading, whoever asks
-    said = status(monkeypatch, segmentation, "--work-dir", place, "--no-check")
+    said = status(segmentation, "--work-dir", place, "--no-check")
     assert said.startswith("error: ") and "file" in said
     with pytest.raises(SettingError, match="cannot be written"):
         call("test", segmentation, folder / "file", "--work-dir", place)

@@ -8,23 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from programs import ROOT, load
 from safetensors import safe_open
 
 import mmplugins  # noqa: F401 - registers the backbones
 from mmplugins.backbones import build_backbone
 from mmplugins.checkpoint import read_checkpoint
 
-TOOL = Path(__file__).parents[2] / "tools" / "weights.py"
-
 
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path):
     """Run the tool in this process, which spares its imports; exit status and what it said."""
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("weights_tool", TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load("tools/weights.py")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -139,11 +134,11 @@ def test_as_a_program(tmp_path):
     """Once for real, in a process of its own: errors go to stderr, the status tells."""
     (tmp_path / "w.pth").write_bytes(b"<html>")
     answer = subprocess.run(
-        [sys.executable, TOOL, "show", "w.pth"],
+        [sys.executable, ROOT / "tools/weights.py", "show", "w.pth"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        env=os.environ | dict(PYTHONPATH=str(TOOL.parents[1])),
+        env=os.environ | dict(PYTHONPATH=str(ROOT)),
     )
     assert answer.returncode == 1 and answer.stdout == ""
     assert "error: w.pth is a web page" in answer.stderr and "Traceback" not in answer.stderr
