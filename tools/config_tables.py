@@ -1,7 +1,11 @@
-"""Counts parameters and MACs of all configs: into the metafiles, and as tables into the READMEs."""
+"""Counts parameters and MACs of configs and backbones: into metafiles, and as tables into pages.
+
+The tables are those of the READMEs below ``configs/``, and that of docs/backbones.md.
+"""
 
 import argparse
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +17,20 @@ from mmengine.registry import MODELS
 from rich.progress import track
 
 import mmplugins  # noqa: F401 - registers the backbones
+from mmplugins.backbones.catalog import families
 from mmplugins.benchmark.complexity import count_macs, count_parameters
 from mmplugins.utils import write_whole
 
 ROOT = Path(__file__).parents[1]
-BEGIN, END = "<!-- configs: begin -->", "<!-- configs: end -->"
-NOTE = (
+CONFIGS_NOTE = (
     "Parameters and MACs are counted by `tools/config_tables.py` from the configs, MACs for one "
     "image by the convention of `mmplugins/benchmark/complexity.py`; printed figures follow in "
     "brackets. AP and mIoU are the published ones, not ours."
+)
+BACKBONES_NOTE = (
+    "Backbone parameters are counted by `tools/config_tables.py`, without classifier and output "
+    "norms, fixed random matrices included. Parameters of the whole classifier, MACs and accuracy "
+    "at 224x224 (ImageNet-1K, top-1) are the papers'; ConvNeXt-XL was pretrained on ImageNet-22K."
 )
 METRICS = {"box AP": "box AP", "mask AP": "mask AP", "mIoU": "mIoU", "mIoU(ms+flip)": "ms mIoU"}
 """Metrics of the metafiles and their columns in the tables."""
@@ -69,8 +78,7 @@ def table(metafile: Path) -> str:
     models = read_models(metafile)
     results = [published(model) for model in models]
     columns = [name for name in METRICS if any(name in row for row in results)]
-    head = ["config", "params, M", "MACs, G", "image", *(METRICS[name] for name in columns)]
-    lines = [head, ["---"] * len(head)]
+    lines = [["config", "params, M", "MACs, G", "image", *(METRICS[name] for name in columns)]]
     for model, result in zip(models, results, strict=True):
         data, printed = model["Metadata"], model["Metadata"].get("Printed", {})
         file = Path(model["Config"])
@@ -83,8 +91,37 @@ def table(metafile: Path) -> str:
                 *(f"{result[name]:.1f}" if name in result else "-" for name in columns),
             ]
         )
-    rows = (f"| {' | '.join(cells)} |" for cells in lines)
-    return "\n".join([BEGIN, NOTE, "", *rows, END])
+    return block("configs", CONFIGS_NOTE, lines)
+
+
+def block(name: str, note: str, lines: list[list[str]]) -> str:
+    """A note and a table between marks; the first line is the heading."""
+    heading, *rows = (f"| {' | '.join(cells)} |" for cells in lines)
+    line = f"| {' | '.join('---' for _ in lines[0])} |"
+    begin, end = (f"<!-- {name}: {mark} -->" for mark in ("begin", "end"))
+    return "\n".join([begin, note, "", heading, line, *rows, end])
+
+
+def with_block(page: Path, new: str) -> str:
+    """The text of a page with a block made anew."""
+    begin, *_, end = new.splitlines()
+    text, found = re.subn(f"{begin}.*?{end}", lambda _: new, page.read_text("utf-8"), flags=re.S)
+    if found != 1:
+        raise SystemExit(f"{page}: expected one place for the table, {begin} ... {end}")
+    return text
+
+
+def backbones() -> str:
+    """The block of docs/backbones.md: one row per published variant."""
+    lines = [["name", "backbone params, M", "classifier params, M", "MACs, G", "top-1, %"]]
+    for family, cls in families().items():
+        for arch, variant in cls.variants.items():
+            with torch.device("meta"):
+                counted = count_parameters(cls(arch, out_norm=None)).total / 1e6
+            printed = (variant.params, variant.macs, variant.top1)
+            cells = ["-" if value is None else str(value) for value in printed]
+            lines.append([f"`{family}_{arch}`", f"{counted:.2f}", *cells])
+    return block("backbones", BACKBONES_NOTE, lines)
 
 
 def published(model: dict[str, Any]) -> dict[str, float]:
@@ -96,14 +133,15 @@ def beside(counted: str, printed: float | None) -> str:
     return counted if printed is None else f"{counted} ({printed})"
 
 
-def with_table(metafile: Path) -> str:
-    """The text of a family's README with its table made anew."""
-    readme = metafile.with_name("README.md")
-    block, text = table(metafile), readme.read_text(encoding="utf-8")
-    new, found = re.subn(f"{BEGIN}.*?{END}", lambda _: block, text, flags=re.S)
-    if found != 1:
-        raise SystemExit(f"{readme}: expected one place for the table, {BEGIN} ... {END}")
-    return new
+def files() -> dict[Path, Callable[[], str]]:
+    """What is written, and what makes its text; a metafile before the README that reads it."""
+    found: dict[Path, Callable[[], str]] = {}
+    for metafile in metafiles():
+        readme = metafile.with_name("README.md")
+        found[metafile] = lambda metafile=metafile: with_counts(metafile)
+        found[readme] = lambda metafile=metafile, readme=readme: with_block(readme, table(metafile))
+    page = ROOT / "docs/backbones.md"
+    return found | {page: lambda: with_block(page, backbones())}
 
 
 def main() -> None:
@@ -111,14 +149,12 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="only say whether all is up to date")
     check = parser.parse_args().check
     stale = []
-    for metafile in metafiles():
-        readme = metafile.with_name("README.md")
-        for file, make in ((metafile, with_counts), (readme, with_table)):
-            text = make(metafile)
-            if text != file.read_text(encoding="utf-8"):
-                stale.append(str(file.relative_to(ROOT)))
-                if not check:
-                    write_whole(file, text)
+    for file, make in files().items():
+        text = make()
+        if text != file.read_text(encoding="utf-8"):
+            stale.append(str(file.relative_to(ROOT)))
+            if not check:
+                write_whole(file, text)
     if check and stale:
         raise SystemExit(f"{', '.join(stale)}: run tools/config_tables.py")
 
