@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS
@@ -103,4 +104,17 @@ def build_mmpretrain(name: str) -> nn.Module:
     for child in list(model._modules):
         if child.startswith("norm"):
             setattr(model, child, nn.Identity())
+    return model
+
+
+@torch.no_grad()
+def show_every_part(model: nn.Module) -> nn.Module:
+    """Random weights at which no branch vanishes: a layer scale starts at 1e-5."""
+    random = torch.Generator().manual_seed(0)
+    for name, value in model.named_parameters():
+        if value.ndim < 2:
+            mean = 0.0 if name.endswith("bias") else 1.0
+            value.uniform_(mean - 0.3, mean + 0.3, generator=random)
+        elif value.requires_grad:
+            value.normal_(0, value[0].numel() ** -0.5, generator=random)
     return model

@@ -6,14 +6,13 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mmplugins.backbones.catalog import list_backbones
 from mmplugins.backbones.key_layouts import WHOLE_MODEL, from_native
 from mmplugins.backbones.timm_backbone import TimmBackbone
 
-from .models import MMPRETRAIN_FAMILIES, build_model
+from .models import MMPRETRAIN_FAMILIES, build_model, show_every_part
 from .palette import timm_family
 from .rows import MMPRETRAIN, TIMM, Row, unique, with_options
 from .subjects import Subject
@@ -56,23 +55,6 @@ def with_peers(rows: list[Row]) -> list[Row]:
 def origin(row: Row) -> str:
     """Our name of the backbone that a row is or is a peer of."""
     return row.name.removeprefix(TIMM).removeprefix(MMPRETRAIN)
-
-
-def random_weights(name: str) -> dict[str, Tensor]:
-    """Weights for one of our backbones, without output norms, in which every part matters.
-
-    A fresh layer scale of 1e-5 would hide all branches, so that any two networks would agree.
-    """
-    generator = torch.Generator().manual_seed(0)
-    model = build_model(Row(name), dict(out_norm=None))
-    for key, value in model.state_dict().items():
-        if not value.is_floating_point():
-            continue
-        if key.endswith("running_var") or value.ndim <= 1:
-            value.uniform_(0.5, 1.5, generator=generator)
-        elif "scale" in key or "gamma" in key:
-            value.uniform_(0.2, 0.6, generator=generator)
-    return dict(model.state_dict())
 
 
 def peer_weights(row: Row, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -136,7 +118,8 @@ class Peers:
         if row.whole or name not in list_backbones():
             return None, {}
         if name not in self._weights:
-            self._weights[name] = random_weights(name)
+            model = build_model(Row(name), dict(out_norm=None))
+            self._weights[name] = dict(show_every_part(model).state_dict())
         weights = self._weights[name]
         if name == row.name:
             return weights, dict(out_norm=None)

@@ -11,7 +11,6 @@ from mmplugins.benchmark.peers import (
     check_equal,
     family_of,
     peer_weights,
-    random_weights,
     with_peers,
 )
 from mmplugins.benchmark.rows import Row, parse_row
@@ -74,7 +73,7 @@ def test_names_of_timm(name):
 
 
 def test_every_part_of_the_weights_matters():
-    weights = random_weights("poolformer_s12")
+    weights, _ = Peers().settings_of(Row("poolformer_s12"))
     scales = [value for key, value in weights.items() if "layer_scale" in key]
     assert scales and all(value.min() > 0.1 for value in scales)
     assert not any(key.startswith("out_norms") for key in weights)

@@ -33,7 +33,6 @@ from . import exactness, matrix, speed, whole
 from .processes import in_turns, side_by_side
 
 Line = dict[str, Any]
-TIMES = "times.jsonl"
 
 
 @dataclass(frozen=True)
@@ -80,17 +79,6 @@ class Settings:
     def recipes(self) -> tuple[str, ...]:
         return tuple(whole.RECIPES)[: 1 if self.small else 3]
 
-    def measure(
-        self, name: str, forms: Sequence[str], theirs: Sequence[str], measures: Sequence[str],
-        size: tuple[int, int], batches: Sequence[int], times: str = TIMES,
-    ) -> Iterator[Line]:  # fmt: skip
-        """What :func:`.speed.measure` finds, with all timings in a file."""
-        threads = torch.get_num_threads()
-        how = dict(rounds=self.rounds, device=str(self.device), threads=threads)
-        known = dict(peers=self.peers, subjects=self.subjects, listener=self.listener)
-        file = self.folder / times
-        yield from speed.measure(name, forms, theirs, measures, size, batches, how, file, **known)
-
 
 class Processes(enum.Enum):
     """Where the items of a part run, if a check may have several processes."""
@@ -123,12 +111,12 @@ def versions(s: Settings, item: None) -> Iterator[Line]:
 def eager_inference(s: Settings, item: tuple[str, tuple]) -> Iterator[Line]:
     """ms of one eager pass, and our best against timm's best."""
     name, (size, batches) = item
-    yield from s.measure(name, speed.EAGER, speed.LAYOUTS, ["inference"], size, batches)
+    yield from speed.measure(s, name, speed.EAGER, speed.LAYOUTS, ["inference"], size, batches)
 
 
 def eager_training(s: Settings, name: str) -> Iterator[Line]:
     """ms and MiB of a training step, eager."""
-    yield from s.measure(name, speed.LAYOUTS, speed.LAYOUTS, ["training"], *s.training)
+    yield from speed.measure(s, name, speed.LAYOUTS, speed.LAYOUTS, ["training"], *s.training)
 
 
 def works(s: Settings, item: tuple[str, str]) -> Iterator[Line]:
@@ -159,7 +147,7 @@ def compiled(s: Settings, name: str) -> Iterator[Line]:
     forms = (*speed.COMPILED, *([speed.GRAPHED] if s.device.type == "cuda" else []))
     measures = ["inference", "training"]
     times = f"times_{name}.jsonl"  # as other processes write too
-    yield from s.measure(name, forms, speed.COMPILED[:1], measures, *s.training, times)
+    yield from speed.measure(s, name, forms, speed.COMPILED[:1], measures, *s.training, times)
 
 
 def group_norm(s: Settings, item: None) -> Iterator[Line]:

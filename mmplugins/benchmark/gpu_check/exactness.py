@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmplugins.backbones import build_backbone
 
-from .matrix import show_every_part
+from ..models import show_every_part
 
 ZERO = 1e-12
 """Gradients below this share of the largest are rounding of float64."""

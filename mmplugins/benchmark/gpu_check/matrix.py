@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from mmplugins.backbones.catalog import families
 from mmplugins.engine.compiling import compile_blocks
 
+from ..models import show_every_part
+
 SMALL = dict(depths=(1, 1, 1, 1), dims=(32, 32, 64, 64))
 FORMS = ("trained", "evaluated", "deployed")
 MEMORY_FORMATS = ("contiguous", "channels_last")
@@ -119,19 +121,6 @@ def _autocast(case: Case, device: torch.device) -> torch.autocast:
 def _reference(family: str) -> nn.Module:
     model = MODELS.get(families()[family].__name__)(SMALL).double().eval()
     return show_every_part(model)
-
-
-@torch.no_grad()
-def show_every_part(model: nn.Module) -> nn.Module:
-    """Random weights at which no branch vanishes: a layer scale starts at 1e-5."""
-    random = torch.Generator().manual_seed(0)
-    for name, value in model.named_parameters():
-        if value.ndim < 2:
-            mean = 0.0 if name.endswith("bias") else 1.0
-            value.uniform_(mean - 0.3, mean + 0.3, generator=random)
-        elif value.requires_grad:
-            value.normal_(0, value[0].numel() ** -0.5, generator=random)
-    return model
 
 
 @cache

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import product
-from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +18,10 @@ from ..rows import TIMM, Row, parse_row
 from ..session import Session, Settings
 from ..speed import Key, times_in_turns
 
+if TYPE_CHECKING:
+    from . import check
+
+TIMES = "times.jsonl"
 FAMILIES = (
     "poolformer_s12", "poolformerv2_s12", "convformer_s18", "caformer_s18", "convnext_tiny",
 )  # fmt: skip
@@ -29,13 +32,13 @@ GRAPHED = "deploy,graphs,channels_last"
 
 
 def measure(
-    name: str, forms: Sequence[str], theirs: Sequence[str], measures: Sequence[str],
-    size: tuple[int, int], batches: Sequence[int], settings: dict[str, Any], file: Path,
-    **session: Any,
+    check: check.Settings, name: str, forms: Sequence[str], theirs: Sequence[str],
+    measures: Sequence[str], size: tuple[int, int], batches: Sequence[int], times: str = TIMES,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Milliseconds of a backbone in each form, and of timm's; on a GPU in bf16.
 
     Args:
+        check: Of the whole check.
         name: Of the backbone.
         forms: Options of our rows.
         theirs: Options of timm's.
@@ -43,22 +46,23 @@ def measure(
             peak on a GPU, with weights and the optimiser's states. All are timed in turns.
         size: Height and width.
         batches: Images at a time.
-        settings: Further ones of a benchmark.
-        file: Its results, which ``tools/report.py`` shows.
-        **session: Further arguments of a session: what is known already, and who is told.
+        times: File of all timings, which ``tools/report.py`` shows.
 
     Yields:
         For each measure and batch ``ms`` and ``MiB`` by row, how many times as fast our best
         trained form and our best deployed form are as timm's best (``x timm``), what share of
         timm's least memory ours takes, and ``fails`` for what was not measured.
     """
-    dtype = "plain" if settings["device"] == "cpu" else "bf16"  # which many processors do not have
+    dtype = "plain" if check.device.type == "cpu" else "bf16"  # which many processors do not have
     ours = [parse_row(f"{name}:{form},{dtype}") for form in forms]
     rows = ours + [parse_row(f"{TIMM}{name}:{form},{dtype}") for form in theirs]
     wanted = (*measures, "memory") if "training" in measures else tuple(measures)
-    how = Settings((size,), tuple(batches), wanted, peers=True, macs=False, **settings)
-    results = ResultFile(file, describe_environment(how.device), how.fixed())
-    Session(rows, how, results, **session).run()
+    how = Settings(
+        (size,), tuple(batches), wanted, check.rounds, str(check.device), torch.get_num_threads(),
+        peers=True, macs=False,
+    )  # fmt: skip
+    results = ResultFile(check.folder / times, describe_environment(how.device), how.fixed())
+    Session(rows, how, results, check.listener, peers=check.peers, subjects=check.subjects).run()
     about = dict(backbone=name, size="{}x{}".format(*size))
     for what, batch in product(measures, batches):
         found = _found(results.results, rows, ours, what, size, batch)
