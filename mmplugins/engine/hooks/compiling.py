@@ -48,35 +48,8 @@ class CompileBackboneHook(Hook):
         """
         self._compile(runner, self.settings)
 
-    def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Say that the first step compiles, so that it does not look like a standstill."""
-        self._announce(runner)
-
-    def before_val_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Say so at the first batch."""
-        self._announce(runner)
-
-    def before_test_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Say so at the first batch."""
-        self._announce(runner)
-
-    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Say what was compiled since the last step."""
-        self._count(runner)
-
-    def after_val_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Say what was compiled since the last batch."""
-        self._count(runner)
-
-    def after_test_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Say what was compiled since the last batch."""
-        self._count(runner)
-
-    def _compile(self, runner: Runner, settings: dict[str, Any]) -> None:
-        self._compiler = block_compiler(bare_model(runner.model), **settings)
-        self._told = 0
-
-    def _announce(self, runner: Runner) -> None:
+    def _before_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Say that the first step or batch compiles, so that it does not look like a standstill."""
         if not self._announced:
             self._announced = True
             _say(
@@ -85,11 +58,16 @@ class CompileBackboneHook(Hook):
                 f"is made is kept in {cache_folder()} for the next run",
             )
 
-    def _count(self, runner: Runner) -> None:
+    def _after_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Say what was compiled since the last step or batch."""
         compiler = self._compiler
         if compiler is not None and compiler.graphs > self._told:
             self._told = compiler.graphs
             _say(runner, f"Compiled so far: {compiler.graphs} graphs in {compiler.seconds:.0f} s")
+
+    def _compile(self, runner: Runner, settings: dict[str, Any]) -> None:
+        self._compiler = block_compiler(bare_model(runner.model), **settings)
+        self._told = 0
 
 
 def _say(runner: Runner, text: str) -> None:
