@@ -13,9 +13,11 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .explain import accepted_arguments, walk
-from .inspection import Inspection, listed
-from .parts import dataset_class
+from mmplugins.engine.config.constructors import class_of
+
+from .explain import walk
+from .inspection import Inspection
+from .parts import with_setting
 
 MAX_PIXELS = 320 * 320
 """Pictures of more pixels are made smaller for the trial, by smaller sizes in the pipeline."""
@@ -58,28 +60,18 @@ class Trial:
             samples = [dataset[k] for k in self.chosen]
         samples = sorted(samples, key=lambda sample: not has_objects(sample))[:count]
         collate = dict(self.loader.get("collate_fn") or dict(type="pseudo_collate"))
-        function = collate.pop("type")
-        if isinstance(function, str):
-            with FUNCTIONS.switch_scope_and_registry(None) as scoped:
-                function = scoped.get(function)
+        function = class_of(FUNCTIONS, collate)
+        del collate["type"]
         return function(samples, **collate)
 
 
 def build_dataset(cfg: Mapping) -> Dataset:
     """A data set with its annotations read; they stay Python objects, as no worker shares them."""
-    dataset = DATASETS.build(_unserialised(deepcopy(cfg)))
+    # Serialising costs time, and fails on an empty data set with words that do not help.
+    dataset = DATASETS.build(with_setting(deepcopy(cfg), "serialize_data", False))
     if hasattr(dataset, "full_init"):
         dataset.full_init()
     return dataset
-
-
-def _unserialised(cfg: Any) -> Any:
-    # Serialising costs time, and fails on an empty data set with words that do not help.
-    for inner in [*listed(cfg.get("datasets")), *listed(cfg.get("dataset"))]:
-        _unserialised(inner)
-    if "serialize_data" in accepted_arguments(dataset_class(cfg)):
-        cfg["serialize_data"] = False
-    return cfg
 
 
 def smaller(cfg: Any, factor: float) -> Any:

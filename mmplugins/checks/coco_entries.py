@@ -10,6 +10,7 @@ from typing import Any
 from mmplugins.utils import few
 
 from .data_set import DataSet
+from .explain import shown
 
 _CORNERS = 6  # numbers of the smallest polygon, a triangle
 _SLACK = 1.0  # pixels that a polygon may reach over the border, from rounding
@@ -85,7 +86,7 @@ def check_entries(data: DataSet, path: str, content: dict) -> None:
 def _check_entry(data: DataSet, place: str, entry: Any, keys: Mapping) -> None:
     if not isinstance(entry, dict):
         data.fail(
-            f"{place} is {_short(entry)}: expected a dict with {', '.join(keys)}: remove it, or "
+            f"{place} is {shown(entry)}: expected a dict with {', '.join(keys)}: remove it, or "
             "export the file again as COCO instances"
         )
     if absent := [key for key in keys if key not in entry]:
@@ -97,7 +98,7 @@ def _check_entry(data: DataSet, place: str, entry: Any, keys: Mapping) -> None:
         if key in entry and not is_right(entry[key]):
             name = f", annotation {entry['id']}," if "bbox" in keys else ""
             data.fail(
-                f"{place}{name} has {key} {_short(entry[key])}, expected {expected}: correct it, "
+                f"{place}{name} has {key} {shown(entry[key])}, expected {expected}: correct it, "
                 "or export the file again as COCO instances"
             )
 
@@ -134,7 +135,7 @@ def check_masks(
             continue
         elif not isinstance(form, list) or not all(isinstance(part, list) for part in form):
             data.fail(
-                f"{place} has segmentation {_short(form)}, expected a list of polygons "
+                f"{place} has segmentation {shown(form)}, expected a list of polygons "
                 "[[x1, y1, x2, y2, ...], ...], or a run-length code "
                 "dict(size=[height, width], counts=...): export the file as COCO instances"
             )
@@ -150,7 +151,7 @@ def check_masks(
         first, polygon = next(iter(bad.items()))
         data.warn(
             f"{len(bad)} annotations of {path} have bad polygons and are left out in silence: "
-            f"ids {few(list(bad))}; {first} has {_short(polygon)}, expected x and y of three "
+            f"ids {few(list(bad))}; {first} has {shown(polygon)}, expected x and y of three "
             "or more corners: correct them, or remove the annotations"
         )
     if outside:
@@ -177,8 +178,3 @@ def _check_code(data: DataSet, place: str, code: Mapping, width: int, height: in
             f"{place} has run lengths of {sum(counts)} pixels together, expected "
             f"{width * height}, {width} x {height}: make the code anew"
         )
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mmengine.registry import MODELS
+
 from mmplugins.datasets.shapes import make_shapes
 from mmplugins.utils import DataError, few, type_name
 
@@ -162,7 +164,7 @@ def _check_heads(model: Any, data: DataSet) -> None:
             continue
         count, source = head.get("num_classes"), ""
         if count is None:
-            count = default_of(registered("MODELS", head, data.scope, path), "num_classes")
+            count = default_of(registered(MODELS, head, data.scope, path), "num_classes")
             source = f" (the default of {head['type']})"
         if isinstance(count, int) and count != len(data.classes):
             raise DataError(

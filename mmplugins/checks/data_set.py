@@ -11,9 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
-import mmengine.registry
 import numpy as np
+from mmengine.registry import DATASETS, Registry
 
+from mmplugins.engine.config.constructors import class_of
 from mmplugins.utils import DataError, type_name
 
 MIN_SIDE = 32
@@ -84,7 +85,7 @@ class DataSet:
     @cached_property
     def cls(self) -> Any:
         """The class that its type means; the data set fails if there is none."""
-        return registered("DATASETS", self.config, self.scope, self.where)
+        return registered(DATASETS, self.config, self.scope, self.where)
 
     @property
     def is_coco(self) -> bool:
@@ -181,29 +182,21 @@ def data_sets(loader: Any, split: str, scope: str = "mmengine", **settings: Any)
     return list(below((loader or {}).get("dataset"), f"{split}_dataloader.dataset", ()))
 
 
-def registered(registry: str, cfg: Any, scope: str, where: str) -> Any:
+def registered(registry: Registry, cfg: Any, scope: str, where: str) -> Any:
     """The class that a config's `type` means in a scope.
 
     Raises:
         DataError: There is none.
     """
-    name, reason = cfg.get("type"), None
-    if callable(name):
-        return name
-    if not isinstance(name, str):
-        raise DataError(f"{where}.type", f"is {name!r}: expected the name of a class")
-    with getattr(mmengine.registry, registry).switch_scope_and_registry(scope) as scoped:
-        try:
-            found = scoped.get(name)
-        except (ImportError, RuntimeError, TypeError, ValueError) as error:
-            found, reason = None, error
-    if found is None:
-        raise DataError(
-            where,
-            f"type {name!r} is not registered in {scope}: check its spelling, and that "
-            "custom_imports names the module that defines it",
-        ) from reason
-    return found
+    if found := class_of(registry, cfg, scope):
+        return found
+    if not isinstance(cfg.get("type"), str):
+        raise DataError(f"{where}.type", f"is {cfg.get('type')!r}: expected the name of a class")
+    raise DataError(
+        where,
+        f"type {cfg['type']!r} is not registered in {scope}: check its spelling, and that "
+        "custom_imports names the module that defines it",
+    )
 
 
 def walk_transforms(pipeline: Any) -> Iterator[Mapping]:

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from mmengine.runner import Runner
 
 from mmplugins.engine.config.settings import ENTRIES
-from mmplugins.utils import did_you_mean, few, type_name
+from mmplugins.utils import type_name
 
 from .explain import walk
 from .inspection import Inspection, listed
@@ -88,13 +88,15 @@ def _check_threes(inspection: Inspection) -> None:
 def _check_start(inspection: Inspection) -> None:
     """What the runner meets before it builds anything."""
     cfg = inspection.cfg
-    known = sorted({*inspect.signature(Runner.set_randomness).parameters} - {"self"})
-    for key in cfg.get("randomness") or {}:
-        if key not in known:
-            inspection.fail(
-                f"is no argument of randomness: expected {few(known)}.{did_you_mean(key, known)}",
-                f"randomness.{key}",
-            )
+    given = cfg.get("randomness")
+    given = dict(seed=None) if given is None else given  # as the runner
+    taken = inspect.signature(Runner.set_randomness)
+
+    def give() -> None:
+        taken.bind_partial(None, **given)  # what is unknown is said before what is missing
+        taken.bind(None, **given)
+
+    inspection.attempt(give, "randomness", given, owner=Runner.set_randomness)
     scaling = cfg.get("auto_scale_lr") or {}
     if scaling.get("enable") and not scaling.get("base_batch_size"):
         inspection.fail(

@@ -7,7 +7,6 @@ knew, are kept with the error. :func:`explain` finds that dict in the config aga
 
 from __future__ import annotations
 
-import inspect
 import linecache
 import re
 import traceback
@@ -19,8 +18,8 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import Registry
-from torch import nn
 
+from mmplugins.engine.config.constructors import accepted_arguments, class_of
 from mmplugins.utils import did_you_mean, few, type_name
 
 SCOPES = ("mmdet", "mmseg")
@@ -117,7 +116,7 @@ def explain(
         return place, f"has no type: {shown(dict(part))}; give type='...', a class's name.{near}"
     if isinstance(part, Mapping) and not (isinstance(part["type"], str) or callable(part["type"])):
         return f"{place}.type", f"is {shown(part['type'])}: expected the name of a class"
-    cls = _class_of(registry, part) if part else owner
+    cls = class_of(registry, part) if part and registry else owner
     name = getattr(cls, "__name__", "") or (type_name(part) if part else "")
     takes = f"{name} takes {few(sorted(accepted_arguments(cls)), 12) or 'none'}" if cls else ""
     if isinstance(error, TypeError) and (found := _UNEXPECTED.search(text)):
@@ -219,17 +218,6 @@ def _is_part(name: str) -> bool:
     return False
 
 
-def _class_of(registry: Registry | None, part: Mapping) -> Any:
-    kind = part.get("type")
-    if not isinstance(kind, str) or registry is None:
-        return kind if callable(kind) else None
-    try:
-        with registry.switch_scope_and_registry(part.get("_scope_")) as scoped:
-            return scoped.get(kind)
-    except (RuntimeError, TypeError, ValueError):
-        return None
-
-
 def _hint(registry: Registry, name: str, scope: str) -> str:
     """Where else a name is registered, or which names are near."""
     bare = name.rpartition(".")[2]
@@ -259,26 +247,6 @@ def registered_in(registry: str, name: str, scope: str) -> bool:
             one.import_from_location()
             return name in one.module_dict
     return False
-
-
-def accepted_arguments(cls: Any) -> set[str]:
-    """Names of the arguments of a class or function, looked up through ``**kwargs``."""
-    if not inspect.isclass(cls):
-        return set(inspect.signature(cls).parameters) if callable(cls) else set()
-    names: set[str] = set()
-    bases: tuple[Any, ...] = cls.__mro__
-    for base in bases:
-        if base in (object, nn.Module) or "__init__" not in vars(base):
-            continue
-        try:
-            parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
-        except ValueError:  # written in C
-            break
-        kinds = {p.kind for p in parameters}
-        names |= {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
-        if inspect.Parameter.VAR_KEYWORD not in kinds:
-            break
-    return names
 
 
 def in_words(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import EVALUATOR
 
 from mmplugins.checkpoint import CheckpointError
+from mmplugins.engine.config.constructors import class_of
 from mmplugins.engine.config.settings import SettingError
 from mmplugins.utils import DataError, few
 
@@ -186,8 +187,5 @@ def metrics_of(cfg: Mapping, split: str) -> list[tuple[str, Any]]:
 
 
 def _is_wrapper(evaluator: Mapping) -> bool:
-    kind = evaluator.get("type", "Evaluator")
-    if isinstance(kind, str):
-        with EVALUATOR.switch_scope_and_registry(None) as scoped:
-            kind = scoped.get(kind)
+    kind = class_of(EVALUATOR, {"type": "Evaluator", **evaluator})
     return isinstance(kind, type) and issubclass(kind, Evaluator)

@@ -20,11 +20,12 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from mmplugins.engine.config.constructors import accepted_arguments, class_of
 from mmplugins.engine.config.fitting import check_fit
-from mmplugins.engine.config.outline import PROBE_SIDE, ComposedConfig
+from mmplugins.engine.config.outline import PROBE_SIDE, ComposedConfig, Maps
 from mmplugins.utils import did_you_mean, type_name
 
-from .explain import accepted_arguments, in_words, walk
+from .explain import in_words
 from .inspection import Inspection, listed, metrics_of
 
 _UNSEEN = (AttributeError, AssertionError, NotImplementedError, FileNotFoundError)
@@ -119,24 +120,15 @@ def check_maps(inspection: Inspection) -> str:
     model.eval()
     try:
         with torch.no_grad():
-            maps = _tuple(backbone(torch.zeros(1, channels, PROBE_SIDE, PROBE_SIDE)))
-            said = [f"{type(backbone).__name__} puts out {_maps(maps)}"]
+            out = backbone(torch.zeros(1, channels, PROBE_SIDE, PROBE_SIDE))
+            said = [f"{type(backbone).__name__} puts out {Maps.of(out)}"]
             if neck is not None:
-                said.append(f"{type(neck).__name__} {_maps(_tuple(neck(maps)))}")
+                said.append(f"{type(neck).__name__} {Maps.of(neck(out))}")
     except Exception:  # of a fixed size, or with other inputs: the training step tells
-        return f"{type(backbone).__name__} does not run with a picture of {PROBE_SIDE}x{PROBE_SIDE}"
+        return f"{type(backbone).__name__} puts out no maps of {PROBE_SIDE}x{PROBE_SIDE} pixels"
     if not getattr(getattr(model, "roi_head", None), "with_shared_head", False):
         _check_regions(inspection, model)
     return "; ".join(said)
-
-
-def _tuple(given: Any) -> tuple:
-    return tuple(given) if isinstance(given, list | tuple) else (given,)
-
-
-def _maps(maps: tuple) -> str:
-    strides = [round(PROBE_SIDE / m.shape[-1]) for m in maps]
-    return f"channels {[m.shape[1] for m in maps]} at strides {strides}"
 
 
 def _check_regions(inspection: Inspection, model: nn.Module) -> None:
@@ -198,8 +190,7 @@ def _check_swallowed(inspection: Inspection, where: str, hook: Any) -> None:
     """Arguments that ``**kwargs`` of a hook take, and hand on to a function that does not."""
     if not isinstance(hook, Mapping) or not hook.get("type"):
         return
-    with HOOKS.switch_scope_and_registry(None) as scoped:
-        cls = scoped.get(hook["type"]) if isinstance(hook["type"], str) else hook["type"]
+    cls = class_of(HOOKS, hook)
     known = accepted_arguments(cls) | {"type", "priority", "_scope_"} if cls else set(hook)
     for key in set(hook) - known:
         if difflib.get_close_matches(key, known, 1, 0.8):
@@ -214,7 +205,7 @@ def check_datasets(inspection: Inspection) -> str:
     built = 0
     for split, dataset in given.items():
         # What a data set reads to be built at all, the check of the data tells.
-        build = partial(_build_dataset, unread(dataset))
+        build = partial(_build_dataset, with_setting(dataset, "lazy_init", True))
         made = inspection.attempt(build, f"{split}_dataloader.dataset", dataset, (OSError,))
         built += made is not None
     return f"{built} of {len(given)} data sets built"
@@ -229,32 +220,21 @@ def _build_dataset(cfg: Mapping) -> Any:
         raise
 
 
-def unread(cfg: Any) -> Any:
-    """A copy of a data set's config that reads its annotations when it is told to."""
+def with_setting(cfg: Any, name: str, value: Any) -> Any:
+    """A copy of a data set's config with a setting, there and in wrapped ones, where it is taken.
+
+    What the class of an unknown type would take is not known; it is given the setting, too.
+    """
+    if isinstance(cfg, list | tuple):
+        return [with_setting(one, name, value) for one in cfg]
     if not isinstance(cfg, Mapping):
         return cfg
     cfg = ConfigDict(cfg)
-    for name in ("dataset", "datasets"):
-        if name in cfg:
-            inner = cfg[name]
-            cfg[name] = (
-                [unread(d) for d in inner] if isinstance(inner, list | tuple) else unread(inner)
-            )
-    if "lazy_init" in accepted_arguments(dataset_class(cfg) or BaseDataset):
-        cfg["lazy_init"] = True
+    for key in {"dataset", "datasets"} & set(cfg):
+        cfg[key] = with_setting(cfg[key], name, value)
+    if name in accepted_arguments(class_of(DATASETS, cfg) or BaseDataset):
+        cfg[name] = value
     return cfg
-
-
-def dataset_class(cfg: Mapping) -> Any:
-    """The class that a data set's ``type`` means in the default scope, or None."""
-    kind = cfg.get("type")
-    if not isinstance(kind, str):
-        return kind if callable(kind) else None
-    with DATASETS.switch_scope_and_registry(cfg.get("_scope_")) as scoped:
-        try:
-            return scoped.get(kind)
-        except (ImportError, RuntimeError, TypeError, ValueError):  # building says it
-            return None
 
 
 def check_loaders(inspection: Inspection) -> str:
@@ -316,12 +296,3 @@ def check_metrics(inspection: Inspection) -> str:
             inspection.metrics[where] = inspection.attempt(build, where, metric, (OSError,))
     built = sum(metric is not None for metric in inspection.metrics.values())
     return f"{built} of {len(inspection.metrics)} metrics built"
-
-
-def heads_with(model: Any, name: str) -> list[str]:
-    """Config paths of the parts of a model that have a name."""
-    return [
-        where
-        for where, value in walk(model, "model")
-        if where.rpartition(".")[2].split("[")[0] == name and isinstance(value, Mapping)
-    ]

@@ -19,10 +19,9 @@ from torch import Tensor, nn
 from mmplugins.utils import did_you_mean, few, type_name
 
 from .batches import Trial, smaller, tensors
-from .explain import in_words, quoted_numbers
+from .explain import in_words, quoted_numbers, walk
 from .inspection import Inspection, Stopped, listed
 from .learning import check_saving, length, schedulers
-from .parts import heads_with
 from .samples import annotated, check_samples
 
 BATCH = 2
@@ -149,7 +148,7 @@ def _why(inspection: Inspection, samples: Sequence) -> str:
     found = annotated(samples)
     if inspection.scope == "mmdet" and "bboxes" not in found:
         return f"; no sample has boxes: add with_bbox=True {step}"
-    heads = heads_with(inspection.cfg.model, "mask_head")
+    heads = [w for w, v in walk(inspection.cfg.model, "model") if v and w.endswith("mask_head")]
     if inspection.scope == "mmdet" and "masks" not in found and heads:
         return f"; no sample has masks, which {heads[0]} learns: add with_mask=True {step}"
     return "; the model and what the train pipeline packs do not fit each other"

@@ -12,12 +12,12 @@ from mmengine.device import get_device
 from mmengine.registry import MODELS
 
 from mmplugins.compat.lines import installed_lines
+from mmplugins.engine.config.constructors import class_of
 
 from .explain import SCOPES
 from .inspection import Inspection
 
 _PACKAGES = {"mmdet": "mmdet", "mmseg": "mmsegmentation"}
-_OLDEST_TORCH = (2, 4)  # as setup.py asks for
 
 
 def check_versions(inspection: Inspection) -> str:
@@ -40,8 +40,9 @@ def check_versions(inspection: Inspection) -> str:
         )
         return ""
     kind = inspection.trained[1].get("type")
-    if isinstance(kind, str) and "." not in kind and not _is_model(kind, inspection.scope):
-        other = next((one for one in SCOPES if _is_model(kind, one)), None)
+    if isinstance(kind, str) and "." not in kind:
+        there = [s for s in (inspection.scope, *SCOPES) if class_of(MODELS, dict(type=kind), s)]
+        other = there[0] if there and there[0] != inspection.scope else None
         if other:
             inspection.fail(
                 f"is {inspection.cfg.get('default_scope')!r}, but model.type {kind!r} belongs to "
@@ -49,8 +50,6 @@ def check_versions(inspection: Inspection) -> str:
                 "default_scope",
             )
             return ""
-    if tuple(map(int, torch.__version__.split(".")[:2])) < _OLDEST_TORCH:
-        inspection.warn(f"torch {torch.__version__}: expected 2.4 or newer, please upgrade")
     found = [f"Python {platform.python_version()}"]
     for name in ("torch", "timm", "mmengine", "mmcv", inspection.scope):
         try:
@@ -59,11 +58,6 @@ def check_versions(inspection: Inspection) -> str:
             continue
     lines = " and ".join(installed_lines()) or "source tree"
     return f"{', '.join(found)}; line {lines}; operators {_operators()}; device {_device()}"
-
-
-def _is_model(name: str, scope: str) -> bool:
-    with MODELS.switch_scope_and_registry(scope) as scoped:
-        return scoped.get(name) is not None
 
 
 def _operators() -> str:

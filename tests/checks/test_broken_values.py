@@ -158,6 +158,11 @@ CASES = {
         r"norm_cfg.type: is \{'type': 'BN'\}: expected the name of a class",
     ),
     "argument of randomness": ("retinanet", {"randomness": dict(sed=1)}, "sed: .*mean 'seed'"),
+    "randomness without a seed": (
+        "retinanet",
+        {"randomness": dict(deterministic=True)},
+        "randomness: set_randomness: missing .* argument: 'seed'; .* takes .*seed",
+    ),
     "file to go on from": (
         "retinanet",
         {"resume": "epoch_1.pth"},

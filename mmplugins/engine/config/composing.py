@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import logging
 import os
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from mmplugins.backbones.pyramid import resolve_out_indices
 from mmplugins.utils import type_name, write_whole
 
 from .backbone_choice import parse_backbone, published_weights, short_name
+from .constructors import accepted_arguments, class_of
 from .fitting import JOINT_NECK, PYRAMID_NECKS, at_index, check_fit, index_of, used_levels
 from .joints import (
     NECKS_THAT_LEAVE_MAPS,
@@ -293,17 +293,7 @@ def _carry_over(
 
 def _takes(backbone: Mapping[str, Any], argument: str, scope: str | None) -> bool:
     """Whether the class of a backbone has an argument of that name, its own or a base's."""
-    kind = backbone["type"]
-    with MODELS.switch_scope_and_registry(scope) as models:
-        cls = models.get(kind) if isinstance(kind, str) else kind
-    for base in getattr(cls, "__mro__", ()):
-        if "__init__" in vars(base):
-            parameters = inspect.signature(base.__init__).parameters
-            if argument in parameters:
-                return True
-            if all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
-                return False
-    return False
+    return argument in accepted_arguments(class_of(MODELS, backbone, scope))
 
 
 def _is_pretrained(part: Mapping[str, Any]) -> bool:

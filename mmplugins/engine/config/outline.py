@@ -36,6 +36,19 @@ class Maps:
     channels: tuple[int, ...]
     strides: tuple[int, ...]
 
+    @classmethod
+    def of(cls, outs: Any) -> Maps:
+        """Those that a model makes of a picture of :data:`PROBE_SIDE` pixels.
+
+        Raises:
+            ValueError: If these are no maps.
+        """
+        maps = (outs,) if isinstance(outs, Tensor) else tuple(outs)
+        if any(not isinstance(x, Tensor) or x.ndim != 4 for x in maps):
+            raise ValueError("it puts out something else than maps [N, C, H, W], which necks take")
+        strides = (round(PROBE_SIDE / x.shape[-1]) for x in maps)
+        return cls(tuple(x.shape[1] for x in maps), tuple(strides))
+
     def __getitem__(self, levels: slice | Sequence[int]) -> Maps:
         """The maps of some levels."""
         if isinstance(levels, slice):
@@ -202,12 +215,7 @@ def build_outline(
 def _trial_run(backbone: nn.Module, in_channels: int) -> Maps:
     device = next((p.device for p in backbone.parameters()), torch.device("cpu"))
     backbone.eval()  # which some backbones of mmdet answer with None
-    out = backbone(torch.zeros(1, in_channels, PROBE_SIDE, PROBE_SIDE, device=device))
-    maps = (out,) if isinstance(out, Tensor) else tuple(out)
-    if any(not isinstance(x, Tensor) or x.ndim != 4 for x in maps):
-        raise ValueError("it puts out something else than maps [N, C, H, W], which necks take")
-    sides = [x.shape[-1] for x in maps]
-    return Maps(tuple(x.shape[1] for x in maps), tuple(round(PROBE_SIDE / side) for side in sides))
+    return Maps.of(backbone(torch.zeros(1, in_channels, PROBE_SIDE, PROBE_SIDE, device=device)))
 
 
 def backbone_maps(
