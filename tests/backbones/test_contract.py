@@ -100,6 +100,23 @@ def test_body_count(name):
         assert sum(tied) == SIZE_TIED[family][arch]
 
 
+@pytest.mark.parametrize("name", list_backbones())
+def test_published_count(name):
+    """The papers count the classifier too: a norm, then a linear layer or an MLP to 1000 classes.
+
+    Of RIFormer the deployed form is published, which is PoolFormer's.
+    """
+    family, _, arch = name.partition("_")
+    variant = families()[family].variants[arch]
+    dim = variant.dims[-1]
+    head = 2 * dim + 1000 * dim + 1000
+    if family in ("convformer", "caformer"):
+        head = 2 * dim + (4 * dim * dim + 4 * dim) + 2 * 4 * dim + (4000 * dim + 1000)
+    body = BODY["poolformer" if family == "riformer" else family][arch]
+    rounded = 1 if isinstance(variant.params, int) else 0.1
+    assert abs((body + head) / 1e6 - variant.params) < rounded
+
+
 @every_backbone
 @pytest.mark.parametrize(("batch", "size"), [(2, (224, 224)), (3, (97, 131)), (1, (33, 64))])
 @torch.no_grad()

@@ -146,13 +146,16 @@ def test_own_mixer_takes_part_without_knowing(randomise, assert_close):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "resnetv2_18", "repvgg_a0"])
+@pytest.mark.parametrize(
+    "name", ["test_resnet", "test_efficientnet", "resnetv2_18", "repvgg_a0", "repvit_m0_9"]
+)
 def test_timm_models(name, randomise, assert_close):
     model = randomise(MODELS.get("TimmBackbone")(name, out_indices=(1, 2))).eval()
     x = torch.randn(2, 3, 64, 96)
-    expected = model(x)
+    expected, count = model(x), len(list(model.parameters()))
     for out, e in zip(model.switch_to_deploy()(x), expected, strict=True):
         assert_close(out, e)
+    assert len(list(model.parameters())) < count
 
 
 @every_backbone

@@ -130,20 +130,6 @@ def test_randformer_passes_its_policy_on():
         assert policies == {expected}
 
 
-@pytest.mark.parametrize("family", MIXERS)
-def test_published_parameters(family):
-    """The tables count the classifier: a norm, then a linear layer or an MLP to 1000 classes."""
-    for arch, variant in family.variants.items():
-        with torch.device("meta"):
-            body = sum(p.numel() for p in family(arch, out_norm=None).parameters())
-        dim = variant.dims[-1]
-        linear = 2 * dim + 1000 * dim + 1000
-        mlp = 2 * dim + (4 * dim * dim + 4 * dim) + 2 * 4 * dim + (4000 * dim + 1000)
-        convolutional = family in (ConvFormer, CAFormer)
-        head = mlp if convolutional else linear
-        assert abs((body + head) / 1e6 - variant.params) < (1 if convolutional else 0.1)
-
-
 def test_only_the_last_two_stages_scale_their_shortcuts():
     model = CAFormer()
     scaled = {n.split(".")[1] for n, _ in model.named_parameters() if "res_scale" in n}

@@ -4,10 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmplugins.backbones import TOKEN_MIXERS
 from mmplugins.backbones.metaformer import MetaFormerBlock
 from mmplugins.backbones.size_tied_mixers import RandomMixing, SparseMLP, SpatialFC
-from mmplugins.backbones.token_mixers import build_token_mixer
 
 MIXERS = (RandomMixing, SpatialFC, SparseMLP)
 POLICIES = ("window", "resample")
@@ -52,12 +50,6 @@ def randomised(module):
 def draw():
     torch.manual_seed(0)
     return lambda *size: torch.randn(2, DIM, *size, dtype=torch.float64)
-
-
-def test_registered_by_name():
-    for mixer in MIXERS:
-        assert TOKEN_MIXERS.get(mixer.__name__) is mixer
-        assert isinstance(build_token_mixer(dict(type=mixer.__name__, side=SIDE), DIM), mixer)
 
 
 def test_random_matrix_is_a_frozen_softmax_of_uniform_numbers():
