@@ -30,7 +30,7 @@ from mmplugins.checkpoint.identity import skeleton
 from mmplugins.checkpoint.sources import kept_file
 from mmplugins.checkpoint.writing import check_target
 from mmplugins.console import Console
-from mmplugins.utils import one_line_errors
+from mmplugins.utils import few, one_line_errors
 
 CONSOLE = Console(width=None if sys.stdout.isatty() else 110, markup=False)
 
@@ -125,8 +125,7 @@ def convert_file(args: argparse.Namespace) -> int:
         CONSOLE.print(f"licence: {conversion.license}", soft_wrap=True, highlight=False)
     if conversion.left_out:
         CONSOLE.print(
-            f"left out, as {args.to} has no place for them: {', '.join(conversion.left_out[:8])}"
-            + (f" and {len(conversion.left_out) - 8} more" if len(conversion.left_out) > 8 else ""),
+            f"left out, as {args.to} has no place for them: {few(conversion.left_out, 8)}",
             soft_wrap=True,
             highlight=False,
         )

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmplugins.utils import few
+
 MARK = "deploy_form"
 """Name of the buffer that tells a deployed state dict; its value is the version of the form."""
 
@@ -108,7 +110,7 @@ def _folded(module: nn.Module, own: dict[str, Tensor], fold: Callable) -> dict[s
     if missing:
         raise ValueError(
             f"Weights in trained form for a deployed {type(module).__name__} lack {len(missing)} "
-            f"tensors ({', '.join(missing[:3])}...), and only a complete set can be folded; load "
+            f"tensors ({few(missing, 3)}), and only a complete set can be folded; load "
             "them before switching to the deployed form"
         )
     become_deployed(twin.eval(), fold)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from mmplugins.utils import few
+
 from .errors import WAYS_OUT, CheckpointError, UnsafeCheckpointError
 from .structure import StructureError, check_instructions
 
@@ -88,8 +90,8 @@ def check_zip(path: Path) -> None:
     pickles = [name for name in names if name.endswith("data.pkl")]
     if not pickles:
         raise CheckpointError(
-            f"{path} is a zip archive without weights (it holds {', '.join(names[:3])}...): unpack "
-            "it and give the weight file inside"
+            f"{path} is a zip archive without weights (it holds {few(names, 3)}): unpack it "
+            "and give the weight file inside"
         )
     try:  # torch 2.4 would read beyond the end of a record
         with zipfile.ZipFile(path) as archive, archive.open(pickles[0]) as file:

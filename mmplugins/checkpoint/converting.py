@@ -15,6 +15,7 @@ from mmplugins.backbones.key_layouts import (
     rename,
     to_native,
 )
+from mmplugins.utils import few
 
 from .identity import NATIVE, Identity, identify, skeleton
 from .payload import Weights
@@ -80,14 +81,10 @@ def convert(weights: Weights, to: str) -> Conversion:
     if target is None:
         return Conversion(native, identity, None, left_out, licence)
     depths = skeleton(identity.backbone).depths
-    places = {ours for ours, _ in target.pairs(depths)}
-    left_out += [key for key in native if key.startswith("out_norms.") and not _has(key, places)]
+    places = {ours: "" for ours, _ in target.pairs(depths)}
+    left_out += [k for k in native if k.startswith("out_norms.") and rename(k, places) is None]
     converted = from_native(native, target, depths)
     return Conversion(converted, identity, target, left_out, licence)
-
-
-def _has(key: str, prefixes: set[str]) -> bool:
-    return rename(key, {prefix: "" for prefix in prefixes}) is not None
 
 
 def _target(identity: Identity, to: str, final_norm: bool) -> KeyLayout | None:
@@ -131,7 +128,7 @@ def _with_classifier(weights: Weights, identity: Identity) -> tuple[dict[str, Te
     if missing:
         raise CheckpointError(
             f"{weights.source} resembles {identity.backbone} but lacks {len(missing)} of its "
-            f"tensors ({', '.join(missing[:3])} ...): only whole published backbones are converted"
+            f"tensors ({few(missing, 3)}): only whole published backbones are converted"
         )
     layout = find_layout(below, model.layouts)
     shapes = {key: value.shape for key, value in model.state_dict().items()}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mmplugins.backbones.deploy_state import refuse_deployed
 from mmplugins.backbones.pyramid import PyramidBackbone
+from mmplugins.utils import few
 
 from .fitting import fit, rename_for
 from .payload import Weights, find_prefixes, find_weights, prefixes_that_fit, unwrapped
@@ -79,7 +80,9 @@ def _meet(
     backbone = _backbone_of(model)
     content = load_source(source, allow_unsafe)  # fetches the file, and reads it safely
     weights = find_weights(content, source)  # the state dict in what it holds
-    prefix, tensors = _choose_part(weights, backbone, prefix)  # the backbone in the state dict
+    prefix = _choose_prefix(weights, backbone, prefix)
+    tensors = weights.below(prefix)  # the backbone in the state dict
+    check_tensors(tensors, weights.source)
     renamed = rename_for(backbone, tensors)  # converted to the names of the backbone
     report, fitted = fit(backbone, renamed, weights.source)  # compared with it, name by name
     report.prefix, report.payload = prefix, weights.payload
@@ -97,24 +100,13 @@ def _backbone_of(model: nn.Module) -> PyramidBackbone:
     return backbone
 
 
-def _choose_part(
-    weights: Weights, model: PyramidBackbone, prefix: str | None
-) -> tuple[str, dict[str, Tensor]]:
-    """What stands before the backbone's keys, and its tensors without that."""
-    prefix = _choose_prefix(weights, model, prefix)
-    tensors = weights.below(prefix)
-    check_tensors(tensors, weights.source)
-    return prefix, tensors
-
-
 def _choose_prefix(weights: Weights, model: PyramidBackbone, prefix: str | None) -> str:
     if prefix is not None:
         prefix = unwrapped(prefix if prefix.endswith(".") or not prefix else f"{prefix}.")
         if not weights.below(prefix):
-            starts = sorted({key.split(".")[0] for key in weights.tensors})[:8]
+            starts = few(sorted({key.split(".")[0] for key in weights.tensors}), 8)
             raise CheckpointError(
-                f"{weights.source} has no keys under {prefix!r}: they begin with "
-                f"{', '.join(starts)}"
+                f"{weights.source} has no keys under {prefix!r}: they begin with {starts}"
             )
         return prefix
     own = set(model.state_dict())

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmplugins.backbones.key_layouts import KeyLayout, find_layout
 from mmplugins.backbones.pyramid import PyramidBackbone
+from mmplugins.utils import few
 
 from .reading import CheckpointError
 
@@ -88,7 +89,7 @@ def find_weights(content: Mapping[str, Any], source: str | Path) -> Weights:
     if payload.endswith("ema_state_dict"):
         tensors.pop("steps", None)
     if not tensors:
-        held = ", ".join(map(str, list(content)[:8])) or "nothing"
+        held = few(list(content), 8) or "nothing"
         raise CheckpointError(
             f"{source} holds no state dict: expected tensors by key, bare or under one of "
             f"{', '.join(PAYLOADS)}; it holds {held}"

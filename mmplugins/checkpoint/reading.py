@@ -24,6 +24,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from mmplugins.compat.patches.checkpoints import allowed
+from mmplugins.utils import few
 
 from .archives import check_holes, check_legacy, check_zip, refuse_shards
 from .errors import WAYS_OUT, CheckpointError, MissingCheckpointError, UnsafeCheckpointError
@@ -180,7 +181,8 @@ def check_tensors(state_dict: Mapping[str, Tensor], source: str | Path) -> None:
         if problem:
             problems.setdefault(problem, []).append(key)
     if problems:
-        raise CheckpointError(f"{source}: " + "; ".join(_name(*item) for item in problems.items()))
+        named = (f"{what} in {few([str(k)[:80] for k in keys])}" for what, keys in problems.items())
+        raise CheckpointError(f"{source}: {'; '.join(named)}")
 
 
 def _problem(value: Tensor) -> str | None:
@@ -210,11 +212,6 @@ def _problem(value: Tensor) -> str | None:
 def _is_finite(value: Tensor) -> bool:
     flat = value.detach().flatten() if not value.is_contiguous() else value.detach().view(-1)
     return all(bool(torch.isfinite(part).all()) for part in flat.split(_CHUNK))
-
-
-def _name(problem: str, keys: list[str]) -> str:
-    more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
-    return f"{problem} in {', '.join(str(key)[:80] for key in keys[:5])}{more}"
 
 
 def _read_safetensors(path: Path, map_location: Any) -> dict[str, Any]:

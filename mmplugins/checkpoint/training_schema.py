@@ -211,7 +211,7 @@ def check_training(content: Mapping[str, Any], source: str | Path) -> None:
             if expected := check(value):
                 wrong.append(f"{name} is {_shown(value)}: expected {expected}")
     if absent and not wrong:
-        names = ", ".join(place.rpartition(".")[2] for place in absent[:8])
+        names = few([place.rpartition(".")[2] for place in absent], 8)
         raise CheckpointError(
             f"{source} is no checkpoint of a training (it lacks {names}): to start a new training "
             "from its weights, use load_from"

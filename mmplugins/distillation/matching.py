@@ -16,6 +16,8 @@ from typing import Literal
 
 from torch import nn
 
+from mmplugins.utils import few
+
 from .errors import DistillationError
 
 Pairs = list[tuple[str, str]]
@@ -130,7 +132,7 @@ def _require(model: nn.Module, names: Sequence[str], part: str, lists: str) -> N
         )
         raise DistillationError(
             f"{type(model).__name__} with {type(model.backbone).__name__} has no module "
-            f"{', '.join(absent[:3])}{' ...' if len(absent) > 3 else ''}: {remedy}\n{lists}"
+            f"{few(absent, 3)}: {remedy}\n{lists}"
         )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mmplugins.checkpoint import load_source
 from mmplugins.checkpoint.fitting import match_model
+from mmplugins.utils import few
 
 from .errors import DistillationError
 
@@ -99,7 +100,7 @@ def check_pair(student: nn.Module, teacher: nn.Module) -> None:
         if ours.keys() & _places(p)
     ]
     if shared:
-        names = ", ".join(f"{a} (teacher: {b})" for a, b in shared[:3])
+        names = few([f"{a} (teacher: {b})" for a, b in shared], 3)
         raise DistillationError(
             f"student and teacher share {len(shared)} parameters: {names}; a frozen teacher cannot "
             "be trained: build two models, and let inherit=True or share= copy the weights"
