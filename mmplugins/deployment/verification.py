@@ -54,47 +54,33 @@ class Differences:
         return ", ".join(shown)
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """How large the differences may be. The defaults are for float32.
-
-    Attributes:
-        boxes: Pixels.
-        scores: In 0..1; objects this near the score of the last one may be missing.
-        masks: In 0..1.
-        logits: Relative to the largest.
-        labels: Share of pixels of a map whose class may differ, where two are equally likely.
-    """
-
-    boxes: float = 0.05
-    scores: float = 1e-3
-    masks: float = 5e-3
-    logits: float = 1e-3
-    labels: float = 1e-3
-
-    def check(self, found: Differences, what: str) -> None:
-        """Raise :class:`ExportError` if a difference is larger."""
-        wrong = [
-            f"{f.name} differ by {getattr(found, f.name):.3g} (bound {getattr(self, f.name):.3g})"
-            for f in fields(self)
-            if not getattr(found, f.name) <= getattr(self, f.name)
-        ]
-        if found.unmatched:
-            wrong.append(f"{found.unmatched} of {found.objects} objects have no partner")
-        if not found.objects:
-            wrong.append("nothing was found, so nothing was compared: give --pictures with objects")
-        if wrong:
-            raise ExportError(f"{what} does not compute what the model does: {'; '.join(wrong)}")
+BOUNDS = dict(boxes=0.05, scores=1e-3, masks=5e-3, logits=1e-3, labels=1e-3)
+"""How large the differences may be in float32: boxes in pixels, scores and masks in 0..1, logits
+relative to the largest. Objects as near to the score of the last one as scores may differ may be
+missing. Labels are the share of pixels of a map whose class may differ, where two are as likely."""
 
 
-def compare(
-    found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], margin: float = 1e-3
-) -> Differences:
+def check(found: Differences, what: str) -> None:
+    """Raise :class:`ExportError` if a difference is larger than its bound."""
+    wrong = [
+        f"{name} differ by {getattr(found, name):.3g} (bound {bound:.3g})"
+        for name, bound in BOUNDS.items()
+        if not getattr(found, name) <= bound
+    ]
+    if found.unmatched:
+        wrong.append(f"{found.unmatched} of {found.objects} objects have no partner")
+    if not found.objects:
+        wrong.append("nothing was found, so nothing was compared: give --pictures with objects")
+    if wrong:
+        raise ExportError(f"{what} does not compute what the model does: {'; '.join(wrong)}")
+
+
+def compare(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> Differences:
     """Compare what two forms of a model put out for the same pictures.
 
     Objects are matched one to one within a picture, the nearest together, so that their order does
-    not matter. One without a partner is passed over where its score is within
-    ``margin`` of the lowest of its picture, where the last place was a matter of rounding.
+    not matter. One without a partner is passed over where its score is as near to the lowest of its
+    picture as scores may differ: the last place was a matter of rounding.
     """
     if "logits" in expected:
         theirs, ours = found["logits"], expected["logits"]
@@ -104,7 +90,7 @@ def compare(
         return Differences(ours[:, 0].size, labels=other, logits=_number(largest))
     total = Differences()
     for image in np.unique(np.concatenate([found["image"], expected["image"]])):
-        total |= _objects(_of(found, image), _of(expected, image), margin)
+        total |= _objects(_of(found, image), _of(expected, image))
     return total
 
 
@@ -113,9 +99,7 @@ def _of(outputs: Mapping[str, np.ndarray], image: int) -> dict[str, np.ndarray]:
     return {name: values[keep] for name, values in outputs.items() if name != "image"}
 
 
-def _objects(
-    found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], margin: float
-) -> Differences:
+def _objects(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> Differences:
     a: np.ndarray = found["boxes"].astype(np.float64)
     b: np.ndarray = expected["boxes"].astype(np.float64)
     pairs: list[tuple[int, int]] = []
@@ -130,7 +114,7 @@ def _objects(
     alone = 0
     for side, taken in ((found, {i for i, _ in pairs}), (expected, {j for _, j in pairs})):
         rest = [float(s) for k, s in enumerate(side["scores"]) if k not in taken]
-        alone += sum(not score <= lowest + margin for score in rest)
+        alone += sum(not score <= lowest + BOUNDS["scores"] for score in rest)
     if not pairs:
         return Differences(0, alone)
     i, j = (np.array(index) for index in zip(*pairs, strict=True))

@@ -56,23 +56,20 @@ class ExportedModel(BaseModel):
         return samples
 
 
-def test_exported(
-    cfg: Config, path: str, precision: str = "float32", trust: bool = False
-) -> tuple[Runner, dict[str, float]]:
+def test_exported(cfg: Config, path: str, trust: bool = False) -> tuple[Runner, dict[str, float]]:
     """Test an exported file as :func:`mmplugins.engine.test` tests a checkpoint.
 
     Args:
         cfg: A config with test data and evaluator.
         path: The exported file.
-        precision: As in :func:`.load_exported`.
-        trust: Likewise.
+        trust: As in :func:`.load_exported`.
 
     Raises:
         ExportError: If the file cannot be loaded.
         SettingError: If the work dir cannot be written.
     """
     require_writable(cfg.work_dir)
-    exported = load_exported(path, precision=precision, trust=trust)
+    exported = load_exported(path, trust=trust)
     runner = build_runner(Config(dict(cfg, resume=False, load_from=None)))
     runner._train_loop = None  # as in testing a checkpoint
     runner.model = ExportedModel(ExportedRuntime(exported, cfg))

@@ -18,7 +18,7 @@ from mmplugins.deployment import reparameterize
 from mmplugins.deployment.exporting import FORMATS, describe, export_model
 from mmplugins.deployment.graphs import OUTPUTS, graph_of
 from mmplugins.deployment.runtime import load_exported
-from mmplugins.deployment.verification import Bounds, Differences, compare
+from mmplugins.deployment.verification import Differences, check, compare
 from mmplugins.utils import check_writable, written_aside
 
 from .exported import images_of
@@ -35,7 +35,6 @@ def export_verified(
     format: str = "onnx",
     *,
     pictures: Sequence[str] = (),
-    bounds: Bounds | None = None,
     overwrite: bool = False,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Differences:
@@ -49,7 +48,6 @@ def export_verified(
         path: The file.
         format: ``'onnx'``, ``'openvino'`` or ``'torch-export'``.
         pictures: Files to compare on; those of the config's test data by default.
-        bounds: How large the differences may be.
         overwrite: Whether an existing file may be replaced.
         tell: Takes lines on what is done and found.
 
@@ -76,7 +74,7 @@ def export_verified(
     with named_at_the_end(path) as aside:
         tell(f"Tracing and writing {format}; this takes minutes for large models")
         export_model(folded, aside, description, format)
-        return verify(trained, aside, batches, bounds or Bounds(), tell)
+        return verify(trained, aside, batches, tell)
 
 
 def check_target(path: Path, format: str, overwrite: bool) -> None:
@@ -97,13 +95,12 @@ def verify(
     trained: nn.Module,
     file: Path,
     batches: Sequence[np.ndarray],
-    bounds: Bounds,
     tell: Callable[[str], None],
 ) -> Differences:
     """Compare a file with a model on pictures ``float32[N, 3, H, W]``.
 
     Raises:
-        ExportError: If they differ by more than the bounds.
+        ExportError: If they differ by more than :data:`.BOUNDS`.
     """
     graph = graph_of(copy.deepcopy(trained))
     exported = load_exported(file, trust=True)  # just written
@@ -113,11 +110,11 @@ def verify(
             outputs = graph(torch.from_numpy(images))
         names = OUTPUTS[graph.kind]
         expected = {k: v.numpy() for k, v in zip(names, outputs, strict=True)}
-        found = compare(exported(images), expected, bounds.scores)
+        found = compare(exported(images), expected)
         number, _, height, width = images.shape
         tell(f"{number} of {width}x{height}: {found}")
         total |= found
-    bounds.check(total, f"the {file.suffix} file")
+    check(total, f"the {file.suffix} file")
     return total
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmplugins.deployment.errors import ExportError
-from mmplugins.deployment.verification import Bounds, compare
+from mmplugins.deployment.verification import check, compare
 
 
 def objects(count=20, seed=0):
@@ -26,7 +26,7 @@ def test_order_does_not_matter():
     order = np.random.default_rng(1).permutation(20)
     found = compare({k: v[order] for k, v in expected.items()}, expected)
     assert (found.objects, found.unmatched, found.boxes, found.scores) == (20, 0, 0.0, 0.0)
-    Bounds().check(found, "it")
+    check(found, "it")
 
 
 @pytest.mark.parametrize(
@@ -43,14 +43,14 @@ def test_one_wrong_number_is_seen(part, shift, message):
     expected, found = objects(), objects()
     found[part][(3,) + (0,) * (found[part].ndim - 1)] += shift
     with pytest.raises(ExportError, match=message):
-        Bounds().check(compare(found, expected), "it")
+        check(compare(found, expected), "it")
 
 
 def test_another_class_and_a_missing_object_are_seen():
     expected, found = objects(), objects()
     found["labels"][2] = (found["labels"][2] + 1) % 3
     with pytest.raises(ExportError, match="objects have no partner"):
-        Bounds().check(compare(found, expected), "it")
+        check(compare(found, expected), "it")
     best = int(expected["scores"].argmax())
     less = {k: np.delete(v, best, 0) for k, v in expected.items()}
     for pair in ((less, expected), (expected, less)):
@@ -67,15 +67,15 @@ def test_the_last_place_is_a_matter_of_rounding():
 def test_nothing_compared_is_no_proof():
     none = {k: v[:0] for k, v in objects().items()}
     with pytest.raises(ExportError, match="nothing was found, so nothing was compared"):
-        Bounds().check(compare(none, none), "it")
+        check(compare(none, none), "it")
 
 
 def test_maps():
     random = np.random.default_rng(0)
     logits = random.normal(size=(1, 3, 20, 30))
     expected = dict(logits=logits, labels=logits.argmax(1))
-    Bounds().check(compare(expected, expected), "it")
+    check(compare(expected, expected), "it")
     other = logits.copy()
     other[0, 0, 0, 0] += 0.1
     with pytest.raises(ExportError, match="logits differ by"):
-        Bounds().check(compare(dict(logits=other, labels=other.argmax(1)), expected), "it")
+        check(compare(dict(logits=other, labels=other.argmax(1)), expected), "it")
