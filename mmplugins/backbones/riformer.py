@@ -32,11 +32,9 @@ from torch import Tensor, nn
 
 from .key_layouts import TIMM, TIMM_FLAT, KeyLayout
 from .metaformer import MetaFormer
-from .poolformer import official_pairs
+from .poolformer import MEDIUM, SMALL, official_pairs
 from .token_mixers import TOKEN_MIXERS, Identity
 from .variants import Variant, resolve_variant
-
-SMALL, MEDIUM = (64, 128, 320, 512), (96, 192, 384, 768)
 
 VARIANTS = {  # parameters and MACs of the deployed form; figures of mmpretrain's RIFormer page
     "s12": Variant((2, 2, 6, 2), SMALL, 11.92, 1.82, 76.90, 0.1),

@@ -205,10 +205,13 @@ def check_harmless(parts: Mapping[str, Any], source: str) -> None:
     Raises:
         CheckpointError: If a type is none that is registered, or a foreign module is imported.
     """
-    wrong = [f"type={kind!r}" for kind in _types(parts) if not is_registered(kind)]
+    kinds = [one["type"] for one in _dicts(parts) if "type" in one]
+    scopes = [one.get(key) for one in _dicts(parts) for key in ("_scope_", "default_scope")]
+    wrong = [f"type={kind!r}" for kind in kinds if not is_registered(kind)]
     imports = (parts.get("custom_imports") or {}).get("imports") or []
     imports = [imports] if isinstance(imports, str) else imports
-    wrong += [f"scope={scope!r}" for scope in _scopes(parts) if scope not in _LIBRARIES]
+    # mmengine imports the package of a scope that a config switches to.
+    wrong += [f"scope={scope!r}" for scope in scopes if scope and scope not in _LIBRARIES]
     wrong += [f"custom_imports={n!r}" for n in imports if str(n).split(".")[0] not in _LIBRARIES]
     if wrong:
         raise CheckpointError(
@@ -247,26 +250,13 @@ def _registered(full_name: str) -> Any:
     return found if any(found is kind for kind in kinds) else None
 
 
-def _types(value: Any) -> Iterator[Any]:
+def _dicts(value: Any) -> Iterator[Mapping]:
+    """All dicts in a config."""
     if isinstance(value, Mapping):
-        if "type" in value:
-            yield value["type"]
-        for item in value.values():
-            yield from _types(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _types(item)
-
-
-def _scopes(value: Any) -> Iterator[Any]:
-    """Scopes that a config switches to, whose packages mmengine imports."""
-    if isinstance(value, Mapping):
-        yield from (value[key] for key in ("_scope_", "default_scope") if value.get(key))
-        for item in value.values():
-            yield from _scopes(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _scopes(item)
+        yield value
+        value = list(value.values())
+    for item in value if isinstance(value, list | tuple) else ():
+        yield from _dicts(item)
 
 
 def _registries() -> Iterator[Registry]:

@@ -77,6 +77,8 @@ HARMFUL = [
     dict(model=dict(type=print)),
     dict(model=dict(type="mmplugins.utils.write_whole")),
     dict(model=dict(type="mmplugins.nothing.Model")),
+    dict(model=dict(type="RetinaNet", neck=[dict(type="FPN", _scope_="antigravity")])),
+    dict(default_scope="antigravity"),
     dict(custom_imports=dict(imports=["antigravity"])),
     dict(custom_imports=dict(imports="antigravity")),
 ]
