@@ -4,8 +4,7 @@ from typing import Any
 
 from .deploy_hook import DeployHook
 from .equality import largest_difference, raw_outputs
-from .loading import follow_the_file
-from .reparameterize import reparameterize
+from .reparameterize import follow_the_file, reparameterize
 
 __all__ = [
     "DeployHook",
