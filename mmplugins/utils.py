@@ -75,6 +75,13 @@ def few(names: Sequence, limit: int = 5) -> str:
     return shown if len(names) <= limit else f"{shown}, ... {len(names) - limit} more"
 
 
+def listed(value: Any) -> list:
+    """``value`` as a list: itself, of itself, or of nothing for None."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
 def type_name(part: Any) -> str:
     """The type of a config dict, or of what was built from one, without its scope.
 

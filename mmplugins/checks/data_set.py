@@ -17,6 +17,8 @@ from mmengine.registry import DATASETS, Registry
 from mmplugins.engine.config.constructors import class_of
 from mmplugins.utils import DataError, type_name
 
+from .explain import walk
+
 MIN_SIDE = 32
 """The largest stride of a four-stage backbone, in pixels."""
 
@@ -201,13 +203,7 @@ def registered(registry: Registry, cfg: Any, scope: str, where: str) -> Any:
 
 def walk_transforms(pipeline: Any) -> Iterator[Mapping]:
     """Transform configs of a pipeline, those inside `RandomChoice`, `TestTimeAug`, ... included."""
-    if isinstance(pipeline, Mapping):
-        if "type" in pipeline:
-            yield pipeline
-        pipeline = list(pipeline.values())
-    if isinstance(pipeline, list | tuple):
-        for item in pipeline:
-            yield from walk_transforms(item)
+    return (step for _, step in walk(pipeline) if isinstance(step, Mapping) and "type" in step)
 
 
 def default_of(cls: Any, argument: str) -> Any:

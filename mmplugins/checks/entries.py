@@ -11,10 +11,10 @@ from importlib.util import find_spec
 from mmengine.runner import Runner
 
 from mmplugins.engine.config.settings import ENTRIES
-from mmplugins.utils import type_name
+from mmplugins.utils import listed, type_name
 
 from .explain import walk
-from .inspection import Inspection, listed
+from .inspection import Inspection
 
 _OF_MMCV_1 = dict(
     runner="train_cfg",

@@ -14,7 +14,7 @@ from mmengine.registry import EVALUATOR
 from mmplugins.checkpoint import CheckpointError
 from mmplugins.engine.config.constructors import class_of
 from mmplugins.engine.config.settings import SettingError
-from mmplugins.utils import DataError, few
+from mmplugins.utils import DataError, few, listed
 
 from .explain import explain, in_words, watched
 from .results import CheckResult, Status
@@ -168,13 +168,6 @@ class Check:
     run: Callable[[Inspection], str]
     needs: tuple[str, ...] = ()
     data: bool = False
-
-
-def listed(value: Any) -> list:
-    """``value`` as a list: itself, of itself, or of nothing for None."""
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def metrics_of(cfg: Mapping, split: str) -> list[tuple[str, Any]]:

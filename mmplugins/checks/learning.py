@@ -7,10 +7,10 @@ from copy import deepcopy
 from functools import partial
 from typing import Any
 
-from mmplugins.utils import did_you_mean, type_name
+from mmplugins.utils import did_you_mean, listed, type_name
 
 from .explain import walk
-from .inspection import Inspection, listed
+from .inspection import Inspection
 from .parts import IdleRunner
 
 _PARAMWISE = {

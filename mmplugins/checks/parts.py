@@ -23,10 +23,10 @@ from torch.utils.data import DataLoader, Dataset
 from mmplugins.engine.config.constructors import accepted_arguments, class_of
 from mmplugins.engine.config.fitting import check_fit
 from mmplugins.engine.config.outline import PROBE_SIDE, ComposedConfig, Maps
-from mmplugins.utils import did_you_mean, type_name
+from mmplugins.utils import did_you_mean, listed, type_name
 
 from .explain import in_words
-from .inspection import Inspection, listed, metrics_of
+from .inspection import Inspection, metrics_of
 
 _UNSEEN = (AttributeError, AssertionError, NotImplementedError, FileNotFoundError)
 """Errors of samplers and metrics that looked into data which are not there."""

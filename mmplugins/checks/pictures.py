@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmplugins.utils import type_name
+from mmplugins.engine.config.backbone_choice import pretrained
+from mmplugins.utils import listed, type_name
 
 from .data_set import MIN_SIDE, data_sets, walk_transforms
-from .inspection import Inspection, listed
-from .weights import pretrained
+from .inspection import Inspection
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)

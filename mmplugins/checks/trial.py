@@ -16,11 +16,11 @@ from mmengine.device import get_device
 from mmengine.optim import AmpOptimWrapper, build_optim_wrapper
 from torch import Tensor, nn
 
-from mmplugins.utils import did_you_mean, few, type_name
+from mmplugins.utils import did_you_mean, few, listed, type_name
 
 from .batches import Trial, smaller, tensors
 from .explain import in_words, quoted_numbers, walk
-from .inspection import Inspection, Stopped, listed
+from .inspection import Inspection, Stopped
 from .learning import check_saving, length, schedulers
 from .samples import annotated, check_samples
 

@@ -13,12 +13,12 @@ from mmplugins.backbones.pyramid import PyramidBackbone
 from mmplugins.checkpoint import check_weights, find_weights, load_source
 from mmplugins.checkpoint.fitting import match_model
 from mmplugins.checkpoint.sources import check_name, find_kept, is_offline, is_resolvable
-from mmplugins.engine.config.backbone_choice import weights_or_reason
-from mmplugins.utils import did_you_mean, few, type_name
+from mmplugins.engine.config.backbone_choice import pretrained, weights_or_reason
+from mmplugins.utils import did_you_mean, few, listed, type_name
 
 from .data import is_made
 from .explain import walk
-from .inspection import Inspection, NotRun, listed
+from .inspection import Inspection, NotRun
 
 RANDOM = (
     "the config names no weights: training starts from random ones, and a short training on few "
@@ -26,16 +26,6 @@ RANDOM = (
     "From random weights, has what helps without any)"
 )
 TEACHER = "model.teacher_checkpoint"
-
-
-def pretrained(part: Any) -> str:
-    """The checkpoint that a part of a model is initialised from, or ``''``."""
-    if not isinstance(part, Mapping):
-        return ""
-    for init in listed(part.get("init_cfg")):
-        if isinstance(init, Mapping) and "Pretrained" in type_name(init):
-            return str(init.get("checkpoint") or "")
-    return ""
 
 
 def check_weights_of(inspection: Inspection) -> str:

@@ -17,7 +17,7 @@ from mmengine.registry import DATASETS, METRICS, MODELS, DefaultScope
 from torch import nn
 
 from mmplugins.checks import failures, preflight
-from mmplugins.checks.inspection import listed
+from mmplugins.utils import listed
 
 ROOTS = {m.__name__: Path(m.__file__).parent / ".mim" / "configs" for m in (mmdet, mmseg)}
 

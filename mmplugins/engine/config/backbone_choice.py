@@ -15,7 +15,7 @@ from mmplugins.backbones.catalog import backbone_config, families
 from mmplugins.checkpoint.config_text import literal
 from mmplugins.checkpoint.sources import timm_sources
 from mmplugins.checkpoint.zoo import published
-from mmplugins.utils import type_name
+from mmplugins.utils import listed, type_name
 
 from .settings import SettingError
 
@@ -69,6 +69,16 @@ def short_name(backbone: str | Mapping[str, Any]) -> str:
     parts += [backbone[key] for key in ("arch", "model_name", "depth") if key in backbone]
     words = [str(part) for part in parts if isinstance(part, str | int)]
     return re.sub(r"[^\w.-]+", "-", "-".join(words))
+
+
+def pretrained(part: Any) -> str:
+    """The checkpoint that a part of a model is initialised from, or ``''``."""
+    if not isinstance(part, Mapping):
+        return ""
+    for init in listed(part.get("init_cfg")):
+        if isinstance(init, Mapping) and "Pretrained" in type_name(init):
+            return str(init.get("checkpoint") or "")
+    return ""
 
 
 def published_weights(backbone: Mapping[str, Any]) -> str | None:

@@ -16,9 +16,9 @@ from torch import nn
 
 from mmplugins.backbones.catalog import families
 from mmplugins.backbones.pyramid import resolve_out_indices
-from mmplugins.utils import type_name, write_whole
+from mmplugins.utils import listed, type_name, write_whole
 
-from .backbone_choice import parse_backbone, published_weights, short_name
+from .backbone_choice import parse_backbone, pretrained, published_weights, short_name
 from .constructors import accepted_arguments, class_of
 from .fitting import JOINT_NECK, PYRAMID_NECKS, at_index, check_fit, index_of, used_levels
 from .joints import (
@@ -299,10 +299,7 @@ def _takes(backbone: Mapping[str, Any], argument: str, scope: str | None) -> boo
 def _is_pretrained(part: Mapping[str, Any]) -> bool:
     """Whether the recipe's own backbone starts from pretrained weights."""
     old = part["backbone"]
-    inits = old.get("init_cfg") or []
-    inits = [inits] if isinstance(inits, Mapping) else inits
-    named = any(init.get("type") in ("Pretrained", "PretrainedInit") for init in inits)
-    return named or bool(part.get("pretrained") or old.get("pretrained"))
+    return bool(pretrained(old) or part.get("pretrained") or old.get("pretrained"))
 
 
 def _connect(part: ConfigDict, neck: ConfigDict | None, maps: Maps, own: Maps) -> None:
@@ -337,7 +334,7 @@ def _ask_for_what_heads_take(part: ConfigDict, maps: Maps) -> Maps:
     taken: set[int] = set()
     for head in heads:
         index = index_of(head)
-        taken |= {i % count for i in (index if isinstance(index, list | tuple) else [index])}
+        taken |= {i % count for i in listed(index)}
         if "c1_in_channels" in head:  # DeepLabV3+ also looks at the first
             taken.add(0)
             head["c1_in_channels"] = maps.channels[0]

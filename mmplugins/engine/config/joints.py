@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import ConfigDict
 
-from mmplugins.utils import type_name
+from mmplugins.utils import listed, type_name
 
 from .fitting import index_of
 from .outline import Maps, first_neck, heads_by_index
@@ -31,7 +31,6 @@ def refuse_what_cannot_serve(part: Mapping[str, Any]) -> None:
         SettingError: If there is such a part.
     """
     old, neck, roi = part["backbone"], first_neck(part) or {}, part.get("roi_head") or {}
-    heads = part.get("decode_head") or []
     reason = None
     if isinstance(roi, Mapping) and roi.get("shared_head"):
         reason = (
@@ -48,7 +47,7 @@ def refuse_what_cannot_serve(part: Mapping[str, Any]) -> None:
             f"backbone={type_name(old)} is the whole two-path network around another backbone "
             "(backbone_cfg), and its heads take maps that only it has"
         )
-    for head in [heads] if isinstance(heads, Mapping) else heads:
+    for head in listed(part.get("decode_head")):
         if type_name(head) in WHOLE_NETWORKS:
             reason = (
                 f"decode_head={type_name(head)} takes more from {type_name(old)} than a pyramid "

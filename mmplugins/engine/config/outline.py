@@ -12,7 +12,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from mmplugins.utils import did_you_mean
+from mmplugins.utils import did_you_mean, listed
 
 from .settings import SettingError, merge_options
 
@@ -167,8 +167,8 @@ def first_neck(part: Mapping[str, Any]) -> ConfigDict | None:
 def heads_by_index(part: Mapping[str, Any]) -> Iterator[tuple[str, ConfigDict]]:
     """The heads of an mmseg model, nested ones included: those choose maps by ``in_index``."""
     for key in ("decode_head", "auxiliary_head"):
-        heads = part.get(key) or []
-        for i, head in enumerate([heads] if isinstance(heads, Mapping) else heads):
+        heads = part.get(key)
+        for i, head in enumerate(listed(heads)):
             name = key if isinstance(heads, Mapping) else f"{key}[{i}]"
             if "in_channels" in head or "in_index" in head:
                 yield name, head

@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 from mmengine.utils import get_installed_path
 
 from mmplugins.checkpoint import refuse_shards
-from mmplugins.utils import did_you_mean, type_name
+from mmplugins.utils import did_you_mean, listed, type_name
 
 ENTRIES = {*inspect.signature(Runner.__init__).parameters} - {"self", "cfg"} | {
     *("custom_imports", "tta_model", "tta_pipeline", "find_unused_parameters", "runner_type"),
@@ -301,8 +301,7 @@ def dump_predictions(cfg: Config, out: str) -> None:
         raise SettingError(
             f"--out {out!r} exists, and nothing is overwritten: give another path, or remove it"
         )
-    evaluators = cfg.test_evaluator
-    evaluators = list(evaluators) if isinstance(evaluators, list | tuple) else [evaluators]
+    evaluators = listed(cfg.test_evaluator)
     if task == "segmentation":
         cfg.test_evaluator = [dict(e, output_dir=out, keep_results=True) for e in evaluators]
     elif out.endswith((".pkl", ".pickle")):

@@ -8,15 +8,13 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
-from recipes import DET, RECIPES, RETINANET, ROOT, SEG, recipe
+from recipes import DET, RECIPES, RETINANET, ROOT, SEG, TINY, recipe
 from torch import nn
 
 from mmplugins import list_backbones
 from mmplugins.engine import SettingError, compose, load_composed
 from mmplugins.engine.config import composing
 from mmplugins.engine.config.backbone_choice import parse_backbone
-
-TINY = dict(type="PoolFormer", arch=dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32)))
 
 
 def build(cfg: Config, device: str = "meta") -> nn.Module:

@@ -6,14 +6,12 @@ import pytest
 import torch
 from mmdet.testing import demo_mm_inputs
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.structures import PixelData
-from mmseg.structures import SegDataSample
+from recipes import TINY, learnt_segmentor, without_gradient
 
 from mmplugins.engine import SettingError, compose
 from mmplugins.engine.config.joints import pyramids_have
 from mmplugins.engine.config.settings import load_config
 
-THIN = "dict(type='PoolFormer', arch=dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32)))"
 COMPOSED = {
     "faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py": (16,),
     "centernet/centernet_r18_8xb16-crop512-140e_coco.py": (32,),
@@ -51,7 +49,7 @@ REFUSED = {
     ],
 )
 def test_composed(recipe):
-    cfg = compose(f"mmdet::{recipe}", THIN)
+    cfg = compose(f"mmdet::{recipe}", TINY)
     init_default_scope("mmdet")
     cfg.model.data_preprocessor.pop("batch_augments", None)
     model = MODELS.build(cfg.model)
@@ -66,8 +64,7 @@ def test_composed(recipe):
     data = model.data_preprocessor(batch, True)
     loss, _ = model.parse_losses(model(**data, mode="loss"))
     loss.backward()
-    parameters = [*model.backbone.named_parameters()]
-    unused = [name for name, p in parameters if p.requires_grad and p.grad is None]
+    unused = without_gradient(model.backbone)
     assert bool(unused) is cfg.get("find_unused_parameters", False), unused
     with torch.no_grad():
         assert len(model.eval()(**data, mode="predict")) == 2
@@ -76,7 +73,7 @@ def test_composed(recipe):
 @pytest.mark.parametrize("recipe", REFUSED, ids=lambda name: name.split("/")[0][7:])
 def test_refused_with_the_reason(recipe):
     with pytest.raises(SettingError, match=REFUSED[recipe]):
-        compose(recipe, THIN)
+        compose(recipe, TINY)
 
 
 @pytest.mark.parametrize(("start", "strides"), [(0, (8, 16, 32)), (1, (16, 32))])
@@ -86,17 +83,12 @@ def test_a_jpu_passes_maps_on(start, strides):
     if start:
         recipe.model.decode_head.in_index = -1
         recipe.model.auxiliary_head.in_index = 0
-    cfg = compose(recipe, THIN)
-    init_default_scope("mmseg")
-    cfg.model.data_preprocessor = None
-    model = MODELS.build(cfg.model)
+    cfg = compose(recipe, TINY)
+    model = learnt_segmentor(cfg)
     assert model.backbone.out_strides == strides
     assert cfg.model.auxiliary_head.in_channels == model.backbone.out_channels[-2] == 24
     assert cfg.model.decode_head.in_channels == 2048
-    sample = SegDataSample(gt_sem_seg=PixelData(data=torch.zeros(1, 64, 64, dtype=torch.long)))
-    losses = model(torch.randn(2, 3, 64, 64), [sample, sample], mode="loss")
-    sum(value for name, value in losses.items() if "loss" in name).backward()
-    assert [name for name, value in model.named_parameters() if value.grad is None] == []
+    assert without_gradient(model) == []
 
 
 @pytest.mark.parametrize(
@@ -120,4 +112,4 @@ def test_which_maps_a_pyramid_has(strides, possible):
 def test_a_detector_without_neck_takes_one_map():
     recipe = "mmdet::faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py"
     with pytest.raises(SettingError, match="recipe is made for feature maps of strides"):
-        compose(recipe, THIN.replace("arch=", "out_indices=(2, 3), arch="))
+        compose(recipe, TINY | dict(out_indices=(2, 3)))

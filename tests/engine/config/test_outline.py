@@ -6,14 +6,12 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
-from recipes import recipe
+from recipes import TINY, recipe
 from torch import nn
 
 from mmplugins.engine import SettingError, check_fit
 from mmplugins.engine.config import outline
 from mmplugins.engine.config.outline import ComposedConfig, Maps, UnknownMaps, backbone_maps
-
-THIN = dict(type="PoolFormer", arch=dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32)))
 
 
 @pytest.fixture
@@ -62,7 +60,7 @@ def test_what_is_built_is_not_built_to_be_looked_at(name, looked_at):
 
 
 def test_a_wrapper_with_other_names_is_looked_at_by_its_config(looked_at):
-    cfg = Config(dict(model=dict(type="SemiBaseDetector", detector=dict(backbone=THIN))))
+    cfg = Config(dict(model=dict(type="SemiBaseDetector", detector=dict(backbone=TINY))))
     (part,) = ComposedConfig.of(cfg, nn.Module()).parts.values()
     assert part.maps.channels == (8, 16, 24, 32) and looked_at == ["PoolFormer"]
 
@@ -81,8 +79,8 @@ def test_maps_that_cannot_be_told(looked_at):
     model = nn.Module()
     model.backbone = Square()
     with pytest.raises(UnknownMaps, match="Square has no out_channels and out_strides"):
-        backbone_maps(THIN, None, model.backbone)
-    cfg = Config(dict(model=dict(backbone=THIN, neck=dict(type="FPN", in_channels=[1]))))
+        backbone_maps(TINY, None, model.backbone)
+    cfg = Config(dict(model=dict(backbone=TINY, neck=dict(type="FPN", in_channels=[1]))))
     composed = ComposedConfig.of(cfg, model)
     assert composed.parts["model"].maps is None and looked_at == []
     check_fit(composed)  # has nothing to say
