@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
 from mmengine.registry import MODELS, init_default_scope
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
@@ -15,6 +14,7 @@ from mmplugins.checkpoint.writing import check_target
 from mmplugins.console import Console
 from mmplugins.deployment import largest_difference, raw_outputs, reparameterize
 from mmplugins.engine import SettingError, load_composed
+from mmplugins.engine.config import arguments
 from mmplugins.utils import one_line_errors
 
 LIMIT = 1e-4
@@ -25,16 +25,12 @@ console = Console(soft_wrap=True, markup=False, highlight=False)
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config", help="config file")
+    arguments.add_config(parser)
     parser.add_argument("checkpoint", help="checkpoint file or address, in trained form")
     parser.add_argument("--out", help=".safetensors or .pth (CHECKPOINT_deploy.safetensors)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
-    parser.add_argument("--backbone", metavar="NAME_OR_DICT", help="another backbone")
     parser.add_argument(
         "--size", type=int, nargs=2, default=(224, 320), help="image to compare on, height width"
-    )
-    parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, metavar="NAME=VALUE", help="config changes"
     )
     return parser.parse_args()
 

@@ -45,17 +45,8 @@ class Row:
     Attributes:
         name: Backbone, or config file.
         backbone: Backbone to put into the config instead of its own, or ``''``.
-        deploy: Folded.
-        channels_last: Channels-last.
-        compile: Compiled.
-        graphs: Compiled, and replayed as CUDA graphs.
-        freeze: With the weights as constants.
-        bf16: In bfloat16.
-        fp16: In float16.
-        with_cp: With activation checkpointing.
-        onnxruntime: In ONNX Runtime.
-        openvino: In OpenVINO.
-        int8: Quantised.
+
+    The other attributes are the :data:`OPTIONS`.
     """
 
     name: str
