@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from math import comb
 from statistics import median
 
-from .ranks import Rank, ranks, table_order
+from .ranks import Rank, ranks
 
 LEVEL = 0.98
 """Confidence of intervals. Many pairs are compared in one table, hence not the usual 95 %."""
@@ -71,15 +71,10 @@ def compare(times: Mapping[int, float], others: Mapping[int, float]) -> Comparis
 
 
 def rank(rows: Mapping[str, Mapping[int, float]]) -> dict[str, Rank]:
-    """Ranks of rows by times by round, see :mod:`.ranks`; in the order of a table."""
+    """Ranks of rows by times by round, see :mod:`.ranks`."""
 
     def faster(times: Mapping[int, float], others: Mapping[int, float]) -> bool:
         found = compare(times, others)
         return found is not None and found.verdict == "faster"
 
-    found = ranks(rows, faster)
-
-    def order(row: str) -> tuple[float, float]:
-        return table_order(found[row]._asdict(), median(rows[row].values()))
-
-    return {row: found[row] for row in sorted(rows, key=order)}
+    return ranks(rows, faster)

@@ -37,6 +37,16 @@ def test_from_backbones_to_a_report(tmp_path, monkeypatch, capsys):
     assert "steps: 3, now 4" in capsys.readouterr().out
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
 
+    # What others do, and what readers get.
+    assert tool.main([*BACKBONES, *COMMON, "--seeds", "2", "--plan"]) == 0
+    assert len(Path("leaderboard/plan.txt").read_text().splitlines()) == 2
+    assert tool.main(["--show", "--publish", "paper"]) == 2  # one training has failed
+    names = {path.name for path in Path("paper").iterdir()}
+    assert {"README.md", "protocol.yml", "environment.txt", "commands.txt", "runs"} <= names
+    assert len(list(Path("paper/runs").glob("*.json"))) == 3
+    assert tool.main(["--show", "--publish", "paper"]) == 1
+    assert "nothing is overwritten" in capsys.readouterr().out
+
     work_dir = str(next(out.glob("runs/semantic/pool/random/lr-recipe/seed0")))
     assert tool.main(["--read", work_dir, "--out", "read"]) == 0
     (row,) = json.loads(Path("read/leaderboard.json").read_text())["tables"][0]["rows"]

@@ -3,13 +3,7 @@ trainings of other tools."""
 
 from __future__ import annotations
 
-import csv
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -19,6 +13,7 @@ from leaderboard_commands import BACKBONES, COMMON
 from mmengine.runner import Runner
 from programs import ROOT, load
 
+from mmplugins.benchmark.experiment import run_experiment
 from mmplugins.engine import load_config
 
 POOL = BACKBONES[0]
@@ -55,40 +50,6 @@ test_cfg = dict()
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3))
 """
 
-ADE20K = """
-_base_ = [
-    {configs!r} + '/_base_/models/semantic_fpn.py',
-    {configs!r} + '/_base_/datasets/ade20k.py',
-    {configs!r} + '/_base_/segmentation_runtime.py',
-]
-train_pipeline = _base_.train_pipeline
-train_pipeline[2].scale = (128, 64)
-train_pipeline[3].crop_size = (64, 64)
-test_pipeline = _base_.test_pipeline
-test_pipeline[1].scale = (128, 64)
-own = dict(data_root={root!r}, type='BaseSegDataset', metainfo=dict(classes=('sky', 'sea', 'sand')))
-loader = dict(num_workers=0, persistent_workers=False)
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline, **own), **loader)
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline, **own), **loader)
-test_dataloader = val_dataloader
-model = dict(
-    data_preprocessor=dict(size=(64, 64)),
-    backbone=dict(type='PoolFormer', arch='s12'),
-    neck=dict(in_channels=[64, 128, 320, 512], out_channels=16),
-    decode_head=dict(in_channels=[16] * 4, channels=16, num_classes=3),
-)
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=1)
-val_cfg = dict()
-test_cfg = dict()
-optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3))
-"""
-
-
-def write(folder: Path, text: str) -> str:
-    path = folder / "own_data.py"
-    path.write_text(text.format(root=str(folder), configs=str(ROOT / "configs")))
-    return str(path)
-
 
 def coco(folder: Path) -> str:
     """Four pictures to learn from and two to test on, whose categories have numbers with gaps."""
@@ -107,40 +68,26 @@ def coco(folder: Path) -> str:
                 boxes.append(dict(id=len(boxes), image_id=i, category_id=category["id"], **box))
         content = dict(images=images, annotations=boxes, categories=categories)
         (folder / f"annotations/instances_{split}.json").write_text(json.dumps(content))
-    return write(folder, COCO)
-
-
-def ade20k(folder: Path) -> str:
-    """The same number of pictures, with maps in which 0 is what belongs to no class."""
-    random = np.random.default_rng(0)
-    for split, count in (("training", 4), ("validation", 2)):
-        for kind in ("images", "annotations"):
-            (folder / kind / split).mkdir(parents=True)
-        for i in range(count):
-            picture = random.integers(0, 256, (64, 96, 3), dtype=np.uint8)
-            labels = np.repeat(np.arange(4, dtype=np.uint8), 24)[None].repeat(64, 0)
-            cv2.imwrite(str(folder / f"images/{split}/{i}.jpg"), picture)
-            cv2.imwrite(str(folder / f"annotations/{split}/{i}.png"), labels)
-    return write(folder, ADE20K)
+    path = folder / "own_data.py"
+    path.write_text(COCO.format(root=str(folder), configs=str(ROOT / "configs")))
+    return str(path)
 
 
 def board_in(folder: Path | str) -> dict:
     return json.loads((Path(folder) / "leaderboard.json").read_text())
 
 
-@pytest.mark.parametrize(
-    ("make", "task", "metric"), [(coco, "detection", "bbox_mAP"), (ade20k, "semantic", "mIoU")]
-)
 @pytest.mark.slow
-def test_own_data(make, task, metric, tmp_path, monkeypatch, capsys):
+def test_own_data(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    tool, command = load("tools/leaderboard.py"), [POOL, "--configs", make(tmp_path / "data"), *FEW]
+    tool, command = load("tools/leaderboard.py"), [POOL, "--configs", coco(tmp_path / "data"), *FEW]
     assert tool.main(command) == 0, capsys.readouterr()
     (found,) = board_in("leaderboard")["tables"]
     (row,) = found["rows"]
-    assert (found["task"], found["config"], row["label"]) == (task, "own_data", "pool")
+    names = found["task"], found["config"], row["label"]
+    assert names == ("detection", "own_data", "pool")
     (score,) = row["runs"]
-    assert 0 <= score["score"] <= 100 and any(name.endswith(metric) for name in score["metrics"])
+    assert 0 <= score["score"] <= 100 and "coco/bbox_mAP" in score["metrics"]
     assert row["cost"]["whole"] and row["cost"]["inference"]["rounds"] == 1
     said = capsys.readouterr().out
     assert "pool (1 of 3)" in said and "ms at 64x64" in said
@@ -204,62 +151,19 @@ def test_trainings_of_train_py_and_of_mmdet(tmp_path, monkeypatch, call, detecti
     assert "nowhere" in capsys.readouterr().out
 
 
-@pytest.mark.slow
-def test_ctrl_c_keeps_what_is_there_and_the_same_command_goes_on(tmp_path, monkeypatch, capsys):
+def test_ctrl_c_keeps_what_is_there(tmp_path, monkeypatch, capsys):
+    """That the next call goes on with a training, ``tests/benchmark/test_experiment.py`` tests."""
     monkeypatch.chdir(tmp_path)
-    command = [POOL, *COMMON, "--seeds", "2", "--steps", "60", "--out", "board"]
-    environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT))
-    with Path("said.txt").open("w") as said:
-        process = subprocess.Popen(
-            [sys.executable, ROOT / "tools/leaderboard.py", *command],
-            stdout=said, stderr=subprocess.STDOUT, env=environment,
-            # The tests may run as a shell's background job, which ignores Ctrl-C and hands that on.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )  # fmt: skip
-        folder = Path("board/runs/semantic/pool/random/lr-recipe")
-        limit = time.monotonic() + 600
-        try:
-            while not list((folder / "seed1").glob("iter_*.pth")):
-                assert process.poll() is None and time.monotonic() < limit
-                time.sleep(0.05)
-            process.send_signal(signal.SIGINT)
-            assert process.wait(300) == 130
-        finally:
-            process.kill()  # no effect on one that has ended
-    text = Path("said.txt").read_text()
-    assert "stopped; the same command goes on from here" in text and "Traceback" not in text
-    first = (folder / "seed0/result.json").read_text()
-    assert json.loads(first)["failure"] is None
-    assert not (folder / "seed1/result.json").exists()
-    assert list((folder / "seed1").glob("iter_*.pth")) and not Path("board/cost.jsonl").exists()
+    tool, done = load("tools/leaderboard.py"), []
 
-    assert load("tools/leaderboard.py").main(command) == 0
-    assert (folder / "seed0/result.json").read_text() == first
-    second = json.loads((folder / "seed1/result.json").read_text())
-    assert second["failure"] is None and second["seconds"] is None  # as it was resumed
-    (row,) = board_in("board")["tables"][0]["rows"]
-    assert [s["seed"] for s in row["runs"]] == [0, 1] and row["cost"]["inference"]
-    assert "1/1" in capsys.readouterr().out
+    def run_one(experiment, on_step):
+        if done:
+            raise KeyboardInterrupt
+        done.append(run_experiment(experiment, on_step))
 
-
-@pytest.mark.slow
-def test_three_workers_give_the_table_of_one(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    tool, command = load("tools/leaderboard.py"), [*BACKBONES, *COMMON, "--seeds", "2", "--no-cost"]
-    assert tool.main([*command, "--out", "one"]) == 0
-    assert tool.main([*command, "--out", "three", "--plan"]) == 0
-    assert len(Path("three/plan.txt").read_text().splitlines()) == 4
-    assert tool.main([*command, "--out", "three", "--workers", "3"]) == 0, capsys.readouterr()
-    tables = []
-    for out in ("one", "three"):
-        with Path(f"{out}/leaderboard.csv").open(newline="") as file:
-            lines = list(csv.DictReader(file))
-        # What a training took is another matter.
-        tables.append([{k: v for k, v in line.items() if k != "seconds"} for line in lines])
-    assert tables[0] == tables[1] and len(tables[0]) == 4
-    assert tool.main(["--out", "three", "--show", "--publish", "paper"]) == 0
-    names = {path.name for path in Path("paper").iterdir()}
-    assert {"README.md", "protocol.yml", "environment.txt", "commands.txt", "runs"} <= names
-    assert len(list(Path("paper/runs").glob("*.json"))) == 4
-    assert tool.main(["--out", "three", "--show", "--publish", "paper"]) == 1
-    assert "nothing is overwritten" in capsys.readouterr().out
+    monkeypatch.setattr(tool, "run_experiment", run_one)
+    assert tool.main([POOL, *COMMON, "--seeds", "2", "--out", "board"]) == 130
+    said = capsys.readouterr().out
+    assert "1/2" in said and "stopped; the same command goes on from here" in said
+    assert len(list(Path("board/runs").rglob("result.json"))) == 1
+    assert not Path("board/cost.jsonl").exists()
