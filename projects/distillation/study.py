@@ -12,13 +12,13 @@ import copy
 import os
 import platform
 import statistics
-import time
 from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from rich.console import Console
+from rich.progress import track
 
 import mmplugins  # noqa: F401 - puts compat in force before anything of OpenMMLab runs
 from mmplugins.benchmark.budget import schedule, shapes_loaders, use_shapes, warm_up_steps
@@ -133,19 +133,18 @@ def budget(args: argparse.Namespace) -> dict:
     return {name: getattr(args, name) for name in names}
 
 
-def do_run(task: str, row: str, seed: int, args: argparse.Namespace) -> tuple[float, float]:
-    """Train and test once, and keep the result; returns the score and the seconds it took.
+def do_run(task: str, row: str, seed: int, args: argparse.Namespace) -> float:
+    """Train and test once, and keep the result; returns the score.
 
     Raises:
         RuntimeError: If it failed.
     """
-    begun = time.monotonic()
     result = run_experiment(experiment(task, row, seed, args))
     if result is None or result["failure"]:
         raise RuntimeError(
             f"{task}, {row}, seed {seed}: {result['failure'] if result else 'is run elsewhere'}"
         )
-    return result["score"], time.monotonic() - begun
+    return result["score"]
 
 
 def read_results(args: argparse.Namespace) -> dict[tuple[str, str], list[float]]:
@@ -238,15 +237,8 @@ def main() -> None:
     read_results(args)  # refuses results of another budget before anything is done
     todo = [run for run in runs if not experiment(run[0], run[2], run[1], args).done()]
     console.print(f"{len(runs)} runs, {len(runs) - len(todo)} of them done before")
-    spent = 0.0
-    for done, (task, seed, row) in enumerate(todo, 1):
-        value, seconds = do_run(task, row, seed, args)
-        spent += seconds
-        left = spent / done * (len(todo) - done) / 60
-        console.print(
-            f"{done}/{len(todo)}  {task}, seed {seed}, {row}: {value:.1f}  "
-            f"({seconds:.0f} s; about {left:.0f} min left)"
-        )
+    for task, seed, row in track(todo, "runs", console=console):
+        console.print(f"{task}, seed {seed}, {row}: {do_run(task, row, seed, args):.1f}")
     values = read_results(args)
     write_whole(args.out / "study.md", table(values, args))
     plot(values, args)

@@ -52,7 +52,7 @@ def test_rows_build_on_each_other(study, args):
 @pytest.mark.slow
 def test_teacher_and_last_row(study, args):
     rows = (study.TEACHER, study.ROWS[-1])
-    said = [study.do_run("semantic-fpn", row, 0, args)[0] for row in rows]
+    said = [study.do_run("semantic-fpn", row, 0, args) for row in rows]
     values = study.read_results(args)
     assert [values["semantic-fpn", row] for row in rows] == [[value] for value in said]
     assert set(values) == {("semantic-fpn", study.TEACHER), ("semantic-fpn", study.ROWS[-1])}
