@@ -60,28 +60,21 @@ def read_runs(folder: str | Path) -> list[dict[str, Any]]:
     results = []
     for path in sorted(Path(folder).rglob("result.json")):
         result = checked_result(path)
-        key = tuple(result.get(k) for k in ("protocol", "set", "label", "start", "lr", "seed"))
-        if key in found:
-            raise _duplicate(found[key], path, key)
+        about = {k: result.get(k) for k in ("protocol", "set", "label", "start", "lr", "seed")}
+        if (key := tuple(about.values())) in found:
+            what = ", ".join(f"{k} {v}" for k, v in about.items() if v is not None)
+            raise SettingError(
+                f"{found[key]} and {path} are results of the same run ({what}): keep one of them"
+            )
         found[key] = path
         results.append(dict(result, source="trained"))
     protocols = sorted({str(result.get("protocol")) for result in results})
     if len(protocols) > 1:
-        raise _mixed(folder, protocols)
+        raise SettingError(
+            f"{folder} has results of the protocols {' and '.join(protocols)}, which do not stand "
+            "in one table: give each a folder of its own"
+        )
     return results
-
-
-def _duplicate(one: Path, other: Path, key: tuple) -> SettingError:
-    names = "set", "backbone", "start", "learning rate", "seed"
-    what = ", ".join(f"{n} {v}" for n, v in zip(names, key[1:], strict=True) if v is not None)
-    return SettingError(f"{one} and {other} are results of the same run ({what}): keep one of them")
-
-
-def _mixed(folder: str | Path, protocols: Sequence[str]) -> SettingError:
-    return SettingError(
-        f"{folder} has results of the protocols {' and '.join(protocols)}, which do not stand in "
-        "one table: give each a folder of its own"
-    )
 
 
 def make_board(

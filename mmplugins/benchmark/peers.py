@@ -24,29 +24,25 @@ TOLERANCE = 1e-4
 """Largest difference of a peer's maps, relative to their largest value, in float32."""
 
 
-def peer_names(name: str) -> list[str]:
-    """Names under which other code bases, as far as they are installed, have a backbone."""
-    family, _, arch = name.rpartition("_")
-    peers = []
+def with_peers(rows: list[Row]) -> list[Row]:
+    """The rows, followed by their peers in all forms, in the dtype of the row.
+
+    Peers are of other code bases, as far as they are installed and have the backbone.
+    """
     import timm
 
-    if timm.is_model(name):
-        peers.append(TIMM + name)
-    if family in MMPRETRAIN_FAMILIES and importlib.util.find_spec("mmpretrain"):
-        peers.append(MMPRETRAIN + name)
-    return peers
-
-
-def with_peers(rows: list[Row]) -> list[Row]:
-    """The rows, followed by their peers in all forms, in the dtype of the row."""
     added = []
     for row in rows:
         if row.whole or row.name.startswith((TIMM, MMPRETRAIN)):
             continue
         dtype = ",".join(option for option in ("bf16", "fp16") if getattr(row, option))
+        peers = [TIMM + row.name] if timm.is_model(row.name) else []
+        known = row.name.rpartition("_")[0] in MMPRETRAIN_FAMILIES
+        if known and importlib.util.find_spec("mmpretrain"):
+            peers.append(MMPRETRAIN + row.name)
         added += [
             with_options(with_options(Row(peer), dtype), form)
-            for peer in peer_names(row.name)
+            for peer in peers
             for form in PEER_FORMS
         ]
     return unique([*rows, *added])

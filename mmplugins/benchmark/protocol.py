@@ -353,7 +353,8 @@ def changed(protocol: Protocol, sets: list[str] | None = None, **changes: Any) -
         **changes: Fields of the protocol or its budget; those that are None stay as they are.
 
     Raises:
-        ProtocolError: If there is no such set, or a value is out of range.
+        ProtocolError: If there is no such set.
+        ValueError: If a value is out of range.
     """
     names = [one.name for one in protocol.sets]
     for name in sets or ():
@@ -370,15 +371,10 @@ def changed(protocol: Protocol, sets: list[str] | None = None, **changes: Any) -
     rest = {k: v for k, v in given.items() if k not in own}
     notable = [f"{k}={v}" for k, v in given.items() if k not in ("seeds", "starts", "options")]
     departures = (f"on the command line, {', '.join(notable)}",) if notable else ()
-    try:
-        return replace(
-            protocol,
-            sets=tuple(one for one in protocol.sets if not sets or one.name in sets),
-            budget=replace(protocol.budget, **budget),
-            departures=(*protocol.departures, *(departures if protocol.source else ())),
-            **rest,
-        )
-    except ProtocolError:
-        raise
-    except ValueError as error:
-        raise ProtocolError(str(error)) from error
+    return replace(
+        protocol,
+        sets=tuple(one for one in protocol.sets if not sets or one.name in sets),
+        budget=replace(protocol.budget, **budget),
+        departures=(*protocol.departures, *(departures if protocol.source else ())),
+        **rest,
+    )

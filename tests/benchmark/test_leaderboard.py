@@ -173,7 +173,9 @@ def test_results_of_a_folder(tmp_path):
     write_result(tmp_path / "b", seed=1)
     assert [r["seed"] for r in read_runs(tmp_path)] == [0, 1]
     write_result(tmp_path / "c")
-    with pytest.raises(SettingError, match=r"results of the same run \(set net, backbone a"):
+    with pytest.raises(
+        SettingError, match=r"results of the same run \(protocol p, set net, label a"
+    ):
         read_runs(tmp_path)
     write_result(tmp_path / "c/d", protocol="q", seed=2)
     (tmp_path / "c/result.json").unlink()
