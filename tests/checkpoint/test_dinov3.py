@@ -18,7 +18,7 @@ LAYOUTS = {
         "hugging face dinov3", final_norm=("layer_norm",), **size
     ),
     "Hugging Face, transformers 5": lambda **size: written.convnext(
-        "hugging face dinov3, transformers 5", final_norm=("layer_norm",), **size
+        "hugging face dinov3", final_norm=("layer_norm",), below="model.", **size
     ),
     "timm": lambda **size: written.convnext("timm", final_norm=("head.norm",), **size),
 }

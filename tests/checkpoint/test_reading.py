@@ -94,26 +94,6 @@ def test_tied_and_sliced_tensors_are_whole(path):
 # ---------------------------------------------------------------- broken files
 
 
-def html(path):
-    path.write_bytes(b"\n <!DOCTYPE html>\n<html><body>Sign in</body></html>")
-
-
-def xml_error(path):
-    path.write_bytes(b'<?xml version="1.0"?><Error><Code>NoSuchKey</Code></Error>')
-
-
-def empty(path):
-    path.write_bytes(b"")
-
-
-def text(path):
-    path.write_bytes(b"weights will follow")
-
-
-def lfs_pointer(path):
-    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 1\n")
-
-
 def cut(form, keep):
     def write(path):
         if form == "safetensors":
@@ -123,27 +103,12 @@ def cut(form, keep):
         data = path.read_bytes()
         path.write_bytes(data[: int(keep * len(data))])
 
-    write.__name__ = f"{form}_cut_at_{keep}"
     return write
 
 
-def safetensors_header_too_long(path):
-    path.write_bytes(struct.pack("<Q", 10**15) + b'{"a": 1}')
-
-
-def safetensors_header_no_json(path):
-    path.write_bytes(struct.pack("<Q", 8) + b"{oops!!!" + bytes(100))
-
-
-def safetensors_offsets_beyond_the_file(path):
-    header = b'{"a":{"dtype":"F32","shape":[1000000],"data_offsets":[0,4000000]}}'
-    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(64))
-
-
-def safetensors_offsets_that_overlap(path):
-    entry = b'{"dtype":"F32","shape":[4],"data_offsets":[0,16]}'
-    header = b'{"a":' + entry + b',"b":' + entry + b"}"
-    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(16))
+def header(text, data=b"", length=None):
+    """A safetensors file with this header, and the length that it claims to have."""
+    return struct.pack("<Q", length or len(text)) + text + data
 
 
 def other_zip(path):
@@ -197,50 +162,57 @@ def torchscript(path):
         torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)), path)
 
 
-def one_tensor(path):
-    torch.save(torch.ones(3), path)
-
-
-def a_list(path):
-    torch.save([torch.ones(3)], path)
-
-
-BROKEN = {
-    html: "web page",
-    xml_error: "web page",
-    empty: "is empty",
-    text: "no weight file",
-    lfs_pointer: "Git LFS",
-    cut("zip", 0.99): "cut short",
-    cut("zip", 0.5): "cut short",
-    cut("zip", 0.01): "cut short",
-    cut("legacy", 0.9): "cut short",
-    cut("legacy", 0.1): "cut short",
-    cut("legacy", 0.002): "cut off|cut short",
-    cut("safetensors", 0.9): "cut short",
-    cut("safetensors", 0.05): "cut short",
-    cut("safetensors", 0.002): "no weight file",
-    safetensors_header_too_long: "cut short or damaged",
-    safetensors_header_no_json: "cut short or damaged",
-    safetensors_offsets_beyond_the_file: "cut short or damaged",
-    safetensors_offsets_that_overlap: "cut short or damaged",
-    other_zip: "without weights.*readme.txt",
-    zip_bomb: "zip bomb",
-    compressed_weights: "zip bomb",
-    storage_larger_than_its_record: "damaged",
-    legacy_storage_larger_than_the_file: "declares tensors of 1,879,048,192",
-    legacy_storage_size_from_the_memo: "declares tensors of 1,879,048,192",
-    zip_with_garbled_pickle: "damaged|pickled in a way",
-    torchscript: "TorchScript",
-    one_tensor: "holds one Tensor.*state_dict",
-    a_list: "holds one list",
+ENTRY = b'{"dtype":"F32","shape":[4],"data_offsets":[0,16]}'
+BEYOND = b'{"a":{"dtype":"F32","shape":[1000000],"data_offsets":[0,4000000]}}'
+BROKEN = {  # what the file holds, or a function that writes it, and what is said of it
+    "html": (b"\n <!DOCTYPE html>\n<html><body>Sign in</body></html>", "web page"),
+    "xml": (b'<?xml version="1.0"?><Error><Code>NoSuchKey</Code></Error>', "web page"),
+    "empty": (b"", "is empty"),
+    "text": (b"weights will follow", "no weight file"),
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 1\n", "Git LFS"),
+    "zip cut at 0.99": (cut("zip", 0.99), "cut short"),
+    "zip cut at 0.5": (cut("zip", 0.5), "cut short"),
+    "zip cut at 0.01": (cut("zip", 0.01), "cut short"),
+    "legacy cut at 0.9": (cut("legacy", 0.9), "cut short"),
+    "legacy cut at 0.1": (cut("legacy", 0.1), "cut short"),
+    "legacy cut at 0.002": (cut("legacy", 0.002), "cut off|cut short"),
+    "safetensors cut at 0.9": (cut("safetensors", 0.9), "cut short"),
+    "safetensors cut at 0.05": (cut("safetensors", 0.05), "cut short"),
+    "safetensors cut at 0.002": (cut("safetensors", 0.002), "no weight file"),
+    "header too long": (header(b'{"a": 1}', length=10**15), "cut short or damaged"),
+    "header no json": (header(b"{oops!!!", bytes(100)), "cut short or damaged"),
+    "offsets beyond the file": (header(BEYOND, bytes(64)), "cut short or damaged"),
+    "offsets that overlap": (
+        header(b'{"a":' + ENTRY + b',"b":' + ENTRY + b"}", bytes(16)),
+        "cut short or damaged",
+    ),
+    "other zip": (other_zip, "without weights.*readme.txt"),
+    "zip bomb": (zip_bomb, "zip bomb"),
+    "compressed weights": (compressed_weights, "zip bomb"),
+    "storage larger than its record": (storage_larger_than_its_record, "damaged"),
+    "legacy storage larger than the file": (
+        legacy_storage_larger_than_the_file,
+        "declares tensors of 1,879,048,192",
+    ),
+    "legacy storage size from the memo": (
+        legacy_storage_size_from_the_memo,
+        "declares tensors of 1,879,048,192",
+    ),
+    "zip with garbled pickle": (zip_with_garbled_pickle, "damaged|pickled in a way"),
+    "torchscript": (torchscript, "TorchScript"),
+    "one tensor": (lambda path: torch.save(torch.ones(3), path), "holds one Tensor.*state_dict"),
+    "a list": (lambda path: torch.save([torch.ones(3)], path), "holds one list"),
 }
 
 
-@pytest.mark.parametrize("write", BROKEN, ids=lambda write: write.__name__)
-def test_broken_files(path, write):
-    write(path)
-    with pytest.raises(CheckpointError, match=BROKEN[write]) as caught:
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_files(path, kind):
+    written, message = BROKEN[kind]
+    if isinstance(written, bytes):
+        path.write_bytes(written)
+    else:
+        written(path)
+    with pytest.raises(CheckpointError, match=message) as caught:
         read_checkpoint(path)
     assert str(path) in str(caught.value)
 

@@ -210,13 +210,6 @@ _CONVNEXT = {  # stem, downsampling and block by stage and block, parts of a blo
         "dwconv layernorm pwconv1 pwconv2 layer_scale_parameter",
         lambda i: "hidden_states_norms." + ("stage1", "stage2", "stage3", "stage4")[i],
     ),
-    "hugging face dinov3, transformers 5": (
-        "model.stages.0.downsample_layers.0 model.stages.0.downsample_layers.1",
-        lambda i: f"model.stages.{i}.downsample_layers",
-        lambda i, j: f"model.stages.{i}.layers.{j}",
-        "depthwise_conv layer_norm pointwise_conv1 pointwise_conv2 gamma",
-        None,
-    ),
     "hugging face dinov3": (
         "stages.0.downsample_layers.0 stages.0.downsample_layers.1",
         lambda i: f"stages.{i}.downsample_layers",
@@ -234,11 +227,13 @@ _CLASSIFIERS = {  # norm and linear layer
 }
 
 
-def convnext(code="official", depths=DEPTHS, dims=DIMS, dense=False, final_norm=()) -> Writer:
+def convnext(
+    code="official", depths=DEPTHS, dims=DIMS, dense=False, final_norm=(), below=""
+) -> Writer:
     """ConvNeXt in the names of a code base.
 
     dense: with norms on all outputs in place of a classifier. final_norm: names of a norm after the
-    last stage that no classifier follows, as DINOv3 has it.
+    last stage that no classifier follows, as DINOv3 has it. below: what stands before all others.
     """
     stem, downsample, block, parts, out_norm = _CONVNEXT[code]
     (conv, norm), (dw, ln, fc1, fc2, gamma) = stem.split(), parts.split()
@@ -259,6 +254,7 @@ def convnext(code="official", depths=DEPTHS, dims=DIMS, dense=False, final_norm=
             w.norm(f"{theirs}.{ln}", f"{ours}.norm", dim)
             w.layer(f"{theirs}.{fc1}", f"{ours}.mlp.fc1", 4 * dim, dim)
             w.layer(f"{theirs}.{fc2}", f"{ours}.mlp.fc2", dim, 4 * dim)
+    w.entries = [(below + theirs, ours, tensor) for theirs, ours, tensor in w.entries]
     if dense:
         for i in range(4):
             w.norm(out_norm(i), f"out_norms.{i}", dims[i])

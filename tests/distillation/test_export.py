@@ -90,16 +90,6 @@ def test_export_in_training_form(trained, tmp_path):
     assert any("token_mixer" in key for key in plain.state_dict())
 
 
-def test_the_training_checkpoint_is_one_of_the_plain_model(trained):
-    """By mmengine's loader, as mmdet's and mmseg's tools use it; projections are left over."""
-    from mmengine.runner import load_checkpoint
-
-    _, checkpoint, student = trained
-    plain = build(TASK, model_config(TASK, "RIFormer"))
-    load_checkpoint(plain, str(checkpoint))
-    assert torch.equal(outputs(plain), outputs(student))
-
-
 def test_nothing_is_overwritten(trained, tmp_path):
     config, checkpoint, _ = trained
     export_student(config, checkpoint, tmp_path / "student.pth")
