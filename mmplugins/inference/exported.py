@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -12,32 +10,11 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 
-from mmplugins.checkpoint.config_text import registered_only
-from mmplugins.deployment.runtime import Exported, load_exported
+from mmplugins.deployment.runtime import Exported
 
 from .instance_masks import pasted
-from .loading import safe_config, trusted_config
-from .model import LoadedModel, Packed, compact
+from .model import Packed, compact
 from .results import Prediction
-
-
-def load_exported_model(
-    path: str | os.PathLike, *, device: str | None = None, trust: bool = False, **runtime: Any
-) -> LoadedModel:
-    """Load a file of ``tools/export.py``, see :func:`mmplugins.load_model`."""
-    exported = load_exported(os.fspath(path), device=device, trust=trust, **runtime)
-    known = exported.description
-    read = trusted_config if trust else safe_config
-    cfg = read(known["config"], os.fspath(path))
-    with nullcontext() if trust else registered_only():
-        return LoadedModel(
-            os.fspath(path),
-            cfg,
-            known["task"],
-            tuple(map(str, known["classes"])),
-            tuple((int(r), int(g), int(b)) for r, g, b in known.get("palette") or ()),
-            ExportedRuntime(exported, cfg),
-        )
 
 
 class ExportedRuntime:
@@ -50,9 +27,8 @@ class ExportedRuntime:
 
     def __init__(self, exported: Exported, cfg: Config):
         self.exported = exported
-        test = (cfg.model.get("test_cfg") or {}).get("rcnn") or {}
-        self.threshold = float(test.get("mask_thr_binary", 0.5))
         test = cfg.model.get("test_cfg") or {}
+        self.threshold = float((test.get("rcnn") or {}).get("mask_thr_binary", 0.5))
         slides = test.get("mode") == "slide"
         self.window = (tuple(test["crop_size"]), tuple(test["stride"])) if slides else None
         self.align_corners = bool((cfg.model.get("decode_head") or {}).get("align_corners", False))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -97,9 +97,7 @@ def load_model(
                 f"{path} is exported, its model is fixed: options, deploy and backbone are for "
                 "checkpoints; export it anew with them"
             )
-        from .exported import load_exported_model
-
-        return load_exported_model(path, device=device, trust=trust, **runtime)
+        return _exported(path, device=device, trust=trust, **runtime)
     else:
         content = _read(path)
         cfg, name = config_in(content, path, trust), path
@@ -116,6 +114,22 @@ def load_model(
         built.to(where)
         classes, palette = names_and_colours(cfg, dataset_names(content, name), own)
         return LoadedModel(name, cfg, task, classes, palette, TorchRuntime(built))
+
+
+def _exported(path: str, *, trust: bool, **runtime: Any) -> LoadedModel:
+    """Load a file of ``tools/export.py``."""
+    from mmplugins.deployment.runtime import load_exported
+
+    from .exported import ExportedRuntime
+
+    exported = load_exported(path, trust=trust, **runtime)
+    known = exported.description
+    cfg = trusted_config(known["config"], path) if trust else safe_config(known["config"], path)
+    with nullcontext() if trust else registered_only():
+        classes, palette = _as_tuples(known["classes"], known.get("palette"))
+        return LoadedModel(
+            path, cfg, known["task"], classes, palette, ExportedRuntime(exported, cfg)
+        )
 
 
 def _read(checkpoint: str | os.PathLike) -> dict[str, Any]:
@@ -236,4 +250,10 @@ def names_and_colours(
     classes = (classes,) if isinstance(classes, str) else classes
     palette = known.get("palette")
     palette = palette if isinstance(palette, Sequence) and not isinstance(palette, str) else ()
-    return tuple(map(str, classes)), tuple((int(r), int(g), int(b)) for r, g, b in palette)
+    return _as_tuples(classes, palette)
+
+
+def _as_tuples(
+    classes: Iterable, palette: Iterable | None
+) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
+    return tuple(map(str, classes)), tuple((int(r), int(g), int(b)) for r, g, b in palette or ())
