@@ -33,40 +33,55 @@ _ELEMENTWISE = re.compile(
 """Parts of optimisers' states that have the shape of their parameter, by torch's own names."""
 
 
+def _that(what: str, fits: Callable[[Any], bool]) -> Check:
+    return lambda value: "" if fits(value) else what
+
+
 def _whole(low: int, high: int = MAX_STEP, optional: bool = False) -> Check:
-    def check(value: Any) -> str:
-        fits = type(value) is int and low <= value <= high
-        return "" if fits or (optional and value is None) else f"a whole number of {low} or more"
-
-    return check
-
-
-def _kind(*kinds: type, what: str = "") -> Check:
-    names = what or " or ".join(kind.__name__ for kind in kinds)
-    return lambda value: "" if type(value) in kinds else names
+    return _that(
+        f"a whole number of {low} or more",
+        lambda value: (type(value) is int and low <= value <= high) or (optional and value is None),
+    )
 
 
-def _finite(value: Any) -> str:
-    number = type(value) in (int, float) or isinstance(value, np.number)
-    return "" if number and not math.isnan(value) else "a number"
+def _kind(kind: type, what: str = "") -> Check:
+    return _that(what or kind.__name__, lambda value: type(value) is kind)
 
 
-def _dict(value: Any) -> str:
-    return "" if isinstance(value, dict) else "a dict"
-
-
-def _texts(value: Any) -> str:
-    fits = isinstance(value, dict) and all(isinstance(key, str) for key in value)
-    return "" if fits else "a dict with texts for keys"
-
-
-def _flags(value: Any) -> str:
-    fits = not _texts(value) and all(type(one) is bool for one in value.values())
-    return "" if fits else "truth values by name"
+_finite = _that(
+    "a number",
+    lambda value: (
+        (type(value) in (int, float) or isinstance(value, np.number)) and not math.isnan(value)
+    ),
+)
+_texts = _that(
+    "a dict with texts for keys",
+    lambda value: isinstance(value, dict) and all(isinstance(key, str) for key in value),
+)
+_flags = _that(
+    "truth values by name",
+    lambda value: not _texts(value) and all(type(one) is bool for one in value.values()),
+)
+_ids = _that(
+    "a list of whole numbers",
+    lambda value: isinstance(value, list) and all(not _whole(0)(one) for one in value),
+)
+_patience = _that(
+    "a list of scores and counts",
+    lambda value: (
+        isinstance(value, list)
+        and all(
+            isinstance(one, dict)
+            and not _finite(one.get("best_score"))
+            and not _whole(0)(one.get("wait_count"))
+            for one in value
+        )
+    ),
+)
 
 
 def _tensors(value: Any) -> str:
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+    if _texts(value):
         return "tensors by name"
     wrong = [k for k, v in value.items() if not isinstance(v, Tensor) and "extra_state" not in k]
     return f"tensors by name ({str(wrong[0])[:60]} is none)" if wrong else ""
@@ -129,25 +144,6 @@ def _schedulers(value: Any) -> str:
     return ""
 
 
-def _ids(value: Any) -> str:
-    fits = isinstance(value, list) and all(not _whole(0)(one) for one in value)
-    return "" if fits else "a list of whole numbers"
-
-
-def _gradients(value: Any) -> str:
-    return "" if value is None else _tensors(value)
-
-
-def _patience(value: Any) -> str:
-    fits = isinstance(value, list) and all(
-        isinstance(one, dict)
-        and not _finite(one.get("best_score"))
-        and not _whole(0)(one.get("wait_count"))
-        for one in value
-    )
-    return "" if fits else "a list of scores and counts"
-
-
 SEED = _whole(0, 2**32 - 1, optional=True)
 
 REQUIRED = ("meta", "state_dict", "message_hub", "meta.epoch", "meta.iter")
@@ -160,7 +156,7 @@ TRAINING: dict[str, Check] = {
     "meta.cfg": _kind(str, what="a text"),
     "meta.experiment_name": _kind(str, what="a text"),
     "meta.time": _kind(str, what="a text"),
-    "meta.dataset_meta": lambda value: "" if value is None else _dict(value),
+    "meta.dataset_meta": _that("a dict", lambda value: value is None or isinstance(value, dict)),
     "state_dict": _tensors,
     "ema_state_dict": _tensors,
     "optimizer": _optimizer,
@@ -180,7 +176,7 @@ TRAINING: dict[str, Check] = {
     "exact_resume.batches": _whole(0),
     "exact_resume.sampler_seed": SEED,
     "exact_resume.validated": _kind(bool),
-    "exact_resume.gradients": _gradients,
+    "exact_resume.gradients": lambda value: "" if value is None else _tensors(value),
     "exact_resume.early_stopping": _patience,
 }
 """What may stand where; ``*`` ends a name that begins so. What is not named here is plain data."""
