@@ -154,12 +154,25 @@ class _PairTerm(Term):
         return [(own[a].output, other[b].output) for a, b in self.pairs]
 
     def measure(self, own: Captures, other: Captures) -> None:
-        """Make the projections."""
-        self.projections = projections(self.maps(own, other), self.pairs)
+        """Make one module per pair: a pointwise convolution if the widths differ, else identity."""
+        maps = self.maps(own, other)
+        check_maps(maps, self.pairs)
+        self.projections = nn.ModuleList(
+            nn.Identity()
+            if a.shape[1] == b.shape[1]
+            else nn.Conv2d(a.shape[1], b.shape[1], 1, device=a.device)
+            for a, b in maps
+        )
 
     def forward(self, step: Step) -> Tensor:
-        """Sum of the mean squared errors."""
-        return imitation(self.maps(step.own, step.other), self.projections)
+        """Sum of the mean squared errors. The student is projected where widths differ."""
+        total = 0
+        maps = self.maps(step.own, step.other)
+        for (ours, theirs), projection in zip(maps, self.projections, strict=True):
+            if isinstance(projection, nn.Conv2d):
+                ours = projection(ours.to(projection.weight.dtype))
+            total = total + imitation_loss(ours, at_size(theirs, ours))
+        return total
 
 
 class MixerImitation(_PairTerm):
@@ -256,27 +269,6 @@ class PyramidImitation(_PairTerm):
             )
         self.pairs = [(f"{self.of}[{i}]",) * 2 for i in range(len(ours))]
         return list(zip(ours, theirs, strict=True))
-
-
-def imitation(maps: Sequence[tuple[Tensor, Tensor]], projections: nn.ModuleList) -> Tensor:
-    """Sum over pairs of the mean squared error. The student is projected where widths differ."""
-    total = 0
-    for (ours, theirs), projection in zip(maps, projections, strict=True):
-        if isinstance(projection, nn.Conv2d):
-            ours = projection(ours.to(projection.weight.dtype))
-        total = total + imitation_loss(ours, at_size(theirs, ours))
-    return total
-
-
-def projections(maps: Sequence[tuple[Tensor, Tensor]], names: Pairs) -> nn.ModuleList:
-    """One module per pair: a pointwise convolution if the widths differ, else an identity."""
-    check_maps(maps, names)
-    return nn.ModuleList(
-        nn.Identity()
-        if a.shape[1] == b.shape[1]
-        else nn.Conv2d(a.shape[1], b.shape[1], 1, device=a.device)
-        for a, b in maps
-    )
 
 
 def check_maps(maps: Sequence[tuple[Tensor, Tensor]], names: Pairs) -> None:
