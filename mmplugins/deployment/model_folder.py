@@ -23,6 +23,7 @@ from torch import nn
 
 from mmplugins.checkpoint import CheckpointError, read_checkpoint, save_weights
 from mmplugins.checkpoint.config_text import config_from_text, innermost
+from mmplugins.checkpoint.reading import sniff
 from mmplugins.utils import few, write_whole
 
 WEIGHTS, CONFIG, ABOUT, CARD = "model.safetensors", "config.py", "model.json", "README.md"
@@ -98,9 +99,8 @@ def read_folder(folder: str | os.PathLike, trust: bool = False) -> tuple[dict[st
             f"{folder} holds {few(pickles)}, which may be pickles, and pickles are programs: a "
             f"model folder has its weights in {WEIGHTS}; remove them"
         )
-    with (folder / WEIGHTS).open("rb") as file:
-        if not file.read(9).endswith(b"{"):
-            raise CheckpointError(f"{folder / WEIGHTS} is no safetensors file: not opened")
+    if sniff(folder / WEIGHTS) != "safetensors":
+        raise CheckpointError(f"{folder / WEIGHTS} is no safetensors file: not opened")
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         classes, palette = about["classes"], about["palette"]

@@ -7,7 +7,6 @@ whole pixels where the last digits of its deltas are gone.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,10 +20,8 @@ import numpy as np
 from mmplugins.compat.patches.patch import replaced
 from mmplugins.utils import line_of
 
-from .errors import ExportError
+from .errors import ExportError, require
 from .exporting import KEY, save_openvino
-
-INSTALL = "pip install mmplugins[int8]"
 
 _LAYERS = ("Convolution", "GroupConvolution", "MatMul")
 
@@ -56,9 +53,7 @@ def quantize_file(
         ExportError: If NNCF is not installed, or fails.
         WriteError: If the file cannot be written.
     """
-    for package in ("nncf", "openvino"):
-        if importlib.util.find_spec(package) is None:
-            raise ExportError(f"{package} is not installed: {INSTALL}")
+    require("int8", "nncf", "openvino")
     if not pictures:
         raise ExportError("no pictures to calibrate on: expected some of the training set")
     import openvino

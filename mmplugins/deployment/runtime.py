@@ -15,7 +15,7 @@ import numpy as np
 
 from mmplugins.utils import line_of
 
-from .errors import ExportError
+from .errors import ExportError, require
 from .exporting import KEY
 
 Arrays = dict[str, np.ndarray]
@@ -84,10 +84,9 @@ def load_exported(
 
 
 def _onnxruntime(path: Path, threads: int | None, precision: str, device: str | None) -> Exported:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ExportError("onnxruntime is not installed: pip install mmplugins[export]") from error
+    require("export", "onnxruntime")
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if threads is not None:
@@ -118,10 +117,9 @@ def _onnxruntime(path: Path, threads: int | None, precision: str, device: str | 
 
 
 def _openvino(path: Path, threads: int | None, precision: str, device: str | None) -> Exported:
-    try:
-        import openvino
-    except ImportError as error:
-        raise ExportError("OpenVINO is not installed: pip install mmplugins[openvino]") from error
+    require("openvino", "openvino")
+    import openvino
+
     core = openvino.Core()
     with path.open("rb") as file:
         if b"<net" not in file.read(1024):
