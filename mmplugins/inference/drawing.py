@@ -40,11 +40,10 @@ class Drawer:
 
             visualizer = SegLocalVisualizer(alpha=0.5)
             visualizer._get_center_loc = _middle  # mmseg's own sorts a Python list of all pixels
-            visualizer.dataset_meta = dict(classes=self._classes, palette=self._palette)
-            return visualizer
-        from mmdet.visualization import DetLocalVisualizer
+        else:
+            from mmdet.visualization import DetLocalVisualizer
 
-        visualizer = DetLocalVisualizer()
+            visualizer = DetLocalVisualizer()
         visualizer.dataset_meta = dict(classes=self._classes, palette=self._palette)
         return visualizer
 
