@@ -43,11 +43,6 @@ CASES = {
         {"model.neck.in_channels": "16, 24, 32"},
         "model.neck.in_channels: is '16, 24, 32', a text",
     ),
-    "drop path": (
-        "retinanet",
-        {"model.backbone.drop_path_rate": 1.5},
-        "drop_path_rate: is 1.5: expected a probability",
-    ),
     "crops that preprocessing would cut": (
         "semantic_fpn",
         {
@@ -61,21 +56,6 @@ CASES = {
         },
         r"size: is \(64, 64\), smaller than the pictures of \(64, 96\).*give size=\(64, 96\)",
     ),
-    "begin as text": (
-        "retinanet",
-        {"param_scheduler[1].begin": "3"},
-        r"param_scheduler\[1\].begin: is '3': expected a whole number of steps",
-    ),
-    "factor that turns the rate round": (
-        "retinanet",
-        {"param_scheduler[1].gamma": -0.1},
-        r"param_scheduler\[1\].gamma: is -0.1: expected a number above 0",
-    ),
-    "interval as text": (
-        "retinanet",
-        {"train_cfg.val_interval": "1"},
-        "train_cfg.val_interval: is '1': expected a whole number, 1 or more",
-    ),
     "nothing ever saved": (
         "semantic_fpn",
         {"default_hooks.checkpoint.interval": 50, "default_hooks.checkpoint.save_last": False},
@@ -86,20 +66,10 @@ CASES = {
         {"optim_wrapper.clip_grad": 1.0},
         "clip_grad: is 1.0: .*it should be a `dict`",
     ),
-    "clipping as text": (
-        "retinanet",
-        {"optim_wrapper.clip_grad": dict(max_norm="1")},
-        "clip_grad.max_norm: is '1': expected a bound above 0",
-    ),
     "rules for parameters": (
         "retinanet",
         {"optim_wrapper.paramwise_cfg": [0.1]},
         r"paramwise_cfg: is \[0.1\]: .*should be None or a dict",
-    ),
-    "rule for a name": (
-        "retinanet",
-        {"optim_wrapper.paramwise_cfg": dict(custom_keys=dict(backbone=0.1))},
-        r"custom_keys.backbone: is 0.1: expected a dict, dict\(lr_mult=0.1\)",
     ),
     "place of a hook": (
         "retinanet",
@@ -112,45 +82,15 @@ CASES = {
         {"env_cfg.mp_cfg.mp_start_method": "frok"},
         "mp_start_method: is 'frok': expected .*Did you mean 'fork'",
     ),
-    "settings of processes": (
-        "retinanet",
-        {"env_cfg.mp_cfg": None},
-        r"env_cfg.mp_cfg: is None: expected a dict, mp_cfg=dict\(mp_start_method='fork'\)",
-    ),
-    "sampler that is a list": (
-        "semantic_fpn",
-        {"val_dataloader.sampler": [0, 3]},
-        r"val_dataloader.sampler: is \[0, 3\]: expected dict\(type=...\)",
-    ),
     "evaluator that is a switch": (
         "retinanet",
         {"val_evaluator": True},
         r"val_evaluator: is True: expected a dict, dict\(type=...\)",
     ),
-    "batches of nothing": (
-        "semantic_fpn",
-        {"val_dataloader.batch_size": None},
-        r"val_dataloader.batch_size: is None: expected a whole number, 1 or more",
-    ),
-    "no rate to end at": (
-        "semantic_fpn",
-        {"param_scheduler[0].eta_min": []},
-        r"param_scheduler\[0\].eta_min: is \[\]: expected a number",
-    ),
-    "threads": (
-        "retinanet",
-        {"env_cfg.mp_cfg.opencv_num_threads": dict(a=1)},
-        r"opencv_num_threads: is \{'a': 1\}: expected a whole number of threads",
-    ),
     "losses that are none": (
         "semantic_fpn",
         {"model.decode_head.loss_decode": []},
         "model: no loss is computed from a trainable parameter: give each head a loss",
-    ),
-    "rate to end at": (
-        "semantic_fpn",
-        {"param_scheduler[0].eta_min": "a"},
-        r"param_scheduler\[0\].eta_min: is 'a': expected a number",
     ),
     "norm that is a dict": (
         "semantic_fpn",
@@ -163,36 +103,15 @@ CASES = {
         {"randomness": dict(deterministic=True)},
         "randomness: set_randomness: missing .* argument: 'seed'; .* takes .*seed",
     ),
-    "file to go on from": (
-        "retinanet",
-        {"resume": "epoch_1.pth"},
-        "resume: is 'epoch_1.pth': expected True or False.*load_from",
-    ),
     "scaling from nothing": (
         "retinanet",
         {"auto_scale_lr": dict(enable=True)},
         "auto_scale_lr: is enabled.*give base_batch_size=16",
     ),
-    "seed below 0": ("retinanet", {"randomness": dict(seed=-1)}, "seed: is -1: expected .*from 0"),
-    "window of the log": (
-        "retinanet",
-        {"log_processor.window_size": "50"},
-        "log_processor.window_size: is '50': expected a whole number",
-    ),
-    "number of checkpoints": (
-        "retinanet",
-        {"default_hooks.checkpoint.max_keep_ckpts": "3"},
-        "checkpoint.max_keep_ckpts: is '3': expected a whole number, 1 or more, or -1",
-    ),
     "scope as a number": (
         "retinanet",
         {"default_scope": 5},
         "default_scope: is 5, but model.type 'RetinaNet' belongs to mmdet: set",
-    ),
-    "data sets that are none": (
-        "retinanet",
-        {"train_dataloader.dataset": dict(type="ConcatDataset", datasets=[])},
-        r"train_dataloader.dataset.datasets: is \[\]: expected a list of data sets",
     ),
     "hook that is none": (
         "retinanet",
@@ -203,41 +122,6 @@ CASES = {
         "retinanet",
         {"model.data_preprocessor.mean": "imagenet"},
         r"data_preprocessor.mean: is 'imagenet': .*should have 1 or 3 values",
-    ),
-    "padding to nothing": (
-        "retinanet",
-        {"model.data_preprocessor.pad_size_divisor": 0},
-        "pad_size_divisor: is 0: expected a whole number of pixels, such as 32",
-    ),
-    "size as text": (
-        "semantic_fpn",
-        {"model.data_preprocessor.size": "64"},
-        r"data_preprocessor.size: is '64': expected height and width",
-    ),
-    "folder as text": (
-        "retinanet",
-        {"train_dataloader.dataset.data_prefix": "images/training"},
-        r"dataset.data_prefix: is 'images/training': expected a dict, such as dict\(img=",
-    ),
-    "data to be made": (
-        "retinanet",
-        {"train_dataloader.dataset.generate": "small"},
-        "dataset.generate: is 'small': expected a dict",
-    ),
-    "milestones as text": (
-        "retinanet",
-        {"param_scheduler[1].milestones": "8,11"},
-        r"param_scheduler\[1\].milestones: is '8,11': expected whole numbers of epochs.*\[8, 11\]",
-    ),
-    "no batch for a step": (
-        "retinanet",
-        {"optim_wrapper.accumulative_counts": 0},
-        "accumulative_counts: is 0: expected a whole number",
-    ),
-    "seed as text": (
-        "retinanet",
-        {"randomness": dict(seed="one")},
-        "randomness.seed: is 'one': expected a whole number",
     ),
     "metric of maps": (
         "semantic_fpn",
