@@ -58,8 +58,9 @@ def summarize(values: Sequence[float]) -> dict[str, float | int | None]:
     found: dict[str, float | int | None] = dict(mean=mean, deviation=None, low=None, high=None)
     found |= dict(lowest=float(x.min()), highest=float(x.max()), count=len(x))
     if len(x) > 1:
-        half = _t_half(np.array([x.var(ddof=1) / len(x)]), [len(x) - 1])
-        found |= dict(deviation=float(x.std(ddof=1)), low=mean - half, high=mean + half)
+        deviation = float(x.std(ddof=1))
+        half = float(stats.t.ppf((1 + LEVEL) / 2, len(x) - 1)) * deviation / len(x) ** 0.5
+        found |= dict(deviation=deviation, low=mean - half, high=mean + half)
     return found
 
 
