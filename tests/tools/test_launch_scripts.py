@@ -55,6 +55,15 @@ def command(script: str, *args: object) -> list[str]:
     return ["bash", str(ROOT / f"tools/{script}"), *map(str, args)]
 
 
+def launch(script: str, *args: object, folder: Path, **env: str) -> None:
+    """Run a script to its end, which must be a good one."""
+    done = subprocess.run(
+        command(script, *args), env=environment(folder, **env), capture_output=True, text=True,
+        timeout=500, cwd=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 OPTIONS = (
     "--no-check",
     "--cfg-options",
@@ -80,16 +89,7 @@ def test_a_killed_process_costs_a_restart_and_no_bit(segmentation, folder):
         "custom_hooks = [dict(type='DieOnce', at=5)]\n"
     )
     for config, name in ((segmentation, "whole"), (dying, "killed")):
-        args = (config, 2, "--work-dir", folder / name, *OPTIONS)
-        done = subprocess.run(
-            command("dist_train.sh", *args),
-            env=environment(folder),
-            capture_output=True,
-            text=True,
-            timeout=500,
-            cwd=folder,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        launch("dist_train.sh", config, 2, "--work-dir", folder / name, *OPTIONS, folder=folder)
     first, second = weights(folder / "whole"), weights(folder / "killed")
     assert all(torch.equal(first[key], second[key]) for key in first)
 
@@ -121,18 +121,9 @@ def test_slurm(segmentation, folder):
         program.chmod(0o755)
     work_dir = folder / "slurm"
     for requeued, steps in (("0", 4), ("1", 6)):
-        env = environment(
-            folder, PATH=f"{programs}:{os.environ['PATH']}", GPUS_PER_NODE="0", REQUEUED=requeued
-        )
+        path = f"{programs}:{os.environ['PATH']}"
         args = ("part", "job", segmentation, 2, "--work-dir", work_dir, *OPTIONS)
         args += (f"train_cfg.max_iters={steps}",)
-        done = subprocess.run(
-            command("slurm_train.sh", *args),
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=500,
-            cwd=folder,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        env = dict(PATH=path, GPUS_PER_NODE="0", REQUEUED=requeued)
+        launch("slurm_train.sh", *args, folder=folder, **env)
     assert weights(work_dir)
