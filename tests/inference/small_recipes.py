@@ -56,18 +56,23 @@ model = dict(
 )
 """
 
-_MASK_RCNN = f"""
-model = dict(
-    backbone={_BACKBONE}),
+_REGIONS = """
     neck=dict(in_channels=[8, 16, 24, 32], out_channels=16),
     rpn_head=dict(in_channels=16, feat_channels=16),
     test_cfg=dict(rpn=dict(nms_pre=100, max_per_img=60), rcnn=dict(score_thr=0.2)),
-    roi_head=dict(
-    bbox_roi_extractor=dict(out_channels=16),
-    bbox_head=dict(in_channels=16, fc_out_channels=32, num_classes=3),
-    mask_roi_extractor=dict(out_channels=16),
-    mask_head=dict(num_convs=1, in_channels=16, conv_out_channels=16, num_classes=3),
-))
+"""
+
+_MASKS = """
+        bbox_roi_extractor=dict(out_channels=16),
+        mask_roi_extractor=dict(out_channels=16),
+        mask_head=dict(num_convs=1, in_channels=16, conv_out_channels=16, num_classes=3),
+"""
+
+_MASK_RCNN = f"""
+model = dict(
+    backbone={_BACKBONE}),{_REGIONS}
+    roi_head=dict({_MASKS}
+        bbox_head=dict(in_channels=16, fc_out_channels=32, num_classes=3)))
 """
 
 _SEMANTIC_FPN = f"""
@@ -81,19 +86,13 @@ model = dict(
 
 _CASCADE = f"""
 model = dict(
-    backbone={_BACKBONE}),
-    neck=dict(in_channels=[8, 16, 24, 32], out_channels=16),
-    rpn_head=dict(in_channels=16, feat_channels=16),
-    test_cfg=dict(rpn=dict(nms_pre=100, max_per_img=60), rcnn=dict(score_thr=0.2)),
-    roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=16),
+    backbone={_BACKBONE}),{_REGIONS}
+    roi_head=dict({_MASKS}
         bbox_head=[
             dict(type='Shared2FCBBoxHead', in_channels=16, fc_out_channels=32, roi_feat_size=7,
                  num_classes=3, reg_class_agnostic=True, bbox_coder=dict(
                      type='DeltaXYWHBBoxCoder', target_means=[0.0] * 4, target_stds=stds))
-            for stds in ([0.1, 0.1, 0.2, 0.2], [0.05, 0.05, 0.1, 0.1], [0.03, 0.03, 0.07, 0.07])],
-        mask_roi_extractor=dict(out_channels=16),
-        mask_head=dict(num_convs=1, in_channels=16, conv_out_channels=16, num_classes=3)))
+            for stds in ([0.1, 0.1, 0.2, 0.2], [0.05, 0.05, 0.1, 0.1], [0.03, 0.03, 0.07, 0.07])]))
 """
 
 _FCOS = f"""
@@ -122,17 +121,13 @@ model = dict(
 )
 """
 
-_FASTER = """
+_FASTER = f"""
 model = dict(
     backbone=dict(_delete_=True, type='PoolFormer',
-                  arch=dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32))),
-    neck=dict(in_channels=[8, 16, 24, 32], out_channels=16),
-    rpn_head=dict(in_channels=16, feat_channels=16),
+                  arch=dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32))),{_REGIONS}
     roi_head=dict(
         bbox_roi_extractor=dict(out_channels=16),
-        bbox_head=dict(in_channels=16, fc_out_channels=32, num_classes=3)),
-    test_cfg=dict(rpn=dict(nms_pre=100, max_per_img=60), rcnn=dict(score_thr=0.2)),
-)
+        bbox_head=dict(in_channels=16, fc_out_channels=32, num_classes=3)))
 """
 
 _RECIPES = {
