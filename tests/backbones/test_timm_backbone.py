@@ -63,15 +63,19 @@ def test_same_features_as_timm(name, randomise, assert_close):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["resnet18", "swin_tiny_patch4_window7_224"])
-def test_any_size(name):
-    """A swin's images are padded to multiples of 32, a ResNet's are taken as they are."""
-    model = build(name).eval()
+@pytest.mark.parametrize(
+    ("name", "divisor"),
+    [("resnet18", 1), ("swin_tiny_patch4_window7_224", 32), ("test_maxvit", 160)],
+)
+def test_any_size(name, divisor, randomise):
+    """Images are padded to multiples of 32 for a swin, of 32 times its windows for a MaxViT."""
+    model = randomise(build(name)).eval()
+    assert model.found.size_divisor == divisor
     for size in [(224, 224), (97, 131), (33, 64)]:
         x = torch.randn(1, 3, *size)
         outs = model(x)
-        if "swin" in name:
-            padded = torch.zeros(1, 3, *(-(-side // 32) * 32 for side in size))
+        if divisor > 1:
+            padded = torch.zeros(1, 3, *(-(-side // divisor) * divisor for side in size))
             padded[:, :, : size[0], : size[1]] = x
             assert all(map(torch.equal, outs, model(padded)))
         else:
@@ -264,18 +268,6 @@ def test_a_model_of_one_size(settings):
     assert [x.shape[2:] for x in outs] == [(height // s, width // s) for s in model.out_strides]
     with pytest.raises(ValueError, match=rf"\(96, 96\).*img_size=\({height}, {width}\) only"):
         model(torch.zeros(1, 3, 96, 96))
-
-
-@torch.no_grad()
-def test_windows_take_multiples_of_their_reach(randomise):
-    """Grids of 5 positions at stride 32: sides divisible by 160; others are padded to that."""
-    model = randomise(TimmBackbone("test_maxvit")).eval()
-    divisor = model.found.size_divisor
-    assert divisor and divisor % 32 == 0
-    x = torch.randn(1, 3, 97, 131)
-    padded = torch.zeros(1, 3, *(-(-side // divisor) * divisor for side in (97, 131)))
-    padded[:, :, :97, :131] = x
-    assert all(map(torch.equal, model(x), model(padded)))
 
 
 def test_a_pyramid_is_asked_for_of_plain_models():
