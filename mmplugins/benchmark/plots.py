@@ -20,6 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from mmplugins.backbones.catalog import families
+from mmplugins.engine.config.backbone_choice import parse_backbone
 from mmplugins.visualization.figures import save_figure
 
 from .environment import summary
@@ -27,6 +28,7 @@ from .labelling import label_points
 from .palette import family_style, part_color
 from .report import case_name, rows_in_order
 from .text_tables import MIB
+from .work_dirs import name_of
 
 DPI = 150
 LONGEST = 44
@@ -54,10 +56,12 @@ class Point:
 
 
 def short_label(row: Mapping[str, Any]) -> str:
-    """A row's label for a plot: configs without folder and ending."""
+    """A row's label for a plot: configs without folder and ending, backbones by a short name."""
     label = row["row"]
     if row.get("whole"):
         label = label.replace(row["name"], Path(row["name"]).stem, 1).replace("@", " @ ")
+    if (backbone := row.get("backbone", "")).startswith(("dict(", "{")):
+        label = label.replace(backbone, name_of(parse_backbone(backbone)), 1)
     return label if len(label) <= LONGEST else f"{label[: LONGEST - 1]}…"
 
 

@@ -57,7 +57,7 @@ def read_work_dir(path: str | Path) -> dict[str, Any]:
     recipe = configs[-1].stem if configs[-1].parent == path else path.name
     return dict(
         task=task, set=recipe, config=recipe, start="as read", lr=None,
-        backbone=_name(backbone), label=_name(backbone),
+        backbone=name_of(backbone), label=name_of(backbone),
         family=family_of_backbone(backbone), seed=seed, steps=steps, source=str(path),
         metrics=metrics, score=score_of(metrics, task), seconds=None, failure=None,
     )  # fmt: skip
@@ -75,10 +75,10 @@ def own_backbone(config: str | Path) -> str | None:
         parts = learning_parts(load_config(config).model)
     except (SettingError, AttributeError):
         return None
-    return _name(next(iter(parts.values()))["backbone"]) if parts else None
+    return name_of(next(iter(parts.values()))["backbone"]) if parts else None
 
 
-def _name(backbone: dict[str, Any]) -> str:
+def name_of(backbone: dict[str, Any]) -> str:
     """The name of ``list_backbones()`` or ``timm/<model>``, or a short one for other types."""
     kind = type_name(backbone)
     if kind == "TimmBackbone":

@@ -147,6 +147,9 @@ def test_colours_are_steady_and_apart():
 def test_short_labels():
     whole = dict(row="a/b/net.py@caformer_s18:bf16", name="a/b/net.py", whole=True)
     assert short_label(whole) == "net @ caformer_s18:bf16"
+    backbone = "dict(type='TimmBackbone', model_name='resnet18', init_cfg=dict(checkpoint='a.pth'))"
+    named = dict(whole, row=f"a/b/net.py@{backbone}:bf16", backbone=backbone)
+    assert short_label(named) == "net @ timm/resnet18:bf16"
     assert len(short_label(dict(row="x" * 90))) == 44
 
 
