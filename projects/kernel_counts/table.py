@@ -10,7 +10,7 @@ import timm
 import torch
 
 import mmplugins
-from mmplugins.benchmark.gpu_check.speed import FAMILIES
+from mmplugins.benchmark.gpu_check.settings import FAMILIES
 from mmplugins.benchmark.kernels import inference_kernels, training_kernels
 
 

@@ -15,6 +15,7 @@ from mmplugins.benchmark.gpu_check import PARTS, Settings, run_check, speed, who
 from mmplugins.benchmark.gpu_check import check as checking
 from mmplugins.benchmark.gpu_check.check import Part
 from mmplugins.benchmark.gpu_check.processes import in_turns
+from mmplugins.benchmark.gpu_check.settings import FAMILIES
 
 IN_OTHER_TESTS = ("versions", "eager_inference", "group_norm", "works_compiled")
 """The last is ``works``, which is run, by what ``tests/engine/test_compiling.py`` tries."""
@@ -35,13 +36,13 @@ def settings(tmp_path, monkeypatch):
 
 def test_quick_parts_leave_rows_and_tables(settings, monkeypatch):
     said = []
-    monkeypatch.setattr(speed, "FAMILIES", speed.FAMILIES[:1])
+    monkeypatch.setattr("mmplugins.benchmark.gpu_check.settings.FAMILIES", FAMILIES[:1])
     monkeypatch.setattr(speed, "EAGER", speed.EAGER[:3])
     parts = ("versions", "eager_inference", "group_norm")
     rows = run_check(settings, minutes=5, parts=parts, say=said.append)
     assert not [row for row in rows if "failed" in row]
     inference = [row for row in rows if row["part"] == "eager_inference"]
-    assert [row["backbone"] for row in inference] == list(speed.FAMILIES)
+    assert [row["backbone"] for row in inference] == list(FAMILIES[:1])
     for row in inference:
         ms = {label: row[f"{label} ms"] for label in labels(row["backbone"])}
         ours, last, deployed, theirs, theirs_last = ms.values()
@@ -52,7 +53,7 @@ def test_quick_parts_leave_rows_and_tables(settings, monkeypatch):
     table = (settings.folder / "gpu_check.md").read_text()
     assert all(f"**{part}**" in table for part in parts)
     times = read_results(settings.folder / "times.jsonl")
-    assert list(times.rows) == labels(speed.FAMILIES[0])
+    assert list(times.rows) == labels(FAMILIES[0])
     assert len(said) == len(rows) + len(parts)
 
 
@@ -95,7 +96,7 @@ def test_what_is_not_timed_runs_in_processes_of_its_own(settings):
 
 @pytest.mark.slow
 def test_what_is_prepared_side_by_side_is_timed_in_turns(settings):
-    names = speed.FAMILIES[:2]
+    names = FAMILIES[:2]
     item = ((32, 32), (1,))
     tasks = [
         (replace(settings, folder=settings.folder / name), "eager_inference", (name, item))
@@ -115,7 +116,7 @@ def test_what_is_prepared_side_by_side_is_timed_in_turns(settings):
 
 
 def test_what_is_not_prepared_in_time_is_ended(settings):
-    task = (settings, "eager_inference", (speed.FAMILIES[0], ((32, 32), (1,))))
+    task = (settings, "eager_inference", (FAMILIES[0], ((32, 32), (1,))))
     assert list(in_turns(checking.run_item, [task], time.monotonic() + 1)) == []
 
 

@@ -48,15 +48,15 @@ def test_wrong_names_and_models_are_refused_before_the_work(detection, folder, c
 
 
 def test_exported_files_are_not_exported_or_packed(folder, call, monkeypatch):
+    from mmplugins.deployment import runtime
     from mmplugins.deployment.runtime import Exported
-    from mmplugins.inference import exported
 
     checkpoint = checkpoint_of(config_of("semantic_fpn", folder))
     text = torch.load(checkpoint)["meta"]["cfg"]
     about = dict(task="segmentation", classes=CLASSES, config=text, outputs=[], kind="map")
     made = Exported(folder / "m.onnx", about, None)
     made.path.write_bytes(b"")
-    monkeypatch.setattr(exported, "load_exported", lambda *args, **options: made)
+    monkeypatch.setattr(runtime, "load_exported", lambda *args, **options: made)
     for tool, out in (("export", folder / "n.onnx"), ("package_model", folder / "packed")):
         with pytest.raises(InputError, match="m.onnx is exported already: expected a config and"):
             call(tool, made.path, "--out", out)

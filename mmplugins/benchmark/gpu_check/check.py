@@ -13,9 +13,8 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import groupby, product
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,59 +24,13 @@ from mmplugins.utils import write_whole
 
 from ..environment import checked_device, describe_environment
 from ..peers import Peers
-from ..rows import Row
 from ..session import QUIET, Listener
-from ..subjects import Subject
 from ..text_tables import frame, markdown_text
 from . import exactness, matrix, speed, whole
 from .processes import in_turns, side_by_side
+from .settings import FAMILIES, Settings
 
 Line = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a check runs on.
-
-    Attributes:
-        device: Where.
-        folder: Where results go.
-        configs: Folder of the project's configs.
-        small: Sizes and rounds for a CPU.
-        workers: Processes for what is not timed. 1, the default: this one.
-        peers: The networks of timm that are known to equal ours.
-        subjects: Models that are built already.
-        listener: Who is told how a timing goes on.
-    """
-
-    device: torch.device
-    folder: Path
-    configs: Path
-    small: bool
-    workers: int = 1
-    peers: Peers = field(default_factory=Peers)
-    subjects: dict[Row, Subject] = field(default_factory=dict)
-    listener: Listener = QUIET
-
-    @property
-    def families(self) -> tuple[str, ...]:
-        return speed.FAMILIES[:2] if self.small else speed.FAMILIES
-
-    @property
-    def sizes(self) -> tuple[tuple[tuple[int, int], tuple[int, ...]], ...]:
-        return (((64, 64), (1,)),) if self.small else (((512, 512), (1, 8)), ((800, 1280), (2,)))
-
-    @property
-    def training(self) -> tuple[tuple[int, int], tuple[int, ...]]:
-        return ((64, 64), (2,)) if self.small else ((512, 512), (8,))
-
-    @property
-    def rounds(self) -> int:
-        return 2 if self.small else 9
-
-    @property
-    def recipes(self) -> tuple[str, ...]:
-        return tuple(whole.RECIPES)[: 1 if self.small else 3]
 
 
 class Processes(enum.Enum):
@@ -192,7 +145,7 @@ PARTS: dict[str, Part] = dict(
     works=Part(lambda s: product(families(), ("eager",)), works, Processes.SIDE_BY_SIDE),
     learning=Part(lambda s: s.recipes, learning, Processes.SIDE_BY_SIDE),
     exact=Part(
-        lambda s: ("convformer_s18", *(() if s.small else speed.FAMILIES[:2])),
+        lambda s: ("convformer_s18", *(() if s.small else FAMILIES[:2])),
         exact,
         Processes.SIDE_BY_SIDE,
     ),

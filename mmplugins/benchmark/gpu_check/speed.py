@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import product
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,14 +17,9 @@ from ..results import ResultFile, Results
 from ..rows import TIMM, Row, parse_row
 from ..session import Session, Settings
 from ..speed import Key, times_in_turns
-
-if TYPE_CHECKING:
-    from . import check
+from . import settings
 
 TIMES = "times.jsonl"
-FAMILIES = (
-    "poolformer_s12", "poolformerv2_s12", "convformer_s18", "caformer_s18", "convnext_tiny",
-)  # fmt: skip
 LAYOUTS = ("plain", "channels_last")
 EAGER = (*LAYOUTS, "deploy", "deploy,channels_last")
 COMPILED = ("compile,channels_last", "deploy,compile,channels_last")
@@ -32,7 +27,7 @@ GRAPHED = "deploy,graphs,channels_last"
 
 
 def measure(
-    check: check.Settings, name: str, forms: Sequence[str], theirs: Sequence[str],
+    check: settings.Settings, name: str, forms: Sequence[str], theirs: Sequence[str],
     measures: Sequence[str], size: tuple[int, int], batches: Sequence[int], times: str = TIMES,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Milliseconds of a backbone in each form, and of timm's; on a GPU in bf16.
