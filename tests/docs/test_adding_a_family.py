@@ -35,6 +35,7 @@ def copy(tmp_path):
     ignore = shutil.ignore_patterns("__pycache__", ".mim")
     shutil.copytree(ROOT / "mmplugins", tmp_path / "mmplugins", ignore=ignore)
     shutil.copytree(ROOT / "tests" / "backbones", tmp_path / "tests" / "backbones", ignore=ignore)
+    shutil.copy(ROOT / "tests" / "conftest.py", tmp_path / "tests")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     room = tmp_path / "mmplugins" / "backbones"
     (room / "stripformer.py").write_text(FAMILY)
