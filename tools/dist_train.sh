@@ -25,6 +25,9 @@ else
         --rdzv-id="${RUN_ID:-mmplugins}"
     )
 fi
+# By default the processes of a restart meet in the store of those before, where the addresses of the
+# dead still stand: now and then one waits for a dead one for ever. So each start has a store of its own.
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE="${TORCH_DISABLE_SHARE_RDZV_TCP_STORE:-1}"
 exec "${PYTHON:-python}" -m torch.distributed.run "${meeting[@]}" --nproc-per-node="$2" \
     --max-restarts="${MAX_RESTARTS:-3}" \
     "$(dirname "$0")/train.py" "$1" --launcher pytorch "${@:3}"

@@ -101,9 +101,21 @@ class Experiment:
         return checked_result(self.result, self.about)
 
     def done(self) -> dict[str, Any] | None:
-        """The result, if the experiment has run and did not fail."""
+        """The result, if the experiment has run and did not fail.
+
+        The checkpoints are removed, if a kill came between the result and their removal.
+        """
         result = self.read()
-        return result if result and result["failure"] is None else None
+        if not result or result["failure"] is not None:
+            return None
+        self.remove_checkpoints()
+        return result
+
+    def remove_checkpoints(self) -> None:
+        """Remove what an interrupted training would go on from."""
+        notes = (self.folder / name for name in ("last_checkpoint", "validations.json"))
+        for path in (*self.folder.glob("*.pth"), *notes):
+            path.unlink(missing_ok=True)
 
 
 def checked_result(path: Path, about: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -271,8 +283,7 @@ def _run(experiment: Experiment, on_step: Callable[[int], None]) -> dict[str, An
             (folder / "error.txt").unlink(missing_ok=True)
     release(device)
     write_whole(experiment.result, json.dumps(result, indent=1, default=str) + "\n")
-    for path in [*folder.glob("*.pth"), folder / "last_checkpoint", folder / "validations.json"]:
-        path.unlink(missing_ok=True)
+    experiment.remove_checkpoints()
     return result
 
 

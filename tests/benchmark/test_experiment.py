@@ -71,6 +71,15 @@ def test_an_interrupted_experiment_goes_on(done):
     }  # fmt: skip
 
 
+def test_what_a_kill_after_the_result_left_is_removed(done):
+    run, result, _ = done
+    left = [run.folder / name for name in ("iter_2.pth", "last_checkpoint", "validations.json")]
+    for path in left:
+        path.write_text("x")
+    assert run.experiment().done()["score"] == result["score"]
+    assert run.experiment().result.is_file() and not any(path.exists() for path in left)
+
+
 def test_it_is_the_same_as_one_without_an_interruption(done, tmp_path):
     threads = torch.get_num_threads()
     result = run_experiment(one(tmp_path).experiment())
