@@ -17,7 +17,12 @@ OPSET = 20
 """Version of ONNX's operators in exported files."""
 
 
-@torch.library.custom_op("mmplugins::suppress", mutates_args=())
+@torch.library.custom_op(
+    "mmplugins::suppress",
+    mutates_args=(),
+    # torch 2.4 does not read annotations that are kept as text.
+    schema="(Tensor boxes, Tensor scores, float iou_threshold, float score_threshold) -> Tensor",
+)
 def suppress(boxes: Tensor, scores: Tensor, iou_threshold: float, score_threshold: float) -> Tensor:
     """Which boxes stay, class by class, when those that overlap a better one go.
 

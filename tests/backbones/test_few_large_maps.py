@@ -9,6 +9,7 @@ from torch._subclasses import FakeTensorMode
 
 from mmplugins.backbones import PoolFormer
 from mmplugins.backbones.few_large_maps import are_few_large_maps, group_norm1
+from mmplugins.engine.compiling import TORCH_2_4
 
 
 @pytest.mark.parametrize("affine", [True, False])
@@ -45,6 +46,9 @@ def test_on_a_cpu_the_formula_stays():
         ((64, 64, 128, 128), False),
         ((0, 64, 128, 128), False),
     ],
+)
+@pytest.mark.skipif(
+    TORCH_2_4 and not torch.cuda.is_available(), reason="torch 2.4 wakes the card it only imagines"
 )
 def test_few_and_large_on_a_gpu(shape, wanted):
     with FakeTensorMode(), torch.no_grad():

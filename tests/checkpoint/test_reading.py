@@ -22,6 +22,7 @@ from mmplugins.checkpoint import (
     read_checkpoint,
 )
 from mmplugins.engine import SettingError
+from mmplugins.engine.compiling import TORCH_2_4
 from mmplugins.engine.config.settings import existing_checkpoint
 from mmplugins.inference import InputError, load_model
 
@@ -326,7 +327,9 @@ def test_only_the_explicit_flag_opens_them(path):
 
 def test_demand_for_memory_is_refused(path):
     torch.save(dict(a=Calls(bytearray, 10**16)), path)  # more than any machine can address
-    with pytest.raises(CheckpointError, match="more memory than there is"):
+    # torch 2.4 takes no bytearray of any size.
+    said = "more memory than there is|wants more than tensors: builtins.bytearray"
+    with pytest.raises(CheckpointError, match=said):
         read_checkpoint(path)
 
 
@@ -342,7 +345,11 @@ def test_demand_for_memory_is_refused(path):
         (torch.zeros(1).expand(1000, 1000), "declare more elements than they store"),
         (torch.zeros(2, dtype=torch.complex64), "complex64"),
         (torch.zeros(2).to(torch.float8_e4m3fn), "float8"),
-        (torch.zeros(2).to(torch.uint16), "uint16"),
+        pytest.param(
+            torch.zeros(2).to(torch.uint16),
+            "uint16",
+            marks=pytest.mark.skipif(TORCH_2_4, reason="torch 2.4 writes none"),
+        ),
         (torch.eye(3).to_sparse(), "sparse"),
     ],
 )

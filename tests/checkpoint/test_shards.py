@@ -48,7 +48,7 @@ def test_other_folders_are_none(tmp_path):
 
 def test_the_way_of_torchs_own(tmp_path, monkeypatch):
     weights = dict(state_dict=dict(weight=torch.arange(6.0).reshape(2, 3)))
-    sharded.save(weights, checkpoint_id=tmp_path / "shards", no_dist=True)
+    sharded.save(weights, checkpoint_id=tmp_path / "shards")
     with pytest.raises(CheckpointError, match="format_utils") as refused:
         read_checkpoint(tmp_path / "shards")
     command = str(refused.value).partition("`")[2].partition("`")[0]
