@@ -32,9 +32,14 @@ def label_points(
         obstacles: Further points, in data, that are not to be covered, such as those of bars.
     """
     FigureCanvasAgg(axes.figure)
+    # Labels that start from one spot would be pushed nowhere: each starts a little higher or lower.
+    bottom, top = axes.get_ylim()
+    step = 0.01 * (top - bottom)
     texts = [
-        axes.text(x, y, label, fontsize=8, color=color, ha="center", va="center")
-        for label, x, y, color in zip(labels, xs, ys, colors, strict=True)
+        axes.text(
+            x, y + (k % 3 - 1) * step, label, fontsize=8, color=color, ha="center", va="center"
+        )
+        for k, (label, x, y, color) in enumerate(zip(labels, xs, ys, colors, strict=True))
     ]
     before = np.random.get_state()
     np.random.seed(0)  # the same points, the same picture

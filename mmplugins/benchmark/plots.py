@@ -132,18 +132,27 @@ def _along_bars(point: Point) -> list[tuple[float, float]]:
 
 def published_accuracy(report: Mapping[str, Any], size: list[int], batch: int) -> Figure | None:
     """ImageNet-1K accuracy, as the papers give it, against the latency of backbones."""
-    points = []
+    found = []
     for row, case in _cases(report, size, batch, "inference"):
         accuracy = published_top1(row.get("name", "")) if not row.get("whole") else None
         if accuracy is not None:
-            times = case["inference"]
-            latency = times["p10"], times["median"], times["p90"]
-            points.append(Point(row["row"], row["family"], latency, (accuracy,) * 3))
+            found.append((row, case["inference"], accuracy))
+    rows = [row for row, *_ in found]
+    alike = (
+        [o for o in rows[0]["options"] if all(o in row["options"] for row in rows)] if rows else []
+    )
+    points = []
+    for row, times, accuracy in found:
+        own = ",".join(o for o in row["options"] if o not in alike)
+        latency = times["p10"], times["median"], times["p90"]
+        label = f"{row['name']}:{own}" if own else row["name"]
+        points.append(Point(label, row["family"], latency, (accuracy,) * 3))
+    of_all = f"All rows: {', '.join(alike)}. " if alike else ""
     return accuracy_against_latency(
         points,
         "ImageNet-1K top-1 in %, published, at 224x224",
         f"Accuracy against latency, {case_name(size, batch)}",
-        f"{summary(report['environment'])}. Bars: 10th to 90th percentile.",
+        f"{summary(report['environment'])}. {of_all}Bars: 10th to 90th percentile.",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from itertools import combinations
 
@@ -17,6 +18,7 @@ from mmplugins.benchmark.plots import (
     latency_against_pixels,
     memory,
     plots_of,
+    published_accuracy,
     published_top1,
     save_plots,
     short_label,
@@ -88,6 +90,26 @@ def test_published_accuracy():
     assert published_top1("poolformer_s12") == 77.2
     assert published_top1("timm/poolformer_s12") == 77.2
     assert published_top1("timm/resnet50") is None and published_top1("nonsense") is None
+
+
+def test_options_of_all_rows_stand_in_the_note_and_not_in_each_label(report):
+    before = published_accuracy(report, [512, 512], 1)
+    alike = deepcopy(report)
+    for row in alike["rows"]:
+        row.setdefault("options", []).append("compile")
+    figure = published_accuracy(alike, [512, 512], 1)
+    assert texts(figure) == texts(before) and len(texts(figure)) > 1
+    assert "All rows: compile." in figure.get_supxlabel()
+    assert "All rows" not in before.get_supxlabel()
+
+
+def test_labels_of_one_spot_part():
+    latency, score = (0.09, 0.1, 0.11), (78.0,) * 3
+    points = [Point(name, "poolformer", latency, score) for name in ("one of two", "two of two")]
+    figure = accuracy_against_latency(points, "AP", "A title")
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    a, b = (Bbox(t.get_window_extent(renderer).get_points()) for t in figure.axes[0].texts)
+    assert not a.overlaps(b)
 
 
 def crowd():
