@@ -32,7 +32,7 @@ def label_points(
         obstacles: Further points, in data, that are not to be covered, such as those of bars.
     """
     FigureCanvasAgg(axes.figure)
-    # Labels that start from one spot would be pushed nowhere: each starts a little higher or lower.
+    # Labels of one height can stay on each other in a crowd: each starts a little higher or lower.
     bottom, top = axes.get_ylim()
     step = 0.01 * (top - bottom)
     texts = [

@@ -137,10 +137,8 @@ def published_accuracy(report: Mapping[str, Any], size: list[int], batch: int) -
         accuracy = published_top1(row.get("name", "")) if not row.get("whole") else None
         if accuracy is not None:
             found.append((row, case["inference"], accuracy))
-    rows = [row for row, *_ in found]
-    alike = (
-        [o for o in rows[0]["options"] if all(o in row["options"] for row in rows)] if rows else []
-    )
+    options = [row["options"] for row, *_ in found]
+    alike = [o for o in (options or [[]])[0] if all(o in others for others in options)]
     points = []
     for row, times, accuracy in found:
         own = ",".join(o for o in row["options"] if o not in alike)

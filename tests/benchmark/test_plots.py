@@ -38,6 +38,13 @@ def texts(figure):
     return [text.get_text() for text in axes.texts]
 
 
+def extents(figure):
+    """Where the labels of points lie, by their text."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    labels = figure.axes[0].texts
+    return {t.get_text(): Bbox(t.get_window_extent(renderer).get_points()) for t in labels}
+
+
 def test_each_case_has_its_plots(report):
     names = set(plots_of(report))
     per_case = {f"{k}_{s}x{s}_batch1" for s in SIZES for k in ("accuracy", "stages", "memory")}
@@ -103,13 +110,23 @@ def test_options_of_all_rows_stand_in_the_note_and_not_in_each_label(report):
     assert "All rows" not in before.get_supxlabel()
 
 
-def test_labels_of_one_spot_part():
-    latency, score = (0.09, 0.1, 0.11), (78.0,) * 3
-    points = [Point(name, "poolformer", latency, score) for name in ("one of two", "two of two")]
+def test_labels_of_nearly_one_spot_part():
+    rows = [
+        ("poolformerv2_s12:deploy,freeze", (110.3, 118.0, 121.6), 78.0),
+        ("timm/poolformerv2_s12", (114.9, 117.9, 119.2), 78.0),
+        ("poolformer_s12:deploy,freeze", (116.6, 119.6, 121.4), 77.2),
+        ("timm/poolformer_s12", (124.4, 127.6, 132.6), 77.2),
+        ("caformer_s18", (321, 343, 358), 83.6),
+        ("identityformer_s12", (108.0, 110.9, 113.9), 74.6),
+    ]
+    points = [
+        Point(label, label, tuple(ms / 1000 for ms in times), (score,) * 3)
+        for label, times, score in rows
+    ]
     figure = accuracy_against_latency(points, "AP", "A title")
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    a, b = (Bbox(t.get_window_extent(renderer).get_points()) for t in figure.axes[0].texts)
-    assert not a.overlaps(b)
+    assert len(extents(figure)) == len(rows)
+    for a, b in combinations(extents(figure).values(), 2):
+        assert not a.overlaps(b)
 
 
 def crowd():
@@ -126,11 +143,8 @@ def crowd():
 def test_labels_cover_nothing_and_stay_inside_and_the_front_is_a_line_of_steps():
     points = [replace(p, front=k in (0, 5)) for k, p in enumerate(crowd())]
     figure = accuracy_against_latency(points, "AP", "A title")
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    axes = figure.axes[0]
-    frame = axes.get_window_extent(renderer)
-    boxes = {text.get_text(): text.get_window_extent(renderer) for text in axes.texts}
-    boxes = {name: Bbox(box.get_points()) for name, box in boxes.items()}
+    axes, boxes = figure.axes[0], extents(figure)
+    frame = axes.get_window_extent(FigureCanvasAgg(figure).get_renderer())
     assert set(boxes) == {p.label for p in points}
     assert all(frame.contains(*corner) for box in boxes.values() for corner in box.corners())
     for a, b in combinations(boxes, 2):
