@@ -8,12 +8,10 @@ from copy import deepcopy
 from typing import Any
 
 import numpy as np
-from mmengine.registry import DATASETS, FUNCTIONS
+from mmengine.registry import DATASETS
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 from torch.utils.data import Dataset
-
-from mmplugins.engine.config.constructors import class_of
 
 from .explain import walk
 from .inspection import Inspection
@@ -36,6 +34,7 @@ class Trial:
 
     Attributes:
         dataset: The data set, at full sizes.
+        collate: What makes a batch of samples; :func:`.trial.load_trial` sets it.
         samples: What the pipeline made of some pictures, at full sizes.
         pixels: Pixels of the largest of them.
         factor: By which sizes are multiplied in :meth:`batch`, at most 1.
@@ -44,6 +43,7 @@ class Trial:
     def __init__(self, inspection: Inspection, split: str):
         self.loader = inspection.cfg[f"{split}_dataloader"]
         self.dataset = build_dataset(self.loader.dataset)
+        self.collate: Any = None
         count = min(_TRIED, len(self.dataset))
         self.chosen = np.linspace(0, len(self.dataset) - 1, count).round().astype(int).tolist()
         self.samples = [self.dataset[k] for k in self.chosen]
@@ -59,10 +59,7 @@ class Trial:
             dataset = build_dataset(smaller(self.loader.dataset, self.factor))
             samples = [dataset[k] for k in self.chosen]
         samples = sorted(samples, key=lambda sample: not has_objects(sample))[:count]
-        collate = dict(self.loader.get("collate_fn") or dict(type="pseudo_collate"))
-        function = class_of(FUNCTIONS, collate)
-        del collate["type"]
-        return function(samples, **collate)
+        return self.collate(samples)
 
 
 def build_dataset(cfg: Mapping) -> Dataset:

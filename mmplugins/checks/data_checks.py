@@ -8,6 +8,7 @@ Annotation formats are checked in `coco_checks.py` and `segmentation_checks.py`.
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +36,8 @@ from .segmentation_checks import check_segmentation
 
 # Heads whose classes are not those of the data: foreground or not, and COCO-stuff's own list.
 _FREE_HEADS = {"rpn_head", "semantic_head"}
+_LEARNS = "loss_by_feat"
+"""The method of mmseg's heads that takes the labels; auxiliary ones may make their own."""
 
 
 def check_data(
@@ -77,10 +80,8 @@ def check_data(
             findings += data.findings
             if read is not None and data.read:
                 read[data.where] = data.read
-            model = cfg.get("model") or {}
-            # Heads that read texts have as many outputs as a text may have words.
-            if data.is_known and "language_model" not in model:
-                _check_heads(model, data)
+            if data.is_known and not _reads_texts(cfg):
+                findings += _check_heads(cfg.get("model") or {}, data)
         if cfg.get(f"{split}_dataloader"):
             ann_files = [data.ann_file for data in sets if "ann_file" in data.config]
             findings += _check_evaluator(cfg, split, ann_files)
@@ -132,7 +133,7 @@ def check_alike(cfg: Mapping[str, Any], splits: Sequence[str] = ("val", "test"))
     """
     scope = cfg.get("default_scope") or "mmengine"
     train = data_sets(cfg.get("train_dataloader"), "train", scope)
-    if not train or not train[0].is_known:
+    if not train or not train[0].is_known or _reads_texts(cfg):
         return
     own, *others = train
     for split in splits:
@@ -155,24 +156,35 @@ def check_alike(cfg: Mapping[str, Any], splits: Sequence[str] = ("val", "test"))
                 )
 
 
-def _check_heads(model: Any, data: DataSet) -> None:
+def _reads_texts(cfg: Mapping[str, Any]) -> bool:
+    """Whether classes are words of a text, so that heads and data sets have each their own."""
+    return "language_model" in (cfg.get("model") or {})
+
+
+def _check_heads(model: Any, data: DataSet) -> Iterator[Finding]:
     """Compares `num_classes` of every head of a model, given or default, with the data's."""
     for path, head in walk(model, "model"):
         names = re.findall(r"[^\W\d]\w*", path)
         told = isinstance(head, Mapping) and names[-1].endswith("head") and "type" in head
         if not told or head.get("class_agnostic") or _FREE_HEADS.intersection(names):
             continue
+        cls = registered(MODELS, head, data.scope, path)
         count, source = head.get("num_classes"), ""
         if count is None:
-            count = default_of(registered(MODELS, head, data.scope, path), "num_classes")
-            source = f" (the default of {head['type']})"
-        if isinstance(count, int) and count != len(data.classes):
-            raise DataError(
-                f"{path}.num_classes",
-                f"is {count}{source}, but {data.where} has {len(data.classes)} classes "
-                f"({few(data.classes)}): set num_classes={len(data.classes)}, or correct the "
-                "classes",
-            )
+            count, source = default_of(cls, "num_classes"), f" (the default of {type_name(head)})"
+        if not isinstance(count, int) or count == len(data.classes):
+            continue
+        learns = getattr(getattr(cls, _LEARNS, None), "__qualname__", f"BaseDecodeHead.{_LEARNS}")
+        if "auxiliary_head" in names and learns != f"BaseDecodeHead.{_LEARNS}":
+            continue
+        where = f"{path}.num_classes"
+        said = (
+            f"is {count}{source}, but {data.where} has {len(data.classes)} classes "
+            f"({few(data.classes)}): set num_classes={len(data.classes)}, or correct the classes"
+        )
+        if any(base.__module__.startswith(("mmdet.", "mmseg.")) for base in inspect.getmro(cls)):
+            raise DataError(where, said)
+        yield Finding(where, said)  # a head of one's own may count something else
 
 
 def _check_evaluator(cfg: Mapping, split: str, ann_files: list[str]) -> Iterator[Finding]:

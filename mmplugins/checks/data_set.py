@@ -92,12 +92,17 @@ class DataSet:
     @property
     def is_coco(self) -> bool:
         """Whether it reads its annotations the way mmdet's `CocoDataset` does."""
-        return self.cls.load_data_list.__qualname__ == "CocoDataset.load_data_list"
+        return self._reads_as("CocoDataset", "load_data_list", "parse_data_info")
 
     @property
     def is_segmentation(self) -> bool:
         """Whether it lists its files the way mmseg's `BaseSegDataset` does."""
-        return self.cls.load_data_list.__qualname__ == "BaseSegDataset.load_data_list"
+        return self._reads_as("BaseSegDataset", "load_data_list")
+
+    def _reads_as(self, name: str, *methods: str) -> bool:
+        if self.cls.METAINFO.get("classes", ()) is None:  # from a file that only it knows
+            return False
+        return all(getattr(self.cls, m).__qualname__ == f"{name}.{m}" for m in methods)
 
     @property
     def is_known(self) -> bool:

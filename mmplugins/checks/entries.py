@@ -27,6 +27,10 @@ _OF_MMCV_1 = dict(
     log_config="default_hooks.logger and visualizer",
     dist_params="env_cfg.dist_cfg",
     workflow="train_cfg",
+    momentum_config="param_scheduler",
+    resume_from="resume=True and load_from",
+    fp16="optim_wrapper=dict(type='AmpOptimWrapper', ...)",
+    cudnn_benchmark="env_cfg.cudnn_benchmark",
 )
 """Entries of OpenMMLab until 2022, and what has taken their place."""
 

@@ -64,7 +64,8 @@ class Inspection:
         """Path and config of the detector or segmentor that learns; a wrapper has it as student."""
         model = self.cfg.get("model")
         model = model if isinstance(model, Mapping) else {}
-        return ("model.student", model["student"]) if "student" in model else ("model", model)
+        student = model.get("student")
+        return ("model.student", student) if isinstance(student, Mapping) else ("model", model)
 
     def harmless(self, metric: Any) -> Any:
         """A metric's config that writes into the temporary folder."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from functools import partial
 from typing import Any
 
+from mmengine.registry import HOOKS
+
+from mmplugins.engine.config.constructors import class_of
 from mmplugins.utils import did_you_mean, listed, type_name
 
+from .data_set import default_of
 from .explain import walk
 from .inspection import Inspection
 from .parts import IdleRunner
@@ -18,8 +23,10 @@ _PARAMWISE = {
     *("dwconv_decay_mult", "dcn_offset_lr_mult", "bypass_duplicate"),
     *("decay_rate", "decay_type", "num_layers"),  # of layer-wise decay
 }
-_RISES = ("map", "ap", "ar", "iou", "dice", "acc", "fscore", "precision", "recall", "pq")
-_FALLS = ("loss", "error", "mae", "mse")
+_RISES = re.compile(r"[ma]?(ap|ar|iou|dice|acc|fscore|precision|recall|pq)")
+_FALLS = re.compile(r".*loss|.*error|[rm]*(ae|se)")
+"""Whole words in the names of metrics that are better the higher, or the lower, they are."""
+
 _LATE = {"begin_epoch": "epochs", "switch_epoch": "epochs", "begin_iter": "iters"}
 """Entries of hooks that wait for an epoch or an iteration."""
 
@@ -191,7 +198,7 @@ def _check_intervals(inspection: Inspection, total: int, unit: str) -> None:
 
 def check_saving(inspection: Inspection, saving: Mapping, total: int, unit: str) -> None:
     """Compare the interval of checkpoints with a training of ``total`` epochs or iterations."""
-    interval = saving.get("interval", -1)
+    interval = saving.get("interval", default_of(class_of(HOOKS, saving), "interval"))
     if not isinstance(interval, int | float):
         inspection.fail(
             f"is {interval!r}: expected a whole number, 1 or more, or -1 to save at the end alone",
@@ -205,11 +212,11 @@ def check_saving(inspection: Inspection, saving: Mapping, total: int, unit: str)
         if interval > 0
         else " saves none on the way"
     )
-    last = saving.get("save_last", True)
-    effect = "only its end is saved, and an interruption loses all" if last else (
+    kept = "its end" if saving.get("save_last", True) else saving.get("save_best") and "the best"
+    effect = f"only {kept} is saved, and an interruption loses all" if kept else (
         "save_last=False, so nothing would ever be saved"
     )  # fmt: skip
-    say = inspection.warn if last else inspection.fail
+    say = inspection.warn if kept else inspection.fail
     say(f"{found}: {effect}, give an interval of at most {total}", "default_hooks.checkpoint")
 
 
@@ -234,9 +241,9 @@ def _check_watching(inspection: Inspection) -> None:
                 "val_dataloader, val_cfg and val_evaluator, or take it out",
                 where,
             )
-        name = key.rpartition("/")[2].lower()
-        right = "less" if any(word in name for word in _FALLS) else None
-        if right is None and any(word in name for word in _RISES):
+        words = re.findall("[a-z]+", key.rpartition("/")[2].lower())
+        right = "less" if any(map(_FALLS.fullmatch, words)) else None
+        if right is None and any(map(_RISES.fullmatch, words)):
             right = "greater"
         if right and rule in ("greater", "less") and rule != right:
             better = "more" if right == "greater" else "less"

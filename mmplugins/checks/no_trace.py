@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.utils import ManagerMixin
 
-_LOGGER = "mmplugins.preflight"
+_LOGGER = "mmplugins.preflight"  # and message hub, the current ones as long as it lasts
 
 
 @contextmanager
@@ -45,6 +45,7 @@ def no_trace(scope: str | None) -> Iterator[None]:
         ):
             warnings.simplefilter("ignore")
             MMLogger.get_instance(_LOGGER, log_level="CRITICAL")
+            MessageHub.get_instance(_LOGGER)
             if scope is None:  # or that of an earlier runner would hold
                 DefaultScope._instance_dict = OrderedDict()
             with DefaultScope.overwrite_default_scope(scope):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import inspect
 import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from mmengine.config import ConfigDict
 from mmengine.dataset import BaseDataset
-from mmengine.hooks import EMAHook, Hook
+from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS, EVALUATOR, HOOKS, METRICS, MODELS, Registry
@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from mmplugins.engine.config.constructors import accepted_arguments, class_of
 from mmplugins.engine.config.fitting import check_fit
 from mmplugins.engine.config.outline import PROBE_SIDE, ComposedConfig, Maps
-from mmplugins.utils import did_you_mean, listed, type_name
+from mmplugins.utils import listed, type_name
 
 from .explain import in_words
 from .inspection import Inspection, metrics_of
@@ -172,30 +172,22 @@ def check_hooks(inspection: Inspection) -> str:
     entries += [(f"custom_hooks[{k}]", hook) for k, hook in enumerate(own)]
     for where, hook in entries:
         if "visualizer" not in inspection.broken or "Visualization" not in str(hook):
-            inspection.attempt(partial(_build_hook, hook), where, hook)
-        _check_swallowed(inspection, where, hook)
+            built = inspection.attempt(partial(_build_hook, hook), where, hook)
+            if isinstance(built, CheckpointHook):  # takes whatever the runner takes when it saves
+                saving = inspect.signature(Runner.save_checkpoint)
+                taken = partial(saving.bind_partial, None, **built.args)
+                inspection.attempt(taken, where, hook, owner=type(built))
     return f"{len(entries)} hooks"
 
 
-def _build_hook(hook: Any) -> None:
+def _build_hook(hook: Any) -> Hook:
     given = isinstance(hook, Mapping)
     built = HOOKS.build({k: v for k, v in hook.items() if k != "priority"} if given else hook)
     if not isinstance(built, Hook):
         raise ValueError(f"is a {type(built).__name__}: expected a hook")
     if isinstance(built, EMAHook):  # takes whatever the average takes, and builds it late
         MODELS.build(built.ema_cfg, default_args=dict(model=nn.Identity()))
-
-
-def _check_swallowed(inspection: Inspection, where: str, hook: Any) -> None:
-    """Arguments that ``**kwargs`` of a hook take, and hand on to a function that does not."""
-    if not isinstance(hook, Mapping) or not hook.get("type"):
-        return
-    cls = class_of(HOOKS, hook)
-    known = accepted_arguments(cls) | {"type", "priority", "_scope_"} if cls else set(hook)
-    for key in set(hook) - known:
-        if difflib.get_close_matches(key, known, 1, 0.8):
-            near = did_you_mean(key, known)
-            inspection.fail(f"{cls.__name__} takes no such argument.{near}", f"{where}.{key}")
+    return built
 
 
 def check_datasets(inspection: Inspection) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from functools import partial
 from typing import Any, NoReturn
@@ -13,8 +13,12 @@ from typing import Any, NoReturn
 import torch
 from mmcv.transforms import BaseTransform
 from mmengine.device import get_device
+from mmengine.logging import MessageHub
+from mmengine.model import BaseModel
 from mmengine.optim import AmpOptimWrapper, build_optim_wrapper
+from mmengine.runner import Runner
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from mmplugins.utils import did_you_mean, few, listed, type_name
 
@@ -37,6 +41,7 @@ def check_step(inspection: Inspection) -> str:
     steps = _check_lengths(inspection, pictures)
     count = min(BATCH, cfg.train_dataloader.get("batch_size", 1))
     batch = trial.batch(count)
+    _say_where_training_stands(cfg)
     inspection.attempt(partial(_start_afresh, model), "model", cfg.model)
     if "model" in inspection.broken:
         return ""
@@ -46,7 +51,7 @@ def check_step(inspection: Inspection) -> str:
     _check_custom_keys(inspection, model)
     data = _prepared(inspection, batch, trial.samples[0])
     try:
-        with wrapper.optim_context(model), _counting(model) as saved:
+        with _precision(wrapper, model), _counting(model) as saved:
             losses = model._run_forward(data, mode="loss")
         total, logged = model.parse_losses(losses)
     except Exception as error:  # anything in the model, on a batch the data set made
@@ -81,16 +86,34 @@ def check_step(inspection: Inspection) -> str:
     spoilt = [name for name, p in model.named_parameters() if not torch.isfinite(p).all()]
     if spoilt:
         inspection.fail(f"one step made {few(spoilt, 3)} infinite: lower lr", "optim_wrapper")
-    saving = (cfg.get("default_hooks") or {}).get("checkpoint")
-    if saving and not saving.get("by_epoch", True) and length(cfg)[1] == "epochs":
-        check_saving(inspection, saving, steps, "iterations")
-    _check_ends(inspection, steps)
+    if steps and length(cfg)[1] == "epochs":
+        saving = (cfg.get("default_hooks") or {}).get("checkpoint")
+        if saving and not saving.get("by_epoch", True):
+            check_saving(inspection, saving, steps, "iterations")
+        _check_ends(inspection, steps)
     _check_last_batch(inspection, data, pictures)
     inputs = next(tensors(data["inputs"]))
     _measure(inspection, trial, inputs, saved, wrapper, gradients)
     shown = ", ".join(f"{name} {float(v):.3f}" for name, v in logged.items())
     size = "x".join(map(str, inputs.shape[-2:]))
     return f"{count} pictures as {size}: {shown}; every trainable parameter has a gradient"
+
+
+def _say_where_training_stands(cfg: Mapping) -> None:
+    """Some models ask the message hub, as the runner's hooks tell it."""
+    total, unit = length(cfg)
+    hub = MessageHub.get_current_instance()
+    hub.update_info_dict({"iter": 0, "epoch": 0, f"max_{unit}": total})
+
+
+@contextmanager
+def _precision(wrapper: Any, model: nn.Module) -> Iterator[None]:
+    """The context of the loss; several optimisers have one for a model that steps them itself."""
+    own = getattr(type(model), "train_step", None) is not BaseModel.train_step
+    with ExitStack() as contexts:
+        for inner in _wrappers(wrapper) if own else [wrapper]:
+            contexts.enter_context(inner.optim_context(model))
+        yield
 
 
 def _check_clipping(inspection: Inspection, wrapper: Any) -> None:
@@ -124,6 +147,13 @@ def load_trial(inspection: Inspection, split: str) -> Trial:
             "metainfo and filter_cfg",
             where,
         )
+    # Some samplers look into the data, which are there only now.
+    loader = dict(trial.loader, dataset=trial.dataset)
+    build = partial(Runner.build_dataloader, loader)
+    built = inspection.attempt(build, f"{split}_dataloader", trial.loader, (), DataLoader)
+    if built is None:
+        raise Stopped
+    trial.collate = built.collate_fn
     return trial
 
 
@@ -224,7 +254,7 @@ def _first(value: Any) -> Any:
 
 
 def _check_lengths(inspection: Inspection, pictures: int) -> int:
-    """Number of steps of the training; reports an epoch without any."""
+    """Number of steps of the training, 0 if unknown; reports an epoch without any."""
     loader = inspection.cfg.train_dataloader
     size = loader.get("batch_size", 1)
     each = pictures / inspection.processes
@@ -236,6 +266,7 @@ def _check_lengths(inspection: Inspection, pictures: int) -> int:
             "train_dataloader",
         )
     total, unit = length(inspection.cfg)
+    steps = min(steps, loader.get("num_batch_per_epoch") or steps)
     inspection.measured["epoch"] = max(1, steps)
     return (total or 0) * (1 if unit == "iters" else steps)
 
@@ -283,7 +314,8 @@ def _check_gradients(inspection: Inspection, model: nn.Module) -> None:
         return
     text = f"{len(unreached)} trainable parameters get no gradient: {few(unreached, 4)}"
     remedy = "leave out what is not used (out_indices, heads)"
-    if inspection.cfg.get("find_unused_parameters"):
+    wrapped = inspection.cfg.get("model_wrapper_cfg") or inspection.cfg
+    if wrapped.get("find_unused_parameters"):
         inspection.warn(f"{text}: {remedy}", "model")
     elif inspection.processes > 1:
         inspection.fail(
@@ -327,8 +359,6 @@ def _optimizers(wrapper: Any) -> list[torch.optim.Optimizer]:
 
 def _check_ends(inspection: Inspection, steps: int) -> None:
     """Schedules in iterations against a training in epochs."""
-    if length(inspection.cfg)[1] != "epochs":
-        return
     for where, scheduler in schedulers(inspection.cfg):
         end = scheduler.get("end")
         if not scheduler.get("by_epoch", True) and end and end > steps:

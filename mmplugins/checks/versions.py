@@ -33,7 +33,8 @@ def check_versions(inspection: Inspection) -> str:
                 "default_scope",
             )
             return ""
-    if inspection.scope != "mmengine" and find_spec(inspection.scope) is None:
+    scope = inspection.scope
+    if scope != "mmengine" and MODELS._search_child(scope) is None and find_spec(scope) is None:
         inspection.fail(
             f"is {inspection.scope!r}, and there is no such package: expected 'mmdet' or 'mmseg'",
             "default_scope",

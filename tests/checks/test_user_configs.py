@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 
+import own_parts
 import pytest
 from breaking import changed, faults, point_at
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import MODELS, Registry
 from mmseg.models import SegDataPreProcessor
 from PIL import Image
+
+from mmplugins.checks import check_data
+from mmplugins.datasets import METAINFO
 
 
 @pytest.fixture
@@ -135,3 +141,185 @@ def test_a_validation_without_annotations(own):
     path.write_text(json.dumps(data))
     found = faults(config("retinanet", {}))
     assert any("has no annotations: predictions only, no figures" in r.message for r in found)
+
+
+ITERATIONS = dict(type="CheckpointHook", by_epoch=False, interval=5)
+ONE_AUGMENT = dict(type="BatchSyncRandomResize", random_size_range=(64, 96), size_divisor=32)
+TWO_OPTIMISERS = dict(
+    constructor=own_parts.TwoOptimisers,
+    backbone=dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=0.01)),
+    rest=dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=1e-4)),
+)
+OWN_FPN = dict(
+    type=own_parts.OwnNeck, in_channels=64, widths=[16, 24, 32], start_level=0,
+    add_extra_convs="on_input",
+)  # fmt: skip
+
+LEGAL = {
+    "collation by a function": ("retinanet", {"train_dataloader.collate_fn": pseudo_collate}),
+    "only the best is kept": (
+        "retinanet",
+        {
+            "default_hooks.checkpoint": dict(
+                type="CheckpointHook", interval=-1, save_last=False, save_best="coco/bbox_mAP"
+            )
+        },
+    ),
+    "batches resized by the iteration": (
+        "retinanet",
+        {"model.data_preprocessor.batch_augments": [dict(ONE_AUGMENT, interval=1)]},
+    ),
+    "a hook with arguments by name": (
+        "retinanet",
+        {"custom_hooks": [dict(type=own_parts.OwnHook, intervals=3)]},
+    ),
+    "checkpoints by a class with an interval of its own": (
+        "retinanet",
+        {"default_hooks.checkpoint": dict(type=own_parts.RareSaving)},
+    ),
+    "a loop with a length of its own": (
+        "retinanet",
+        {
+            "train_cfg": dict(type=own_parts.OwnLoop, passes=3),
+            "default_hooks.checkpoint": ITERATIONS,
+        },
+    ),
+    "a neck whose channels mean something else": ("retinanet", {"model.neck": OWN_FPN}),
+    "a head whose channels mean something else": (
+        "semantic_fpn",
+        {"model.decode_head.type": own_parts.OwnHead, "model.decode_head.in_channels": 16},
+    ),
+    "a head with classes of its own": (
+        "retinanet",
+        {
+            "model.type": own_parts.RetinaNetOfColours,
+            "model.colour_head": dict(type=own_parts.ColourHead, num_classes=11),
+        },
+    ),
+    "an auxiliary head with labels of its own": (
+        "semantic_fpn",
+        {
+            "model.auxiliary_head": dict(
+                type=own_parts.BorderHead, in_channels=16, in_index=0, channels=8, num_classes=2
+            )
+        },
+    ),
+    "two optimisers": (
+        "retinanet",
+        {
+            "model.type": own_parts.RetinaNetOfTwo,
+            "optim_wrapper": TWO_OPTIMISERS,
+            "param_scheduler": dict(
+                backbone=[dict(type="MultiStepLR", milestones=[8, 11], end=12)],
+                rest=dict(type="ConstantLR", factor=1.0, end=12),
+            ),
+        },
+    ),
+}
+"""What mmengine takes and trains, and preflight once refused or warned of."""
+
+
+@pytest.mark.parametrize("case", LEGAL)
+def test_what_trains_is_taken(healthy, case):
+    name, changes = LEGAL[case]
+    cfg = changed(healthy[name], changes)
+    if case.startswith("a neck"):
+        cfg.model.neck.update(out_channels=16, num_outs=5)
+    found = [str(result) for result in faults(cfg)]
+    if case == "only the best is kept":  # which an interruption may not be gone on from
+        (said,) = found
+        assert "warning" in said and "only the best" in said
+    elif case == "a head with classes of its own":
+        assert found and all("warning" in said for said in found)
+        assert all("colour_head.num_classes: is 11" in said for said in found)
+    else:
+        assert found == []
+
+
+@pytest.mark.parametrize("metric", ["mape", "variance", "chamfer"])
+def test_a_metric_of_ones_own_may_fall(healthy, metric):
+    saving = dict(type="CheckpointHook", interval=1, save_best=f"own/{metric}", rule="less")
+    cfg = changed(healthy["retinanet"], {"default_hooks.checkpoint": saving})
+    assert not any("keeps the worst" in str(found) for found in faults(cfg, data=False))
+
+
+@pytest.mark.parametrize("metric", ["coco/bbox_mAP_50", "mIoU", "coco/AR@100", "pascal_voc/mAP"])
+def test_known_metrics_do_not_fall(healthy, metric):
+    saving = dict(type="CheckpointHook", interval=1, save_best=metric, rule="less")
+    cfg = changed(healthy["retinanet"], {"default_hooks.checkpoint": saving})
+    assert any("keeps the worst" in str(found) for found in faults(cfg, data=False))
+
+
+def test_a_wrapper_may_say_that_parameters_are_unused(healthy):
+    changes = {
+        "model.backbone.out_indices": (0, 1, 2, 3),
+        "model.neck.in_channels": [8, 16, 24, 32],
+        "model.neck.start_level": 1,
+        "model_wrapper_cfg": dict(type="MMDistributedDataParallel", find_unused_parameters=True),
+    }
+    (found,) = faults(changed(healthy["retinanet"], changes), processes=2)
+    assert found.status == "warning" and "get no gradient" in found.message
+
+
+def test_a_scope_of_ones_own(healthy):
+    children = MODELS.children["mmdet"].children
+    Registry("model", scope="own_project", parent=MODELS.children["mmdet"], locations=[])
+    try:
+        cfg = changed(healthy["retinanet"], {"default_scope": "own_project"})
+        assert not any("no such package" in str(found) for found in faults(cfg, data=False))
+    finally:
+        del children["own_project"]
+
+
+def test_a_model_whose_student_is_a_name(healthy):
+    cfg = changed(healthy["retinanet"], {"model.student": "somebody.pth"})
+    found = [str(result) for result in faults(cfg, data=False)]
+    assert all("AttributeError" not in said for said in found)
+    assert any("model.student: RetinaNet takes no such argument" in said for said in found)
+
+
+@pytest.mark.parametrize("kind", [own_parts.ThingsAndStuff, own_parts.ClassesFromAFile])
+def test_another_form_of_file_is_not_checked_as_coco(own, kind):
+    _, config = own
+    cfg = config("retinanet", {})
+    for split in ("train", "val", "test"):
+        dataset = cfg[f"{split}_dataloader"].dataset
+        dataset.pop("generate")
+        dataset.type = kind
+    said = [str(finding) for finding in check_data(cfg)]
+    assert all(f"annotations of a {kind.__name__} were not checked" in one for one in said)
+    assert said
+
+
+def test_models_that_read_texts_may_be_tested_on_other_classes(own):
+    _, config = own
+    cfg = config("retinanet", {})
+    cfg.model.language_model = dict(type="BertModel")
+    cfg.val_dataloader.dataset.metainfo = dict(classes=METAINFO["classes"][:3])
+    check_data(cfg)
+
+
+# What once passed without a word.
+
+
+def test_what_older_configs_went_on_from(healthy):
+    changes = {"resume_from": "work/latest.pth", "fp16": dict(loss_scale=512.0)}
+    said = [str(found) for found in faults(changed(healthy["retinanet"], changes), data=False)]
+    assert any("resume_from: was read by OpenMMLab 1.x" in one for one in said)
+    assert any(
+        "fp16: was read by OpenMMLab 1.x" in one and "AmpOptimWrapper" in one for one in said
+    )
+
+
+def test_epochs_of_few_batches(healthy):
+    cfg = changed(healthy["retinanet"], {"train_dataloader.num_batch_per_epoch": 2})
+    cfg.param_scheduler[0].end = 12 * 2 + 1
+    (found,) = faults(cfg)
+    assert "training has only 24 (2 per epoch)" in found.message
+
+
+def test_a_sampler_that_does_not_suit_the_data(healthy):
+    sampler = dict(type="GroupMultiSourceSampler", batch_size=2, source_ratio=[1, 1])
+    cfg = changed(healthy["retinanet"], {"train_dataloader.sampler": sampler})
+    (found,) = faults(cfg)
+    assert found.status == "failure" and "train_dataloader.sampler" in found.message

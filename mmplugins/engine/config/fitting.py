@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.registry import MODELS
 
 from mmplugins.utils import type_name
 
+from .constructors import class_of
 from .outline import ComposedConfig, Maps, first_neck, heads_by_index
 from .settings import SettingError
 
@@ -59,8 +61,8 @@ def check_fit(cfg: Config | ComposedConfig) -> None:
 
     Channels and number of maps are compared for every neck with a list of ``in_channels``, and for
     the heads of mmseg. Behind an FPN, strides are compared with those of anchors, RoI extractors
-    and FPN heads, too. What cannot be told without running the model is not looked at. Nothing is
-    read from disk but code.
+    and FPN heads, too. What cannot be told without running the model, and classes of the user's
+    own, are not looked at. Nothing is read from disk but code.
 
     Args:
         cfg: Config of any task, or one with its outline, which then is not made anew; each part of
@@ -72,19 +74,28 @@ def check_fit(cfg: Config | ComposedConfig) -> None:
     composed = cfg if isinstance(cfg, ComposedConfig) else ComposedConfig.of(cfg)
     for path, part in composed.parts.items():
         if part.maps is not None:
-            _check_part(part.config, part.maps, path)
+            _check_part(part.config, part.maps, path, composed.cfg.get("default_scope"))
 
 
-def _check_part(part: Mapping[str, Any], maps: Maps, path: str) -> None:
+def _check_part(part: Mapping[str, Any], maps: Maps, path: str, scope: str | None) -> None:
     neck, giver = first_neck(part), f"{path}.backbone={type_name(part['backbone'])}"
     if neck is not None:
+        if _is_own(neck, scope):
+            return
         _check_neck(neck, maps, f"{path}.neck={type_name(neck)}", giver)
         if type_name(neck) not in PYRAMID_NECKS or neck is not part["neck"]:
             return
         maps, giver = _neck_maps(neck, maps, f"{path}.neck"), f"{path}.neck={type_name(neck)}"
-        _check_detection_heads(part, maps, path, giver)
+        _check_detection_heads(part, maps, path, giver, scope)
     for name, head in heads_by_index(part):
-        _check_head(head, maps, f"{path}.{name}={type_name(head)}", giver)
+        if not _is_own(head, scope):
+            _check_head(head, maps, f"{path}.{name}={type_name(head)}", giver)
+
+
+def _is_own(part: Mapping[str, Any], scope: str | None) -> bool:
+    """Whether a part is of the user's own class, whose ``in_channels`` may mean anything."""
+    module = getattr(class_of(MODELS, part, scope), "__module__", "mmdet")
+    return module.partition(".")[0] not in ("mmdet", "mmseg", "mmplugins")
 
 
 def _check_neck(neck: Mapping[str, Any], maps: Maps, taker: str, giver: str) -> None:
@@ -142,7 +153,9 @@ def _check_head(head: Mapping[str, Any], maps: Maps, taker: str, giver: str) -> 
         )
 
 
-def _check_detection_heads(part: Mapping[str, Any], maps: Maps, path: str, giver: str) -> None:
+def _check_detection_heads(
+    part: Mapping[str, Any], maps: Maps, path: str, giver: str, scope: str | None
+) -> None:
     """The heads of mmdet behind an FPN: channels, and strides of anchors and RoI extractors."""
 
     def refuse(place: str, expected: Any, found: Any) -> None:
@@ -152,7 +165,7 @@ def _check_detection_heads(part: Mapping[str, Any], maps: Maps, path: str, giver
 
     for name in ("rpn_head", "bbox_head"):
         head = part.get(name)
-        if not isinstance(head, Mapping):
+        if not isinstance(head, Mapping) or _is_own(head, scope):
             continue
         if head.get("in_channels", maps.channels[0]) != maps.channels[0]:
             refuse(f"{name}.in_channels", head["in_channels"], maps.channels[0])
