@@ -42,18 +42,11 @@ from mmplugins.benchmark.html_report import benchmark_section, write_html
 from mmplugins.benchmark.jobs import command_of, run_workers, submit, write_plan
 from mmplugins.benchmark.leaderboard import make_board, read_board, read_runs
 from mmplugins.benchmark.plots import save_plots
-from mmplugins.benchmark.protocol import (
-    STARTS,
-    Protocol,
-    ProtocolError,
-    changed,
-    check_data,
-    load_protocol,
-    of_recipes,
-    shipped,
-)
+from mmplugins.benchmark.protocol import STARTS, Protocol, ProtocolError, changed
+from mmplugins.benchmark.protocol_files import load_protocol, of_recipes, shipped
 from mmplugins.benchmark.publish import publish
 from mmplugins.benchmark.runs import RUNS, Run, name_backbones, plan
+from mmplugins.benchmark.set_checks import check_sets
 from mmplugins.benchmark.settled import read_settled, settle
 from mmplugins.benchmark.trackers import TRACKERS, check_tracker, prepare_tracker
 from mmplugins.benchmark.work_dirs import read_work_dir
@@ -142,8 +135,10 @@ def settled(args: argparse.Namespace, out: Path) -> list[Run]:
     backbones = name_backbones(args.backbones)
     if backbones:
         protocol = protocol_of(args)
-        if not args.show:
-            check_data(protocol)
+        planned = plan(protocol, backbones, out)
+        todo = [] if args.show else [r for r in planned if r.experiment().done() is None]
+        for finding in check_sets(todo):
+            say(f"warning: {finding}")
         settle(protocol, backbones, out)
         return plan(protocol, backbones, out)
     if args.protocol or args.configs or (out / RUNS).exists():

@@ -10,7 +10,10 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from mmplugins.engine import SettingError
 from mmplugins.engine.config import settings
+
+from .fields import check_count, check_fields
 
 SHAPES_SIDE = 128
 """Pixels of the pictures that the anchors of the shapes recipes are made for."""
@@ -20,32 +23,6 @@ SPLITS = ("train", "val", "test")
 
 DECAYS = ("cosine", "poly")
 """Ways by which a learning rate falls, beside steps; see :class:`Budget`."""
-
-
-def check_count(name: str, value: Any, least: int = 1) -> None:
-    """See that a number of steps, pictures or trainings is one.
-
-    Raises:
-        ValueError: If it is not.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name}={value!r}: expected a whole number of {least} or more")
-
-
-def listed_as_tuples(one: Any) -> None:
-    """Make tuples of the lists in a dataclass, as which YAML and JSON hand them over."""
-    for name, value in vars(one).items():
-        if isinstance(value, list):
-            object.__setattr__(one, name, tuple(value))
-
-
-def _are_shares(value: Any) -> bool:
-    return (
-        isinstance(value, tuple)
-        and bool(value)
-        and all(isinstance(share, int | float) and 0 < share < 1 for share in value)
-        and list(value) == sorted(set(value))
-    )
 
 
 @dataclass(frozen=True)
@@ -79,27 +56,30 @@ class Budget:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
-        listed_as_tuples(self)
-        if self.decay not in DECAYS and not _are_shares(self.decay):
+        for name in ("steps", "epochs", "batch", "image_size", "threads", "warm_up"):
+            if (value := getattr(self, name)) is not None:
+                check_count(name, value, 0 if name == "warm_up" else 1)
+        check_fields(self)
+        shares = () if isinstance(self.decay, str) else self.decay
+        rising = list(shares) == sorted({share for share in shares if 0 < share < 1})
+        if self.decay not in DECAYS and not (shares and rising):
             raise ValueError(
                 f"decay={self.decay!r}: expected {' or '.join(DECAYS)}, or rising shares of the "
                 "training such as [0.75, 0.917]"
             )
-        for name, least in dict(steps=1, batch=1, threads=1, epochs=1, warm_up=0).items():
-            value = getattr(self, name)
-            if value is not None or name not in ("epochs", "warm_up"):
-                check_count(name, value, least)
 
     def steps_for(self, pictures: int | None) -> int:
         """Optimiser steps over so many training pictures.
 
         Raises:
-            ValueError: If the budget is in epochs and the number of pictures is not known.
+            SettingError: If the budget is in epochs and the number of pictures is not known.
         """
         if self.epochs is None:
             return self.steps
         if pictures is None:
-            raise ValueError("epochs: the number of pictures of this set is not known; give steps")
+            raise SettingError(
+                "epochs: the number of pictures of this set is not known; give steps"
+            )
         return math.ceil(self.epochs * pictures / self.batch)
 
 

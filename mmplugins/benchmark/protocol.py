@@ -31,14 +31,12 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mmplugins.engine import SettingError
 from mmplugins.utils import did_you_mean, few
 
-from .budget import SPLITS, Budget, check_count, listed_as_tuples
+from .budget import SPLITS, Budget
+from .fields import check_count, check_fields
 
-FOLDER = Path(__file__).parent / "protocols"
 STARTS = ("frozen", "fine-tuned", "random", "recipe")
 """Pretrained and fixed, pretrained and trained on, from random weights, as the recipe has it."""
 
@@ -91,43 +89,37 @@ class DataSet:
     offered_at: str = ""
 
     def __post_init__(self):
-        listed_as_tuples(self)
-        for name, value in (("classes", self.classes), ("suffixes", self.suffixes)):
-            listed = isinstance(value, tuple) and all(isinstance(each, str) for each in value)
-            if name == "classes" and isinstance(value, str):
-                continue  # a file
-            if not listed or (name == "suffixes" and len(value) != 2):
-                what = "names in quotes, or a file" if name == "classes" else "two endings"
-                raise ProtocolError(f"the set {self.name!r}: {name} is {value!r}: expected {what}")
+        check_fields(self, f"the set {self.name!r}: ")
+        if len(set(self.classes)) < len(self.classes) and not isinstance(self.classes, str):
+            raise ProtocolError(f"the set {self.name!r}: classes has a name twice: {self.classes}")
         kinds = KINDS.get(self.format, ())
         for name in SPLITS:
             split = getattr(self, name)
             where = f"the set {self.name!r}, {name}"
-            if not isinstance(split, Mapping):
-                raise ProtocolError(f"{where} is {split!r}: expected {' and '.join(kinds)}")
             if not kinds or not split:
                 continue
-            counts = dict(val=("holdout",), train=("shots",)).get(name, ())
-            needed = set() if "holdout" in split else set(kinds)
-            if missing := sorted(needed - set(split)):
+            held = name == "val" and "holdout" in split
+            needed = () if held else kinds
+            known = ("holdout",) if held else (*kinds, "shots") if name == "train" else kinds
+            if missing := [key for key in needed if key not in split]:
                 raise ProtocolError(f"{where}: {' and '.join(missing)} missing ({self.format})")
-            if unknown := sorted(set(split) - {*kinds, *counts}):
-                raise ProtocolError(
-                    f"{where}: unknown key {unknown[0]!r}: expected {', '.join([*kinds, *counts])}."
-                )
-            for key in counts:
-                if key in split:
-                    check_count(f"{where}: {key}", split[key])
+            for key, value in split.items():
+                if key not in known:
+                    raise ProtocolError(
+                        f"{where}: unknown key {key!r}: expected {', '.join(known)}."
+                    )
+                if key not in kinds:
+                    check_count(f"{where}: {key}", value)
+                elif not isinstance(value, str):
+                    raise ProtocolError(f"{where}: {key} is {value!r}: expected a path below root")
 
-    def paths(self) -> list[Path]:
-        """The files and folders that must be there."""
-        named = [Path(self.root) / self.classes] if isinstance(self.classes, str) else []
-        return named + [
-            Path(self.root) / split[kind]
-            for split in (self.train, self.val, self.test)
-            for kind in KINDS.get(self.format, ())
-            if kind in split
-        ]
+    def missing(self) -> list[Path]:
+        """The files and folders that must be there and are not."""
+        files = [self.classes] if isinstance(self.classes, str) else []
+        splits = (self.train, self.val, self.test)
+        kinds = KINDS.get(self.format, ())
+        folders = [split[kind] for split in splits for kind in kinds if kind in split]
+        return [path for each in files + folders if not (path := Path(self.root) / each).exists()]
 
 
 @dataclass(frozen=True)
@@ -154,7 +146,7 @@ class Protocol:
     folder: str = ""
 
     def __post_init__(self):
-        listed_as_tuples(self)
+        check_fields(self, f"protocol {self.name!r}: ")
 
         def refuse(text: str) -> None:
             raise ProtocolError(f"protocol {self.name!r}: {text}")
@@ -171,6 +163,18 @@ class Protocol:
             check_count(f"protocol {self.name!r}: {name}", getattr(self, name))
         if not self.sets or not self.starts or not self.learning_rates:
             refuse("it needs at least one of sets, starts and learning_rates each")
+        names = dict(
+            sets=[one.name for one in self.sets], starts=list(self.starts),
+            learning_rates=[rate_name(rate) for rate in self.learning_rates],
+        )  # fmt: skip
+        for key, found in names.items():
+            if twice := next((name for name in found if found.count(name) > 1), None):
+                refuse(f"{key} has {twice} twice, which are trainings of one name: leave one out")
+        unfit = ("", ".", "..")
+        if wrong := [n for n in names["sets"] if n in unfit or "/" in n or "\\" in n]:
+            refuse(f"a set is called {wrong[0]!r}, which cannot be the name of its folder")
+        if any(rate is not None and rate <= 0 for rate in self.learning_rates):
+            refuse(f"learning_rates is {self.learning_rates}: expected numbers above 0")
         chooses = self.select == "best" or len(self.learning_rates) > 1
         if self.report == "val" and chooses:
             refuse(
@@ -196,152 +200,9 @@ class Protocol:
         return json.loads(json.dumps(asdict(self), default=str))
 
 
-def shipped() -> list[str]:
-    """Names of the protocols that ship."""
-    return sorted(path.stem for path in FOLDER.glob("*.yml"))
-
-
-def load_protocol(name: str, roots: Mapping[str, str] | None = None) -> Protocol:
-    """Read a protocol.
-
-    Args:
-        name: Of :func:`shipped`, or a YAML file.
-        roots: Folders of the data by the name of the set, in place of those in the file.
-
-    Raises:
-        ProtocolError: If there is none, or it is no protocol.
-    """
-    own = name.endswith((".yml", ".yaml"))
-    path = Path(name) if own else FOLDER / f"{name}.yml"
-    if own and not path.is_file():
-        raise ProtocolError(f"protocol {name!r}: there is no such file in {path.parent.absolute()}")
-    if not path.is_file():
-        raise ProtocolError(
-            f"unknown protocol {name!r}: expected {', '.join(shipped())}, or a YAML file."
-            f"{did_you_mean(name, shipped())}"
-        )
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ProtocolError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict):
-        raise ProtocolError(f"{path}: expected keys and values, as docs/benchmark.md shows")
-    data = {key.replace("-", "_") if isinstance(key, str) else key: data[key] for key in data}
-    _known_keys(data, Protocol, str(path), {"name", "folder"})
-    sets = data.pop("sets", None)
-    if not isinstance(sets, dict) or not all(isinstance(one, dict) for one in sets.values()):
-        raise ProtocolError(f"{path}: sets must name at least one data set with its keys")
-    budget = data.pop("budget", {})
-    _known_keys(budget, Budget, f"{path}, budget")
-    for key in ("departures", "starts", "learning_rates"):
-        if key in data and not isinstance(data[key], list):
-            data[key] = [data[key]]
-    try:
-        if "learning_rates" in data:  # YAML takes 1e-4 for a word
-            rates = data["learning_rates"]
-            data["learning_rates"] = [r if r is None else float(r) for r in rates]
-        found = _sets(sets, dict(roots or {}), str(path), str(path.parent))
-        return Protocol(
-            path.stem, sets=found, budget=Budget(**budget), folder=str(path.parent), **data
-        )
-    except (TypeError, ValueError) as error:
-        if isinstance(error, ProtocolError):
-            raise
-        raise ProtocolError(f"{path}: {error}") from error
-
-
-def _known_keys(data: Any, kind: type, where: str, own: frozenset | set = frozenset()) -> None:
-    if not isinstance(data, dict):
-        raise ProtocolError(f"{where}: expected keys and values")
-    known = [each.name for each in fields(kind) if each.name not in own]
-    for key in data:
-        if key not in known:
-            raise ProtocolError(
-                f"{where}: unknown key {key!r}: expected some of {', '.join(known)}."
-                f"{did_you_mean(key, known)}"
-            )
-
-
-def _sets(
-    sets: dict[str, dict[str, Any]], roots: dict[str, str], where: str, folder: str
-) -> tuple[DataSet, ...]:
-    found = []
-    for name, data in sets.items():
-        name = str(name)
-        _known_keys(data, DataSet, f"{where}, sets.{name}", {"name"})
-        if "recipe" not in data:
-            raise ProtocolError(f"{where}, sets.{name}: recipe is missing, the config that learns")
-        one = DataSet(name, **{**data, "recipe": find_recipe(data["recipe"], folder)})
-        if name in roots:
-            one = replace(one, root=roots.pop(name))
-        found += _each_below(one) if name == "each" else [one]
-    if roots:
-        raise ProtocolError(
-            f"{where}: --data names {few(list(roots))}, and its sets are {few(list(sets))}."
-        )
-    return tuple(found)
-
-
-def _each_below(one: DataSet) -> list[DataSet]:
-    root = Path(one.root)
-    folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-    if not folders:
-        offered = f" It is offered at {one.offered_at}." if one.offered_at else ""
-        raise ProtocolError(
-            f"{root} has no folder with a data set: give the folder of all sets by "
-            f"--data each=FOLDER.{offered}"
-        )
-    return [replace(one, name=path.name, root=str(path)) for path in folders]
-
-
-def find_recipe(recipe: str, folder: str = "") -> str:
-    """A recipe's file: as it is, beside the protocol, in the project's configs, or installed.
-
-    Raises:
-        ProtocolError: If it is nowhere.
-    """
-    package = Path(__file__).parents[1]
-    places = [Path(), Path(folder), package.parent / "configs", package / ".mim/configs"]
-    for place in places:
-        if (place / recipe).is_file():
-            return str(place / recipe)
-    raise ProtocolError(
-        f"recipe {recipe!r}: no such config here, beside the protocol or in the project's configs"
-    )
-
-
-def check_data(protocol: Protocol) -> None:
-    """See that the data of all sets are there.
-
-    Raises:
-        ProtocolError: If not: names what is missing, and where its licence holder offers it.
-    """
-    lines = []
-    for one in protocol.sets:
-        missing = [path for path in one.paths() if not path.exists()]
-        if missing:
-            more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-            offered = f"; it is offered at {one.offered_at}" if one.offered_at else ""
-            lines.append(f"{one.name}: {missing[0]} is missing{more}{offered}")
-    if lines:
-        raise ProtocolError(
-            f"protocol {protocol.name!r} needs data that are not here:\n  "
-            + "\n  ".join(lines)
-            + "\nSay where they are by --data SET=FOLDER"
-        )
-
-
-def of_recipes(configs: list[str]) -> Protocol:
-    """A protocol of recipes as they are: their own data, weights and learning rates.
-
-    Raises:
-        ProtocolError: If a config is missing, or two have one name.
-    """
-    names = [Path(config).stem for config in dict.fromkeys(configs)]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ProtocolError(f"two configs are called {twice!r}: rename one")
-    sets = tuple(DataSet(Path(c).stem, find_recipe(c)) for c in dict.fromkeys(configs))
-    return Protocol("recipes", sets=sets, starts=("recipe",), report="val")
+def rate_name(rate: float | None) -> str:
+    """A learning rate in the names of folders."""
+    return "recipe" if rate is None else f"{rate:g}"
 
 
 def changed(protocol: Protocol, sets: list[str] | None = None, **changes: Any) -> Protocol:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from matplotlib.figure import Figure
 from torch.utils.collect_env import get_pretty_env_info
 
@@ -17,6 +16,7 @@ from mmplugins.utils import write_whole
 
 from .board_tables import notes_of_board, tables_of, write_board
 from .plots import save_plots
+from .protocol_files import as_yaml
 from .runs import RUNS
 from .settled import NOTED
 from .text_tables import markdown_text
@@ -65,16 +65,3 @@ def publish(
         name = "_".join(path.parent.relative_to(source / RUNS).parts)
         write_whole(folder / RUNS / f"{name}.json", path.read_bytes())
     return folder
-
-
-def as_yaml(protocol: Mapping[str, Any]) -> str:
-    """A protocol as a file that can be read again; recipes by their names below ``configs``."""
-    data = {k: v for k, v in protocol.items() if k not in ("name", "folder")}
-    data["sets"] = {}
-    for one in protocol["sets"]:
-        recipe = Path(one["recipe"])
-        data["sets"][one["name"]] = {
-            **{k: v for k, v in one.items() if k != "name" and v not in ("", {}, [])},
-            "recipe": "/".join(recipe.parts[-2:]),
-        }
-    return yaml.safe_dump(data, sort_keys=False, width=100)

@@ -19,7 +19,7 @@ from mmplugins.engine.config.outline import learning_parts
 from .budget import SPLITS, shapes_loaders, use_budget, use_shapes
 from .experiment import TASKS, Experiment, task_name
 from .palette import timm_family
-from .protocol import DataSet, Protocol, ProtocolError
+from .protocol import DataSet, Protocol, ProtocolError, rate_name
 from .splits import class_names, pictures_in, split_of
 from .trackers import use_tracker
 
@@ -54,8 +54,8 @@ class Run:
     @property
     def name(self) -> str:
         """What tells it from the others: its folder below the folder of all runs."""
-        rate = "recipe" if self.lr is None else f"{self.lr:g}"
         label = self.label.replace("/", "-")
+        rate = rate_name(self.lr)
         return f"{self.set.name}/{label}/{self.start}/lr-{rate}/seed{self.seed}"
 
     @property
@@ -146,29 +146,54 @@ def run_config(run: Run, tracker: str | None = None) -> Config:
     """The config of a run: recipe, backbone, data, budget and start.
 
     Raises:
-        SettingError: If the backbone does not fit, has no weights to start from, or the data have
-            no size to set.
+        SettingError: If the backbone does not fit, has no weights to start from, or recipe, data,
+            budget and options do not fit each other.
     """
-    protocol, budget = run.protocol, run.protocol.budget
-    best = protocol.select == "best"
     recipe = load_config(run.set.recipe)
     if run.start == "random":
         _forget_weights(recipe)  # or weights would be looked for, and missed, for the new backbone
     cfg = compose(recipe, run.backbone)
+    _use_protocol(cfg, run)
+    cfg.experiment_name = re.sub(r"\W+", "_", f"{run.protocol.name}_{run.name}")
+    _use_start(cfg, run)
+    if tracker:
+        use_tracker(cfg, tracker, run.protocol.name, run.name, run.out)
+    settings.merge_options(cfg, _options(run))
+    return cfg
+
+
+def set_config(run: Run) -> Config:
+    """The config of a run, but with the backbone that the recipe has itself.
+
+    Raises:
+        SettingError: If recipe, data, budget and options do not fit each other.
+    """
+    cfg = load_config(run.set.recipe)
+    _use_protocol(cfg, run)
+    options = _options(run)
+    settings.merge_options(
+        cfg, {k: v for k, v in options.items() if not k.startswith("model.backbone.")}
+    )
+    return cfg
+
+
+def _use_protocol(cfg: Config, run: Run) -> None:
+    """Data, budget and learning rate."""
+    protocol = run.protocol
+    best = protocol.select == "best"
     pictures = _use_data(cfg, run)
-    use_budget(cfg, budget, pictures, run.folder, run.seed, protocol.validations if best else None)
+    validations = protocol.validations if best else None
+    use_budget(cfg, protocol.budget, pictures, run.folder, run.seed, validations)
     if best:
         metric = TASKS[task_name(cfg)].metric
         scope = "" if cfg.get("default_scope") == "mmseg" else "coco/"
         cfg.default_hooks.checkpoint.update(save_best=scope + metric, rule="greater")
     if run.lr is not None:
         cfg.optim_wrapper.optimizer.lr = run.lr
-    cfg.experiment_name = re.sub(r"\W+", "_", f"{protocol.name}_{run.name}")
-    _use_start(cfg, run)
-    if tracker:
-        use_tracker(cfg, tracker, protocol.name, run.name, run.out)
-    settings.merge_options(cfg, _tuples({**run.set.options, **budget.options}))
-    return cfg
+
+
+def _options(run: Run) -> dict[str, Any]:
+    return _tuples({**run.set.options, **run.protocol.budget.options})
 
 
 def _tuples(value: Any) -> Any:
@@ -217,6 +242,10 @@ def _use_data(cfg: Config, run: Run) -> int | None:
         )
     if one.format == "recipe":
         return None
+    task = dict(coco="detection", ade20k="segmentation").get(one.format)
+    if task != settings.task_of(cfg):
+        what = f"learns {settings.task_of(cfg)}" if task else "does not draw its pictures"
+        raise ProtocolError(f"the recipe {run.set.recipe} {what}, and the format is {one.format}")
     found: dict[str, Any] = {
         name: split_of(one, name, run.seed, run.out) for name in SPLITS if getattr(one, name)
     }
@@ -239,6 +268,8 @@ def _use_data(cfg: Config, run: Run) -> int | None:
 
 
 def _put_coco(cfg, one, name, split, dataset, classes) -> None:
+    if dataset.pop("generate", None):
+        dataset.type = "CocoDataset"
     dataset.update(
         data_root="", ann_file=split["annotations"], data_prefix=dict(img=split["images"] + "/"),
         metainfo=dict(classes=classes),
@@ -256,7 +287,7 @@ def _put_ade20k(cfg, one, name, split, dataset, classes) -> None:
         data_prefix=dict(img_path=split["images"], seg_map_path=split["labels"]),
         img_suffix=one.suffixes[0], seg_map_suffix=one.suffixes[1],
     )  # fmt: skip
-    if classes:
+    if dataset.pop("generate", None) or classes:
         dataset.update(type="BaseSegDataset", metainfo=dict(classes=classes))
 
 

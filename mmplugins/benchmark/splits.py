@@ -60,13 +60,41 @@ def _drawn(one: DataSet, names: list, count: int) -> set:
     """So many of the names; the same ones whoever asks."""
     if not 0 <= count < len(names):
         raise ProtocolError(
-            f"the set {one.name!r}: holdout: {count} of {len(names)} training pictures leaves none"
+            f"holdout: {count} of {len(names)} training pictures leaves none: give fewer"
         )
     return set(random.Random(0).sample(sorted(names), count))
 
 
+_NEEDED = dict(
+    images={"id", "file_name"}, annotations={"image_id", "category_id"}, categories={"id", "name"}
+)
+"""What entries of an annotation file must have, by list."""
+
+
+def _read(annotations: str) -> dict[str, Any]:
+    """An annotation file in COCO's format.
+
+    Raises:
+        ProtocolError: If it is none.
+    """
+    try:
+        content = json.loads(Path(annotations).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ProtocolError(f"{annotations} is no JSON: {error}") from error
+    for key, needed in _NEEDED.items():
+        entries = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(entries, list) or not all(
+            isinstance(entry, dict) and needed <= entry.keys() for entry in entries
+        ):
+            raise ProtocolError(
+                f"{annotations}: expected COCO's format, a list of {key}, each with "
+                f"{' and '.join(sorted(needed))}"
+            )
+    return content
+
+
 def _coco(one: DataSet, paths: dict, held: int, validation: bool, shots: int, seed: int) -> str:
-    content = json.loads(Path(paths["annotations"]).read_text(encoding="utf-8"))
+    content = _read(paths["annotations"])
     ids = [image["id"] for image in content["images"]]
     apart = _drawn(one, ids, held) if held else set()
     kept = apart if validation else set(ids) - apart
@@ -100,10 +128,7 @@ def _few_shots(annotations: list[dict], ids: set, shots: int, seed: int) -> set:
 
 
 def _names(one: DataSet, paths: dict, held: int, validation: bool, shots: int, seed: int) -> str:
-    names = [
-        path.name.removesuffix(one.suffixes[1])
-        for path in Path(paths["labels"]).rglob(f"*{one.suffixes[1]}")
-    ]
+    names = _labelled(one, paths)
     apart = _drawn(one, names, held) if held else set()
     kept = sorted(apart if validation else set(names) - apart)
     if shots and not validation:
@@ -111,23 +136,46 @@ def _names(one: DataSet, paths: dict, held: int, validation: bool, shots: int, s
     return "".join(f"{name}\n" for name in kept)
 
 
+def _labelled(one: DataSet, paths: dict) -> list[str]:
+    """Names of the pictures that have a label map, also in folders below, without suffix.
+
+    Raises:
+        ProtocolError: If there are none.
+    """
+    folder, suffix = Path(paths["labels"]), one.suffixes[1]
+    maps = [path.relative_to(folder).as_posix() for path in folder.rglob(f"*{suffix}")]
+    if not maps:
+        raise ProtocolError(
+            f"no label map below {folder} ends in {suffix!r}: give suffixes, "
+            "those of pictures and of label maps"
+        )
+    return [name.removesuffix(suffix) for name in maps]
+
+
 def pictures_in(one: DataSet, split: dict[str, Any]) -> int | None:
     """Number of pictures of a split of :func:`split_of`; None if the recipe alone knows it."""
     if one.format == "coco":
-        return len(json.loads(Path(split["annotations"]).read_text(encoding="utf-8"))["images"])
+        return len(_read(split["annotations"])["images"])
     if "names" in split:
-        return len(Path(split["names"]).read_text(encoding="utf-8").split())
+        return len(Path(split["names"]).read_text(encoding="utf-8").splitlines())
     if one.format == "ade20k":
-        return sum(1 for _ in Path(split["labels"]).rglob(f"*{one.suffixes[1]}"))
+        return len(_labelled(one, split))
     return None
 
 
 def class_names(one: DataSet, split: dict[str, Any]) -> tuple[str, ...]:
-    """Names of the classes: those of the protocol, else of the annotation file, else none."""
+    """Names of the classes: those of the protocol, else of the annotation file, else none.
+
+    Raises:
+        ProtocolError: If their file has none, or one of them twice.
+    """
     if isinstance(one.classes, str):
-        text = (Path(one.root) / one.classes).read_text(encoding="utf-8")
-        return tuple(line.strip() for line in text.splitlines() if line.strip())
+        path = Path(one.root) / one.classes
+        lines = path.read_text(encoding="utf-8").splitlines()
+        found = tuple(line.strip() for line in lines if line.strip())
+        if not found or len(set(found)) < len(found):
+            raise ProtocolError(f"{path}: expected the names of the classes, each once in a line")
+        return found
     if one.classes or one.format != "coco":
         return tuple(one.classes)
-    content = json.loads(Path(split["annotations"]).read_text(encoding="utf-8"))
-    return tuple(category["name"] for category in content["categories"])
+    return tuple(category["name"] for category in _read(split["annotations"])["categories"])

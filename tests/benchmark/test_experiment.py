@@ -13,7 +13,8 @@ from mmseg.registry import MODELS
 
 from mmplugins.benchmark.budget import Budget
 from mmplugins.benchmark.experiment import run_experiment, score_of, task_name
-from mmplugins.benchmark.protocol import DataSet, Protocol, find_recipe
+from mmplugins.benchmark.protocol import DataSet, Protocol
+from mmplugins.benchmark.protocol_files import find_recipe
 from mmplugins.benchmark.runs import name_backbones, plan, run_config
 from mmplugins.benchmark.work_dirs import read_work_dir
 from mmplugins.engine import SettingError, load_config

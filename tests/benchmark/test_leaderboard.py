@@ -18,7 +18,7 @@ from mmplugins.benchmark.board_tables import (
     write_board,
 )
 from mmplugins.benchmark.leaderboard import make_board, read_board, read_runs
-from mmplugins.benchmark.protocol import load_protocol
+from mmplugins.benchmark.protocol_files import load_protocol
 from mmplugins.benchmark.report import make_report
 from mmplugins.benchmark.results import read_results
 from mmplugins.engine import SettingError

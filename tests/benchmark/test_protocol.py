@@ -10,16 +10,10 @@ import yaml
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
-from mmplugins.benchmark.protocol import (
-    ProtocolError,
-    changed,
-    check_data,
-    load_protocol,
-    of_recipes,
-    shipped,
-)
-from mmplugins.benchmark.publish import as_yaml
+from mmplugins.benchmark.protocol import ProtocolError, changed
+from mmplugins.benchmark.protocol_files import as_yaml, load_protocol, of_recipes, shipped
 from mmplugins.benchmark.runs import plan, run_config
+from mmplugins.benchmark.set_checks import check_sets
 from mmplugins.benchmark.settled import from_plain, read_settled, settle
 from mmplugins.engine import load_config
 
@@ -45,7 +39,7 @@ def test_those_that_ship(name, tmp_path):
     if name != "shapes-quick":
         assert "arXiv" in protocol.source and protocol.departures
         with pytest.raises(ProtocolError, match="is missing.*it is offered at http"):
-            check_data(replace(protocol, sets=protocol.sets[:1]))
+            check_sets(plan(replace(protocol, sets=protocol.sets[:1]), {"b": ""}, tmp_path))
     for one in protocol.sets:
         assert load_config(one.recipe).model
 
@@ -95,10 +89,15 @@ def test_the_list_of_those_that_ship():
 
 
 def test_a_file_is_read(tmp_path):
-    path = write(tmp_path, learning_rates=["1e-4", 2e-3], starts="frozen", seeds=2)
+    options = {"optim_wrapper.optimizer.weight_decay": "5E-2", "log_level": "1e"}
+    budget = dict(epochs=3, options=options)  # YAML 1.1 takes 5E-2 and 1e-4 for words
+    path = write(
+        tmp_path, learning_rates=["1e-4", 2e-3], starts="frozen", seeds=2, budget=budget
+    )  # fmt: skip
     protocol = load_protocol(path, {"cells": "/elsewhere"})
     assert protocol.name == "own" and protocol.learning_rates == (1e-4, 2e-3)
     assert protocol.starts == ("frozen",) and protocol.sets[0].root == "/elsewhere"
+    assert set(protocol.budget.options.values()) == {0.05, "1e"}
     again = tmp_path / "again.yml"
     again.write_text(as_yaml(protocol.plain()))
     assert replace(load_protocol(str(again)), name="own") == protocol
@@ -109,6 +108,9 @@ def test_each_folder_is_a_set(tmp_path):
         (tmp_path / "data" / name).mkdir(parents=True)
     path = write(tmp_path, sets=dict(each=dict(ONE, root=str(tmp_path / "data"))))
     assert [one.name for one in load_protocol(path).sets] == ["a", "b"]
+    both = write(tmp_path, sets=dict(each=dict(ONE, root=str(tmp_path / "data")), b=ONE))
+    with pytest.raises(ProtocolError, match="sets has b twice"):
+        load_protocol(both)
     with pytest.raises(ProtocolError, match="no folder with a data set.*offered at https://exam"):
         load_protocol(path, {"each": str(tmp_path / "nowhere")})
 
@@ -129,17 +131,37 @@ def test_each_folder_is_a_set(tmp_path):
          "'cells' has no val split"),
         (dict(report="val", learning_rates=[1e-4, 1e-3]), "chooses on the validation split and"),
         (dict(report="val", select="best"), "chooses on the validation split and"),
-        (dict(sets=dict(cells=dict(ONE, test="test"))), "'cells', test is 'test': expected anno"),
+        (dict(sets=dict(cells=dict(ONE, test="test"))), "'cells': test is 'test': expected keys"),
         (dict(sets=dict(cells=dict(ONE, test=dict(images="x")))), "test: annotations missing"),
         (dict(sets=dict(cells=dict(ONE, test=dict(COCO, shots=1)))), "unknown key 'shots'"),
         (dict(sets=dict(cells=dict(ONE, val=dict(holdout=0)))), "holdout=0: expected a whole"),
-        (dict(sets=dict(cells=dict(ONE, classes=3))), "'cells': classes is 3: expected names"),
-        (dict(sets=dict(cells=dict(ONE, classes=["yes", False]))), "expected names in quotes"),
-        (dict(sets=dict(cells=dict(ONE, suffixes=[".png"]))), "suffixes is .*: expected two"),
+        (dict(sets=dict(cells=dict(ONE, classes=3))), "classes is 3: expected a list, each"),
+        (dict(sets=dict(cells=dict(ONE, classes=["yes", False]))), "a list, each text .in"),
+        (dict(sets=dict(cells=dict(ONE, classes=["a", "b", "a"]))), "classes has a name twice"),
+        (dict(sets=dict(cells=dict(ONE, suffixes=[".png"]))), "suffixes is .*, 2 of them"),
+        (dict(sets=dict(cells=dict(ONE, reduce_zero_label="no"))), "'no': expected true or false"),
+        (dict(sets=dict(cells=dict(ONE, root=3))), "root is 3: expected text"),
+        (dict(sets=dict(cells=dict(ONE, recipe=["a"]))), "recipe is .*: expected text"),
+        (dict(sets=dict(cells=dict(ONE, options=[1]))), "options is .*: expected keys and values"),
+        (dict(sets=dict(cells=dict(ONE, test=dict(COCO, images=3)))), "images is 3: expected a p"),
+        (dict(sets=dict(cells=dict(ONE, val=dict(COCO, holdout=3)))), "unknown key 'annotations'"),
+        (dict(sets={"../cells": ONE}), "'../cells', which cannot be the name of its folder"),
+        (dict(sets={"": ONE}), "'', which cannot be the name of its folder"),
+        (dict(budget=dict(steps=3, epochs=2)), "steps and epochs exclude each other"),
+        (dict(budget=dict(amp="yes")), "amp is 'yes': expected true or false"),
+        (dict(budget=dict(image_size=0)), "image_size=0: expected a whole number"),
+        (dict(budget=dict(decay=[float("nan")])), "decay is .nan,.: expected text"),
+        (dict(starts=["random", "random"]), "starts has random twice"),
+        (dict(learning_rates=[1e-3, 0.001]), "learning_rates has 0.001 twice"),
+        (dict(learning_rates=[1e-3, 0]), "learning_rates is .*: expected numbers above 0"),
+        (dict(learning_rates=[-1e-3]), "learning_rates is .*: expected numbers above 0"),
+        (dict(learning_rates=[float("nan")]), "learning_rates is .nan,.: expected a list, each a"),
+        (dict(learning_rates=[True]), "learning_rates is .True,.: expected a list, each a finite"),
+        (dict(title=3), "title is 3: expected text"),
         (dict(select="first"), "select is 'first': expected best or last"),
         (dict(starts=["scratch"]), "starts is 'scratch'"),
         (dict(seeds=0), "seeds=0: expected a whole number"),
-        (dict(learning_rates=["fast"]), "could not convert"),
+        (dict(learning_rates=["fast"]), "learning_rates is .'fast',.: expected a"),
     ],
 )  # fmt: skip
 def test_what_is_refused(changes, message, tmp_path):
@@ -156,6 +178,13 @@ def test_unknown_names_and_files(tmp_path):
         load_protocol(write(tmp_path), {"streets": "x"})
     (tmp_path / "bad.yml").write_text("a: [1")
     with pytest.raises(ProtocolError, match="bad.yml is no YAML"):
+        load_protocol(str(tmp_path / "bad.yml"))
+    for twice in ("seeds: 1\nseeds: 2\n", "sets: {1: {}, '1': {}}"):
+        (tmp_path / "bad.yml").write_text(twice)
+        with pytest.raises(ProtocolError, match="bad.yml is no YAML: .*(seeds|1) stands twice"):
+            load_protocol(str(tmp_path / "bad.yml"))
+    (tmp_path / "bad.yml").write_bytes(b"title: \xff")
+    with pytest.raises(ProtocolError, match="bad.yml is no YAML: .*utf-8"):
         load_protocol(str(tmp_path / "bad.yml"))
     (tmp_path / "bad.yml").write_text("words")
     with pytest.raises(ProtocolError, match="expected keys and values"):

@@ -12,7 +12,8 @@ from mmengine.config import Config
 from mmengine.registry import VISBACKENDS
 
 from mmplugins.benchmark.budget import Budget
-from mmplugins.benchmark.protocol import DataSet, Protocol, ProtocolError, find_recipe
+from mmplugins.benchmark.protocol import DataSet, Protocol, ProtocolError
+from mmplugins.benchmark.protocol_files import find_recipe
 from mmplugins.benchmark.runs import (
     family_of_backbone,
     name_backbone,
@@ -20,7 +21,7 @@ from mmplugins.benchmark.runs import (
     plan,
     run_config,
 )
-from mmplugins.benchmark.splits import split_of
+from mmplugins.benchmark.splits import pictures_in, split_of
 from mmplugins.benchmark.trackers import prepare_tracker, use_tracker
 from mmplugins.engine import SettingError
 
@@ -142,6 +143,21 @@ def test_what_is_held_out_is_the_same_for_every_seed(tmp_path):
     assert found[0] == found[1]
     with pytest.raises(ProtocolError, match="holdout: 20 of 20"):
         split_of(replace(one, val=dict(holdout=20)), "val", 0, tmp_path / "other")
+
+
+def test_what_is_held_out_of_folders_in_folders(tmp_path):
+    """As Cityscapes has them; names may hold blanks."""
+    one = ade20k(tmp_path / "a")
+    city = tmp_path / "a/labels/training/a city"
+    city.mkdir()
+    for path in city.parent.glob("*.png"):
+        path.rename(city / f"no {path.name}")
+    named = []
+    for name in ("train", "val"):
+        split = split_of(one, name, 0, tmp_path / "out")
+        named += Path(split["names"]).read_text().splitlines()
+        assert pictures_in(one, split) == dict(train=7, val=2)[name]
+    assert sorted(named) == [f"a city/no {i}" for i in range(9)]
 
 
 @pytest.mark.parametrize("shots", [1, 3])

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from mmplugins.benchmark.protocol import load_protocol
+from mmplugins.benchmark.protocol_files import load_protocol
 from mmplugins.benchmark.runs import plan, run_config
 
 FILE = Path(__file__).parents[2] / "projects/two_sets/two.yml"

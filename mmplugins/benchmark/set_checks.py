@@ -1,0 +1,63 @@
+"""What can be known of the data of a protocol before its first training."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mmplugins import checks
+from mmplugins.engine import SettingError
+
+from .budget import shapes_loaders
+from .protocol import DataSet, ProtocolError
+from .runs import Run, set_config
+
+
+def check_sets(runs: Sequence[Run]) -> list[str]:
+    """See that the data of all sets are there, and check them as ``tools/check.py`` does.
+
+    A set is looked at as the first of its runs has it. Nothing is written.
+
+    Returns:
+        What is suspicious but can be trained with.
+
+    Raises:
+        ProtocolError: If data are missing, with where their licence holder offers them, or cannot
+            be trained with. Names all such sets.
+    """
+    first: dict[str, Run] = {}
+    for run in runs:
+        first.setdefault(run.set.name, run)
+    absent = [text for run in first.values() if (text := _absent(run.set))]
+    if absent:
+        raise ProtocolError(
+            f"protocol {runs[0].protocol.name!r} needs data that are not here:\n  "
+            + "\n  ".join(absent)
+            + "\nSay where they are by --data SET=FOLDER"
+        )
+    wrong, found = [], []
+    with tempfile.TemporaryDirectory(prefix="mmplugins-check-") as folder:
+        for name, run in first.items():
+            try:
+                cfg = set_config(replace(run, out=Path(folder)))
+                failed = checks.failures(checks.preflight(cfg, data=False))
+                wrong += [f"{name}: {failure.message}" for failure in failed]
+                if not failed and not shapes_loaders(cfg):  # those are drawn when they are used
+                    found += [f"{name}: {finding}" for finding in checks.check_data(cfg)]
+            except (checks.DataError, SettingError) as error:
+                wrong.append(f"{name}: {error}")
+    if wrong:
+        raise ProtocolError(
+            f"protocol {runs[0].protocol.name!r} cannot be trained by:\n  " + "\n  ".join(wrong)
+        )
+    return found
+
+
+def _absent(one: DataSet) -> str:
+    if not (missing := one.missing()):
+        return ""
+    more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+    offered = f"; it is offered at {one.offered_at}" if one.offered_at else ""
+    return f"{one.name}: {missing[0]} is missing{more}{offered}"
