@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 PARTIAL = ".partial"
-"""Suffix of files that are being written; what is left of them is of a killed run."""
+"""Suffix of files that are being written; a killed run may leave one behind."""
 
 _LONGEST = 300  # characters of another library's error
 
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""What steers a terminal, or turns the direction of text; tabs and ends of lines are left."""
+"""Characters that steer a terminal or turn the direction of text, but for tab and end of line."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -76,7 +76,7 @@ def few(names: Sequence, limit: int = 5) -> str:
 
 
 def listed(value: Any) -> list:
-    """``value`` as a list: itself, of itself, or of nothing for None."""
+    """``value`` as a list: empty for None, of one element for what is neither list nor tuple."""
     if value is None:
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
@@ -110,9 +110,9 @@ def line_of(error: BaseException, number: int = 0) -> str:
 def written_aside(path: str | os.PathLike) -> Iterator[Path]:
     """Write a file so that, whatever happens, it is there whole or as it was before.
 
-    The block writes to the hidden path that it is given; its suffix is another, so that no search
-    for files of a kind finds it. After the block the data are forced to the disk and the file takes
-    its name. Folders are made.
+    The block writes to a hidden path, which has another suffix, so that no search for files of a
+    kind finds it. After the block the data are forced to the disk and the file takes its name.
+    Missing folders are made.
 
     Args:
         path: Where the file goes; an existing one is replaced.
@@ -128,7 +128,7 @@ def written_aside(path: str | os.PathLike) -> Iterator[Path]:
     try:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as error:  # its word for a file in the place of a folder
+        except FileExistsError as error:  # raised for a file in the place of a folder
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -186,11 +186,11 @@ def check_writable(folder: str | os.PathLike) -> None:
 
 @contextmanager
 def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
-    """End a program in one line where it fails by the user's doing.
+    """End a program with one line, and no traceback, where the user can mend the error.
 
-    Status 1 and ``error: ...`` on stderr; 130 and ``stopped`` after Ctrl-C; and, without a word,
-    141 if nobody reads its output any more, as by ``| head``. That is what shells give a program
-    that SIGPIPE ended.
+    The status is 1, with ``error: ...`` on stderr. After Ctrl-C it is 130, with ``stopped``. If
+    nobody reads the output any more (``| head``) it is 141, without a word, as shells give it to a
+    program that SIGPIPE ended.
 
     Args:
         kinds: Errors whose text is meant for the user.

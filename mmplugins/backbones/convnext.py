@@ -64,7 +64,7 @@ class ConvNeXtBlock(nn.Module):
 
 @dataclass(frozen=True)
 class Names:
-    """The names of one code base; called with the depths it gives pairs of prefixes, ours first.
+    """The names of one code base. A call with the depths gives pairs of prefixes, ours first.
 
     In the names, ``i`` is the stage and ``j`` the block; the downsampling to stage ``i`` has a norm
     ``.0`` and a convolution ``.1``.

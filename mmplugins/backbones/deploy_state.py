@@ -43,13 +43,13 @@ def become_deployed(module: nn.Module, fold: Callable[[nn.Module], None]) -> Non
     if is_deployed(module):
         return
     trained = skeleton_of(module)
-    # New weights are to be of the same kind as the old, wherever this is called: those made in
-    # inference mode are changed in that mode only.
+    # Weights that were made in inference mode can only be changed in inference mode, and the folded
+    # ones must be of the same kind.
     with torch.inference_mode(any(p.is_inference() for p in module.parameters())), torch.no_grad():
         fold(module)
     module.register_buffer(MARK, torch.tensor(VERSION, dtype=torch.uint8))
     module._trained_form = (trained,)  # in a tuple, so that it is no submodule
-    # The public name of this is of torch 2.5.
+    # Public, under another name, since torch 2.5.
     module._register_load_state_dict_pre_hook(partial(_fold_on_load, fold=fold), with_module=True)
 
 
@@ -61,8 +61,8 @@ def is_deployed(module: nn.Module) -> bool:
 def form_that_loads(module: nn.Module, state_dict: Mapping[str, Tensor]) -> nn.Module:
     """The form of a module whose names and shapes a state dict should have.
 
-    That is the module itself, but for one that is deployed and weights that are not: they are
-    folded while they load, so that they have to fit the trained form, a skeleton without memory.
+    That is the module itself, with one exception. Weights in trained form are folded while they
+    load into a deployed module, so they have to fit its trained form, a skeleton without memory.
     """
     return module._trained_form[0] if is_deployed(module) and MARK not in state_dict else module
 
@@ -102,7 +102,7 @@ def _fold_on_load(
 
 
 def _folded(module: nn.Module, own: dict[str, Tensor], fold: Callable) -> dict[str, Tensor]:
-    """The deployed form of weights in trained form; what is not the module's stays as it is."""
+    """The deployed form of weights in trained form; keys that the module lacks stay as they are."""
     twin = copy.deepcopy(module._trained_form[0])
     missing, unexpected = twin.load_state_dict(
         {key: value.clone() for key, value in own.items()}, strict=False, assign=True
@@ -158,7 +158,7 @@ def renewed(state_dict: Mapping[str, Tensor], module: nn.Module) -> Mapping[str,
         if re.search(r"token_mixer\.(qkv|proj)\.weight$", key):
             value = value.flatten(1)  # a pointwise convolution then
         new[name] = value
-        if key.endswith("token_mixer.gain"):  # of pooling, after which no shift is left
+        if key.endswith("token_mixer.gain"):  # of pooling, which had no shift
             shift = name.removesuffix("weight") + "bias"
             if shift in module.state_dict():
                 new[shift] = torch.zeros_like(value)

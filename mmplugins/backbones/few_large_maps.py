@@ -1,4 +1,4 @@
-"""Group norm with one group over few large feature maps on a GPU: the one way around the formula.
+"""Group norm with one group over few large feature maps on a GPU: the one exception to the formula.
 
 PyTorch's CUDA kernel gives each image to one block of threads, so two feature maps of 64x200x320
 keep two of an H100's 132 multiprocessors busy. A reduction such as ``torch.var_mean`` spreads over

@@ -73,7 +73,7 @@ def _fold_star_relu_around(fc1: nn.Conv2d, act: StarReLU, conv: nn.Conv2d) -> Sq
     """Fold the factor of a StarReLU into a layer before it and a depthwise one after it.
 
     The root of the factor passes the ReLU and goes into ``fc1``; its sign goes into ``conv``. The
-    shift stays, as it is not to be added to the zeros that ``conv`` pads with.
+    shift stays: it must not be added to the zeros that ``conv`` pads with.
     """
     sign = torch.where(act.scale < 0, -1.0, 1.0).to(act.scale)
     absorb_scale(fc1, act.scale.double().abs().sqrt().expand(fc1.out_channels))
@@ -154,10 +154,10 @@ def absorb_batch_norm(layer: nn.Conv2d, norm: nn.Module) -> nn.Module:
 
 
 def has_batch_norm_factors(norm: nn.Module) -> bool:
-    """Whether a module is a batch norm that keeps statistics, without which it is no factor.
+    """Whether a module is a batch norm with running statistics: at inference a constant factor.
 
-    Every class counts that torch, mmengine and mmcv put in the place of one another: a file from
-    one of them is loaded into the others. mmcv's own SyncBN is no batch norm to torch.
+    All classes of torch, mmengine and mmcv count, because each of them replaces the others' by its
+    own. mmcv's SyncBN is no subclass of torch's.
     """
     kind = type(norm)
     known = issubclass(kind, _BatchNorm) or kind.__name__ == "SyncBatchNorm"
@@ -175,9 +175,9 @@ def batch_norm_factors(norm: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def constant_response(weight: Tensor, x: Tensor) -> Tensor:
-    """What a layer of this weight, unpadded, makes of a constant feature map ``x [in]``: ``[out]``.
+    """Output ``[out]`` of a layer without bias and padding for a constant feature map ``x [in]``.
 
-    In float64. Layers with groups are meant only where each channel is a group.
+    In float64. A layer has one group, or one group per channel.
     """
     weight = weight.double().view(*weight.shape[:2], -1).sum(2)
     return weight @ x.double() if weight.shape[1] == len(x) else weight[:, 0] * x.double()
@@ -209,10 +209,10 @@ def fold_batch_norms(model: nn.Module, but: Sequence[nn.Module] = ()) -> None:
 def _conv_norm_pairs(parent: nn.Module) -> Iterator[tuple[str, str]]:
     """Names of the convolutions in a module whose output goes into a batch norm and nowhere else.
 
-    Modules do not say in which order they run their parts. These do, by how the libraries write
-    them: neighbours in a ``Sequential``, the parts of a ``ConvModule``, neighbours in a module of
-    timm, and ``conv1`` with ``bn1`` or ``norm1`` right after it. (A norm that comes before its
-    convolution is also written before it.)
+    Modules do not say in which order they run their parts. By the habits of the libraries it is
+    known of four: neighbours in a ``Sequential``, the parts of a ``ConvModule``, neighbours in a
+    module of timm, and ``conv1`` with ``bn1`` or ``norm1`` right after it. (A norm that runs before
+    its convolution is also written before it.)
     """
     children = dict(parent.named_children())
     if isinstance(parent, ConvModule):
@@ -221,7 +221,7 @@ def _conv_norm_pairs(parent: nn.Module) -> Iterator[tuple[str, str]]:
         pairs = [("conv", parent.norm_name)] if follows and parent.with_norm else []
     else:
         neighbours = list(zip(children, list(children)[1:], strict=False))
-        ordered = isinstance(parent, nn.Sequential) or _is_of(parent, "timm.")
+        ordered = isinstance(parent, nn.Sequential) or type(parent).__module__.startswith("timm.")
         pairs = [
             (conv, norm)
             for conv, norm in neighbours
@@ -243,12 +243,8 @@ def _is_batch_norm(module: nn.Module) -> bool:
 
 
 def _has_act(norm: nn.Module) -> bool:
-    # timm's own, and what mmengine puts in its place and back.
+    # timm's norm with activation, also after mmengine has exchanged its class.
     return isinstance(getattr(norm, "act", None), nn.Module)
-
-
-def _is_of(module: nn.Module, package: str) -> bool:
-    return type(module).__module__.startswith(package)
 
 
 def _remains(norm: nn.Module) -> nn.Module:

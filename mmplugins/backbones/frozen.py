@@ -1,4 +1,4 @@
-"""A backbone that learns nothing, without gradients and running statistics; it may have a cache."""
+"""Any backbone without gradients and in eval mode, with an optional cache of its feature maps."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ GIB = 2**30
 class FrozenBackbone(BaseModule):
     """Runs any backbone in eval mode under ``no_grad``, also while the model around it trains.
 
-    With a cache, the feature maps of a picture that comes again, pixel by pixel the same, are read
-    in place of computed. Pictures then run one by one, so that the feature maps of a picture never
-    depend on those beside it, nor on who computed them first. Pipelines without random crops and
-    colours gain from it; a random flip doubles what is kept.
+    With a cache, a picture that comes again, pixel by pixel the same, is not computed again: its
+    feature maps are read from the cache. Pictures then run one by one, so that the feature maps of
+    a picture depend neither on the rest of the batch nor on the process that computed them first.
+    Pipelines without random crops and colours gain from it; a random flip doubles what is kept.
 
     Args:
         backbone: Config dict of any registered backbone.
-        cache: Folder for the feature maps, also for several processes at once. Defaults to None, no
+        cache: Folder for the feature maps; several processes may share it. Defaults to None, no
             cache.
-        cache_gib: What may be written to it by this module, in GiB. Defaults to 20.
+        cache_gib: How much this module may write there, in GiB. Defaults to 20.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class FrozenBackbone(BaseModule):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Maps of pictures ``[N, C, H, W]``, without gradients."""
+        """Feature maps of pictures ``[N, C, H, W]``, without gradients."""
         if self.cache is None:
             return tuple(self.backbone(x))
-        by_picture = [self._one(picture, self.cache) for picture in x.split(1)]
+        by_picture = [self._cached(picture, self.cache) for picture in x.split(1)]
         return tuple(torch.cat(maps) for maps in zip(*by_picture, strict=True))
 
-    def _one(self, picture: Tensor, cache: Path) -> tuple[Tensor, ...]:
+    def _cached(self, picture: Tensor, cache: Path) -> tuple[Tensor, ...]:
         if self._weights is None:
             self._weights = _digest(*self.backbone.state_dict().values())
         key = _digest(picture, str(torch.is_autocast_enabled(picture.device.type)))
@@ -90,7 +90,7 @@ class FrozenBackbone(BaseModule):
 
 
 def _digest(*values: Tensor | str) -> str:
-    """A name for values: equal for equal bytes, shapes and dtypes."""
+    """A hash of values; equal for equal bytes, shapes and dtypes."""
     found = hashlib.blake2b(digest_size=16)
     for value in values:
         if isinstance(value, Tensor):

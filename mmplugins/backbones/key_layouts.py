@@ -41,10 +41,11 @@ class KeyLayout:
         absent: Regular expression of keys that have no place in a backbone (the classifier).
         beside: Regular expression that another key must match, ``''`` for none.
         without: Regular expression that no key may match.
-        remark: What a user should know who loads such a file.
+        remark: What a user who loads such a file should know.
         license: Licence of the weights, where all files of this layout have the same.
 
-    What follows serves the way back, from our names to a file that the other code base reads.
+    The attributes below serve the way back, from our names to a file that the other code base
+    reads.
 
     Attributes:
         classifier: Pairs of prefixes of the classifier, ``head.norm`` and ``head.fc`` being ours
@@ -52,7 +53,7 @@ class KeyLayout:
         linear: Regular expression of our keys whose pointwise weights are ``[O, I]`` there.
         conv: The same for ``[O, I, 1, 1]``. All others have our shape.
         prefix: What stands before the keys of the backbone in a file.
-        payload: Key of the file's dict under which the state dict is, or ``''`` for a bare one.
+        payload: Key in the file under which the state dict stands, or ``''`` for a bare one.
     """
 
     name: str
@@ -106,9 +107,9 @@ def to_native(
 ) -> Mapping[str, Tensor]:
     """Rename a foreign state dict to our names.
 
-    In a file of a whole model, where the backbone's keys stand below ``backbone.``, the rest is
-    left out. So are keys of the classifier. Keys that no rule knows stay as they are, and
-    pointwise weights change between ``[O, I]`` and ``[O, I, 1, 1]`` as the model wants them.
+    In a file of a whole model the backbone's keys stand below ``backbone.``; all others are left
+    out. So are keys of the classifier. Keys that no rule knows stay as they are. Pointwise weights
+    change between ``[O, I]`` and ``[O, I, 1, 1]`` as the model wants them.
 
     Args:
         state_dict: Tensors by key.

@@ -1,7 +1,7 @@
 """Small layers that MetaFormer blocks are made of: norms, activations, scales, channel MLP.
 
-All of them take and return feature maps of shape ``[N, C, H, W]``, in either memory format.
-Pointwise layers are 1x1 convolutions for the same reason.
+All of them take and return feature maps of shape ``[N, C, H, W]``, in either memory format. That
+is also why pointwise layers are 1x1 convolutions.
 
 Norms and activations are chosen in configs by name or by dict, for example ``norm='GN1'``,
 ``norm=dict(type='LN', bias=False, eps=1e-6)`` or ``act=dict(type='StarReLU')``.
@@ -25,8 +25,8 @@ from mmplugins.utils import did_you_mean
 from .few_large_maps import are_few_large_maps, group_norm1
 
 CONTIGUOUS_GROUP_NORM = digit_version(torch.__version__) < digit_version("2.14")
-"""On torch 2.4.0 the backward pass of group norm crashes on a channels-last input without gradient
-(CPU); 2.14.1 is known to be free of that, what lies between is not known."""
+"""Whether group norm needs a contiguous input where that input gets no gradient. Otherwise the
+backward pass crashes with torch 2.4.0 (CPU), not with 2.14.1; none between was tried."""
 
 LayerSpec = str | Mapping[str, Any] | None
 """A layer by name, by ``dict(type=name, **arguments)``, or ``None`` for no layer."""
@@ -135,7 +135,7 @@ class Scale(nn.Module):
 class DropPath(nn.Module):
     """Stochastic depth (Huang et al. 2016): in training, whole images lose a branch.
 
-    The rate is a tensor, so that compiled blocks of other rates run the same code.
+    The rate is a tensor, so that blocks of different rates share one compiled graph.
 
     Args:
         p: Probability that an image loses the branch; the others are divided by ``1 - p``.
@@ -155,7 +155,7 @@ class DropPath(nn.Module):
 
     def _apply(self, *args: Any, **kwargs: Any) -> DropPath:
         super()._apply(*args, **kwargs)
-        if not self.keep.is_meta:  # as it stands in no file, memory without content is filled here
+        if not self.keep.is_meta:  # no file holds it, and after to_empty() it would be random
             with torch.no_grad():
                 self.keep.fill_(1 - self.p)
         return self
@@ -164,10 +164,9 @@ class DropPath(nn.Module):
 class PointwiseLinear(nn.Conv2d):
     """A convolution of 1x1, computed as a matrix product over channels-last positions.
 
-    The authors of ConvNeXt write it so, and timm where attention mixes the tokens. On a CPU PyTorch
-    rearranges the weights of a convolution in each pass, which costs more than it gains where a
-    feature map has few positions. Compilers and other runtimes do that once, so that the deployed
-    form is a convolution.
+    ConvNeXt's authors compute it so, and timm does after attention. On a CPU PyTorch rearranges the
+    weights of a convolution in each pass, which does not pay on a feature map of few positions.
+    Compilers and other runtimes rearrange them once, so the deployed form is a convolution.
 
     Args:
         in_dim: Channels of the input.
@@ -191,10 +190,10 @@ class PointwiseLinear(nn.Conv2d):
 
 
 def channels_last_gradient(x: Tensor) -> Tensor:
-    """Views of ``x [N, C, H, W]`` that leave it as it is, and lay its gradient out as it lies.
+    """The values of ``x [N, C, H, W]`` unchanged, and their gradient brought to channels-last.
 
     A gradient comes from a head or a loss in any memory format, and passes along the shortcuts to
-    all blocks. Laid out otherwise than channels-last, each matrix product would copy it.
+    all blocks. If it were not channels-last, each matrix product would copy it.
 
     Args:
         x: Channels-last in memory.
@@ -211,8 +210,8 @@ class ChannelMLP(nn.Module):
         ratio: Hidden channels divided by ``dim``. Defaults to 4.
         act: Activation. Defaults to GELU.
         bias: Whether the pointwise layers have a bias. Defaults to True.
-        linear: Whether they are matrix products, see :class:`PointwiseLinear`, and not
-            convolutions; names and shapes of the weights are the same. Defaults to False.
+        linear: Compute them as matrix products (:class:`PointwiseLinear`). Names and shapes of the
+            weights are those of convolutions. Defaults to False.
     """
 
     linear_ends = ("fc1", "fc2")
@@ -254,8 +253,9 @@ ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
 def build_norm(spec: LayerSpec, dim: int) -> nn.Module:
     """Build a norm over ``dim`` channels from its name or dict; ``None`` gives the identity.
 
-    Beside the names in :data:`NORMS`, any norm of the OpenMMLab registry serves (``SyncBN``...).
-    PyTorch's own take the arguments of OpenMMLab's configs: ``num_groups``, ``requires_grad``.
+    Beside the names in :data:`NORMS`, any norm of the OpenMMLab registry serves, such as
+    ``SyncBN``. PyTorch's norms take the arguments of OpenMMLab's configs: ``num_groups``,
+    ``requires_grad``.
 
     Raises:
         ValueError: If the name is unknown; the message lists the known ones.

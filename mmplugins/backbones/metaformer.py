@@ -33,7 +33,7 @@ from .layers import (
     build_norm,
     channels_last_gradient,
 )
-from .pyramid import PyramidBackbone
+from .pyramid import PyramidBackbone, per_stage
 from .token_mixers import Attention, build_token_mixer
 
 
@@ -148,7 +148,8 @@ class MetaFormerBlock(nn.Module):
         self.has_mlp = mlp_ratio > 0
         if self.has_mlp:
             self.norm2 = build_norm(norm2, dim)
-            # Where all is channels-last, as tokens are, matrix products are the faster way.
+            # Behind attention and LayerNorm the feature map is channels-last. There a matrix
+            # product is faster than a convolution of 1x1.
             tokens = isinstance(self.token_mixer, Attention) and isinstance(self.norm2, LayerNorm2d)
             self.mlp = ChannelMLP(dim, mlp_ratio, mlp_act, mlp_bias, linear=tokens)
             self.layer_scale2 = scale(layer_scale)
@@ -175,7 +176,7 @@ class MetaFormerBlock(nn.Module):
 
 
 class PositionEmbedding(nn.Module):
-    """Learnt embedding added to a feature map; at another size than its own, resampled (bicubic).
+    """Learnt embedding added to a feature map; for another size it is resampled (bicubic).
 
     Args:
         dim: Number of channels.
@@ -242,7 +243,7 @@ class MetaFormer(PyramidBackbone):
             MLP out. Defaults to 4.
         norm1: *Per stage.* Norm before the token mixer: ``'GN1'``, ``'LN'``, ``'BN'``, None, or a
             dict with ``bias`` and ``eps``. Defaults to ``'GN1'``.
-        norm2: *Per stage.* Norm before the MLP. Defaults to ``norm1``.
+        norm2: *Per stage.* Norm before the MLP. Defaults to ``'same'``, the one of ``norm1``.
         mlp_act: *Per stage.* Activation of the MLP. Defaults to ``'GELU'``.
         mlp_bias: Whether the pointwise layers of the MLP have a bias. Defaults to True.
         layer_scale: *Per stage.* Start value of the factors on the branches; None for none.
@@ -257,9 +258,8 @@ class MetaFormer(PyramidBackbone):
         pos_embed: *Per stage.* Side of a learnt position embedding at the training size, or None.
             Defaults to None.
         init: Which convolutions and linear layers start from a normal of deviation 0.02, with
-            zero bias: those in ``'blocks'`` (PoolFormer),
-            ``'all'`` (the baselines) or ``'none'``. The others keep PyTorch's start.
-            Defaults to ``'blocks'``.
+            zero bias: those in ``'blocks'`` (PoolFormer), ``'all'`` (the baselines) or ``'none'``.
+            The others keep PyTorch's start. Defaults to ``'blocks'``.
         drop_path_rate: Drop probability of the last block; it grows linearly from 0 at the first.
             Defaults to 0.
         in_channels: Channels of the image. Defaults to 3.
@@ -296,8 +296,8 @@ class MetaFormer(PyramidBackbone):
             raise ValueError(f"depths={depths}, dims={dims}: expected four stages each")
         if init not in ("blocks", "all", "none"):
             raise ValueError(f"init={init!r}: expected 'blocks', 'all' or 'none'")
-        per_stage = {
-            name: _per_stage(value, name)
+        of_stages = {
+            name: per_stage(value, name)
             for name, value in dict(
                 token_mixer=token_mixers,
                 mlp_ratio=mlp_ratios,
@@ -308,14 +308,14 @@ class MetaFormer(PyramidBackbone):
                 res_scale=res_scale,
             ).items()
         }
-        sides = _per_stage(pos_embed, "pos_embed")
+        sides = per_stage(pos_embed, "pos_embed")
         drop_paths = drop_path_rates(drop_path_rate, sum(depths))
         first = [0, *accumulate(depths)]
         stem = dict(kernel_size=7, stride=4, padding=2) if stem is None else stem
         downsample = dict(kernel_size=3, stride=2, padding=1) if downsample is None else downsample
 
         def stage(i: int) -> Stage:
-            settings = {name: values[i] for name, values in per_stage.items()}
+            settings = {name: values[i] for name, values in of_stages.items()}
             return Stage(
                 [
                     MetaFormerBlock(
@@ -341,15 +341,6 @@ class MetaFormer(PyramidBackbone):
         for name, module in self.named_modules():
             if init == "all" or (init == "blocks" and ".blocks." in name):
                 init_normal(module)
-
-
-def _per_stage(value: Any, name: str) -> list:
-    """One value for all stages, or a list of four."""
-    if not isinstance(value, list | tuple):
-        return [value] * 4
-    if len(value) != 4:
-        raise ValueError(f"{name}={value!r}: expected one value, or a list of one per stage (4)")
-    return list(value)
 
 
 def init_normal(module: nn.Module) -> None:

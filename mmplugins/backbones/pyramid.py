@@ -41,7 +41,7 @@ class PyramidBackbone(BaseModule):
         out_indices: Stages to put out, in ascending order, counted from 0; negatives count from
             the end. Defaults to all four.
         out_norm: Norm on each output, by name or dict, or None for the bare stage output; or a list
-            of one for every stage, asked for or not.
+            with one for each of the four stages, also those that are not put out.
         frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the first k stages.
             Frozen parts also stay in eval mode. Defaults to -1.
         with_cp: Recompute blocks in the backward pass to save memory. Defaults to False.
@@ -108,10 +108,10 @@ class PyramidBackbone(BaseModule):
         for stage, dilation in zip(self.stages, dilations, strict=False):
             if dilation > 1:
                 _keep_resolution(stage, dilation)
-        # Not asked of out_indices in forward: compiled by torch 2.4 for changing sizes, `i in ...`
-        # is wrong, as integers become symbols.
+        # Computed here, not in forward: for changing sizes torch 2.4 makes symbols of integers, and
+        # compiles `i in out_indices` wrongly.
         self._put_out = tuple(i in self.out_indices for i in range(len(self.stages)))
-        out_norms = _one_per_stage(out_norm, strides)
+        out_norms = per_stage(out_norm, "out_norm", len(strides))
         self.out_norms = nn.ModuleDict(
             {str(i): build_norm(out_norms[i], dims[i]) for i in self.out_indices}
             if any(spec is not None for spec in out_norms)
@@ -185,9 +185,9 @@ class PyramidBackbone(BaseModule):
     def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
         """Depth of a parameter for layer-wise learning-rate decay.
 
-        This is ConvNeXt's published rule for dense tasks, for any depths: the blocks of stage 2
-        count in groups of three, every other stage is one layer, a downsampling belongs to the
-        layer after which its input is ready.
+        This is ConvNeXt's published rule for dense tasks, for any depths. Three blocks of stage 2
+        are one layer; each other stage is one layer. A downsampling belongs to the layer of its
+        own stage, in stage 2 to the first of its layers.
 
         Args:
             param_name: Name of a parameter, as in ``named_parameters()`` of the whole model.
@@ -216,8 +216,9 @@ class PyramidBackbone(BaseModule):
     def get_stage_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
         """Depth of a parameter for stage-wise learning-rate decay.
 
-        This is ConvNeXt's published rule for segmentation: the stem and all downsamplings, then
-        stage after stage, then, as far off as by :meth:`get_layer_depth`, everything else.
+        This is ConvNeXt's published rule for segmentation. The stem and all downsamplings have
+        depth 0, the blocks of stage i depth i + 1. Everything else has the last depth of
+        :meth:`get_layer_depth`.
 
         Args:
             param_name: Name of a parameter, as in ``named_parameters()`` of the whole model.
@@ -248,7 +249,7 @@ class PyramidBackbone(BaseModule):
         return None
 
     def foreign_names(self, keys: Iterable[str]) -> str:
-        """Whose names a state dict uses that is in none of :attr:`layouts` and not in our own."""
+        """What to call the names of a state dict that is in no known layout, for messages."""
         return "foreign"
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -281,7 +282,7 @@ class PyramidBackbone(BaseModule):
 
 
 def fold_children(module: nn.Module) -> None:
-    """Ask every module below ``module`` that has a shorter form at inference to take it."""
+    """Call ``switch_to_deploy`` of every module below ``module`` that has it."""
     for name, child in list(module.named_children()):
         if hasattr(child, "switch_to_deploy"):
             child = child.switch_to_deploy() or child
@@ -318,23 +319,30 @@ def resolve_out_indices(out_indices: Sequence[int] | int, strides: Sequence[int]
     return resolved
 
 
-def _one_per_stage(
-    out_norm: LayerSpec | Sequence[LayerSpec], strides: Sequence[int]
-) -> Sequence[LayerSpec]:
-    if isinstance(out_norm, str) or not isinstance(out_norm, Sequence):
-        return [out_norm] * len(strides)
-    if len(out_norm) != len(strides):
+def per_stage(value: Any, name: str, count: int = 4) -> list:
+    """A list with one value per stage, from such a list or from one value for all stages.
+
+    Args:
+        value: What the argument was given.
+        name: The argument, for the message.
+        count: Number of stages. Defaults to 4.
+
+    Raises:
+        ValueError: If the list has another length.
+    """
+    if not isinstance(value, list | tuple):
+        return [value] * count
+    if len(value) != count:
         raise ValueError(
-            f"out_norm={out_norm!r}: expected one norm, or a list of {len(strides)}, one for each "
-            "stage (None for no norm)"
+            f"{name}={value!r}: expected one value, or a list of one per stage ({count})"
         )
-    return out_norm
+    return list(value)
 
 
 def _report_pretrained(init_cfg: Any) -> Any:
-    """Name mmengine's class for pretrained weights where it is given itself.
+    """Replace mmengine's class for pretrained weights by its name.
 
-    Under its name stands the suite's own, which reports how the weights fit.
+    Under that name our own class is registered, which reports how the weights fit.
     """
     if isinstance(init_cfg, list | tuple):
         return [_report_pretrained(one) for one in init_cfg]
@@ -344,7 +352,7 @@ def _report_pretrained(init_cfg: Any) -> Any:
 
 
 def _keep_resolution(stage: nn.Module, dilation: int) -> None:
-    """Let a stage keep the size of its feature map, and its convolutions reach as far as before."""
+    """Take the stride from a stage, and dilate its convolutions, which then see as far as before."""
     stage.downsample.keep_resolution(max(dilation // 2, 1))
     for layer in stage.blocks.modules():
         if isinstance(layer, nn.Conv2d) and max(layer.kernel_size) > 1:
@@ -356,8 +364,8 @@ def _keep_resolution(stage: nn.Module, dilation: int) -> None:
 def _no_batch_norm_update(block: nn.Module):
     """Keep batch norms from counting a batch twice when a block is recomputed.
 
-    They still track, with momentum 0, as the recomputation must save the same tensors for the
-    backward pass as the first computation did.
+    They still track, with momentum 0: recomputing must save the same tensors for the backward pass
+    as the first computation did.
     """
     norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]

@@ -46,7 +46,7 @@ VARIANTS = {  # parameters and MACs of the deployed form; figures of mmpretrain'
 
 
 def fold_affine(scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor) -> tuple:
-    """Weight and bias ``[C]`` of a norm that does what affine-minus-input after it would do."""
+    """Weight and bias ``[C]`` of a norm with the affine map, minus its input, folded into it."""
     return weight * (scale - 1), bias * (scale - 1) + shift
 
 

@@ -5,32 +5,26 @@ matrix, so a network trained at 224 pixels only fits feature maps of 56, 28, 14 
 policies let such a matrix meet another length ``n``; both change nothing at ``n == side``.
 
 ``'window'``
-    The line is cut into windows of ``side`` positions and each is mixed as in training. If ``n``
-    is no multiple, the last window is moved back so that it ends with the line: it reads real
-    positions only, no padding leaks in, and only its part not yet covered is kept. A line shorter
+    The line is cut into windows of ``side`` positions, and each is mixed as in training. If ``n``
+    is no multiple of ``side``, the last window is moved back so that it ends with the line. It then
+    reads real positions only, no padding, and only its part not yet covered is kept. A line shorter
     than one window is resampled as below. Cost grows linearly with the feature map.
 
 ``'resample'``
     The matrix is resampled to ``n``: with R the antialiased linear resampling of a line, W becomes
-    R(side -> n) W R(n -> side) and a bias b becomes R(side -> n) b. The rows of R sum to 1, so the
-    row sums of W, hence the answers to constant input, are kept without further correction. For a
-    matrix over a grid this is its resampling as a kernel [h, w, h', w']. As the mixing is linear,
-    the two R are applied to the feature map instead of the matrix, which gives the same numbers
-    without the n x n matrix (4,200 x 4,200 for one stage of a detector).
+    R(side -> n) W R(n -> side) and a bias b becomes R(side -> n) b. The rows of R sum to 1. So the
+    row sums of W are kept, and with them the answer to constant input. For a matrix over a grid
+    this is its resampling as a kernel [h, w, h', w']. The mixing is linear, so the two R are
+    applied to the feature map and not to the matrix. That gives the same numbers without the n x n
+    matrix (4,200 x 4,200 for one stage of a detector).
 
 On feature maps, each axis is treated on its own. Nothing is cached between calls, so weights may
 change at any time, and gradients reach them under both policies. Under ``torch.compile``,
 ``'resample'`` also traces quickly with dynamic sizes; ``'window'`` is for static ones (with dynamic
 sizes the number of windows is symbolic, and tracing takes minutes).
 
-The default is ``'resample'``, after ``projects/size_policy/study.py`` (small networks that segment
-drawn shapes, 3 seeds; mean gain over ``'window'`` and its deviation). On the same scene drawn at 2
-and 4 times the training size, without further training, sMLPNet gains 0.8 ± 0.4 and 1.3 ± 0.3
-points of mean IoU and random mixing 0.4 ± 0.0 and 0.7 ± 0.5, and features stay closer to those at
-the training size, trained or not (trained sMLPNet at 2 times: cosine 0.895 against 0.877). On
-pictures that show more scene at the same scale sMLPNet is level (-0.2 ± 0.2 and -0.1 ± 0.5), random
-mixing gains 0.4. After training at twice the size the two are level everywhere. The networks were
-small and briefly trained (mean IoU 43 and 32 at their own size): with a task at hand, try both.
+The default is ``'resample'``: in the study of ``projects/size_policy`` it was better on larger
+drawings of the same scene, and elsewhere level with ``'window'`` or better.
 """
 
 from __future__ import annotations

@@ -25,14 +25,14 @@ from .timm_inspection import PLAIN_STRIDE, STRIDES, inspect_timm_model
 
 
 class SimpleFeaturePyramid(nn.Module):
-    """Maps of stride 4, 8, 16 and 32 from one of stride 16 (ViTDet, section 3).
+    """Feature maps of stride 4, 8, 16 and 32 from one of stride 16 (ViTDet, section 3).
 
     Transposed convolutions lead up and max pooling leads down. The 1x1 and 3x3 convolutions that
     follow in the paper are left to the neck.
 
     Args:
         dim: Channels of the feature map.
-        levels: Which of the four feature maps to make, by number from 0.
+        levels: Which of the four feature maps to make, counted from 0.
 
     Attributes:
         dims: Channels of all four.
@@ -158,7 +158,7 @@ class TimmBackbone(PyramidBackbone):
         }
         self._put_out = tuple(stage in out_indices for stage in found.taps)
         self.body = timm.create_model(model_name, pretrained=pretrained, **found.settings)
-        self.body.is_init = True  # or mmengine would call init_weights of timm models that have one
+        self.body.is_init = True  # else mmengine calls init_weights, which some timm models have
         self.pyramid = pyramid
         for info, module in zip(self.feature_info, modules, strict=True):
             info["module"] = module
@@ -244,10 +244,12 @@ class TimmBackbone(PyramidBackbone):
         if self._family is None or layout is None or layout.name.startswith("timm"):
             return state_dict
         shapes, layouts = self.found.shapes, self._family.layouts
-        blocks = (re.match(r"stages\.(\d)\.blocks\.(\d+)\.", name) for name in shapes)
-        places = [(int(match[1]), int(match[2])) for match in blocks if match]
-        depths = [max(j for k, j in places if k == i) + 1 for i in range(len(STRIDES))]
-        timm = next(layout for layout in layouts if layout.name == "timm")
+        timm = next((layout for layout in layouts if layout.name == "timm"), None)
+        found = (re.match(r"stages\.(\d)\.blocks\.\d+\.", name) for name in shapes)
+        blocks = {match[0]: int(match[1]) for match in found if match}
+        depths = [list(blocks.values()).count(i) for i in range(len(STRIDES))]
+        if timm is None or not all(depths):  # timm's model has other names than ours
+            return state_dict
         native = to_native(state_dict, layouts, depths, {})
         return {
             key: value.reshape(shapes[key])
@@ -258,7 +260,7 @@ class TimmBackbone(PyramidBackbone):
 
     @property
     def _family(self) -> type[PyramidBackbone] | None:
-        """The family of the suite that timm has too: ConvNeXt, PoolFormer ..."""
+        """Our own family of the same network, if there is one: ConvNeXt, PoolFormer ..."""
         return families().get(self.model_name.partition("_")[0])
 
     def _layout_of_family(self, keys: Iterable[str]) -> KeyLayout | None:
@@ -292,7 +294,7 @@ class TimmBackbone(PyramidBackbone):
                 for name, child in module.named_children():
                     collect(child, f"{prefix}.{name}" if prefix else name)
 
-        if hasattr(self, "body"):  # PyramidBackbone asks before there is one
+        if hasattr(self, "body"):  # PyramidBackbone.__init__ asks before it is built
             collect(self.body, "")
         return parts
 

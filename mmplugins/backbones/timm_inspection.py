@@ -23,7 +23,7 @@ STEM = -1
 PLAIN_STRIDE = 16
 TRIAL_SIZE = (97, 131)
 DIVISORS = (1, 32, 64, 128, 224, 256)
-"""What sides are tried to be divisible by, beside the model's own size: windows repeat."""
+"""Divisors of image sides that are tried, for models with windows; the model's own size too."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Inspection:
             stages.
         channels: Channels of each of these feature maps.
         modules: Path in the extractor of the module that puts out each of these feature maps.
-        size_divisor: What the sides of an image must be divisible by; None if the model takes no
-            other size than ``fixed_size``.
+        size_divisor: Divisor that the sides of an image must have; None if the model takes no other
+            size than ``fixed_size``.
         fixed_size: The only height and width that it takes, None if it takes others.
         stage_of: For each parameter of the extractor that any feature map depends on, the first
             stage that does, or ``STEM``.
@@ -224,7 +224,7 @@ def _trial_run(
     """Run a copy without memory on odd sides, on multiples, or on the size that it was built for.
 
     Returns:
-        Its feature maps, and what sides must be divisible by, or None if it takes one size only.
+        Its feature maps, and the divisor that sides must have, or None if it takes one size only.
     """
     sizes: dict[int | None, tuple[int, int]] = {}
     for divisor in sorted({*DIVISORS, max(own_size)}):

@@ -1,8 +1,8 @@
 """What plugs into OpenMMLab's runner, and what the tools call.
 
-``config`` reads, composes and changes configs, ``preflight`` checks them, ``launch`` trains and
-tests them. ``hooks`` and ``layer_decay`` are named in configs; ``resume`` makes interruptions
-harmless.
+``config`` reads, composes and changes configs; ``launch`` trains and tests them. ``hooks`` and
+``layer_decay`` are named in configs. ``compiling`` compiles the blocks of a backbone, and
+``cuda_graphs`` replays them. ``resume`` makes interruptions harmless.
 """
 
 from .compiling import compile_blocks

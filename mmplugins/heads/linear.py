@@ -13,15 +13,16 @@ from torch import Tensor
 
 @MODELS.register_module()
 class LinearHead(BaseDecodeHead):
-    """A linear classifier of each position, as probes of frozen features are (DINOv2,
-    arXiv 2304.07193, section 7.4: batch norm, then one linear layer).
+    """A linear classifier of each position: batch norm, then one linear layer.
+
+    Frozen features are probed with it (DINOv2, arXiv 2304.07193, section 7.4).
 
     Args:
-        in_channels: Of the map that it takes, or of each map of several; those are resized
-            bilinearly to the first one's size and concatenated.
-        in_index: Which map, or which maps. Defaults to all that ``in_channels`` lists, else the
-            last one.
-        dropout_ratio: Of the normalised map. Defaults to 0.
+        in_channels: Channels of the feature map that it takes, or a list for several. Several are
+            resized bilinearly to the size of the first and concatenated.
+        in_index: Number of that feature map, or of each of them. Defaults to the last one, or to
+            as many as ``in_channels`` lists, from the first.
+        dropout_ratio: Dropout after the norm. Defaults to 0.
         **kwargs: As mmseg's ``BaseDecodeHead`` takes them: ``num_classes``, ``norm_cfg``, ...
     """
 
@@ -48,5 +49,5 @@ class LinearHead(BaseDecodeHead):
         self.norm = build_norm_layer(self.norm_cfg or dict(type="BN"), channels)[1]
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Logits ``[N, classes, H, W]`` at the size of the first map that it takes."""
+        """Logits ``[N, classes, H, W]`` at the size of the first feature map that it takes."""
         return self.cls_seg(self.norm(self._transform_inputs(inputs)))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import timm
 import torch
 from torch import nn
 
 from mmplugins.backbones import TimmBackbone, build_backbone
+from mmplugins.backbones.key_layouts import TIMM, KeyLayout
 from mmplugins.backbones.timm_backbone import SimpleFeaturePyramid
 
 # timm's model, and the positions of strides 4 to 32 among timm's maps. Among them are list,
@@ -218,6 +221,19 @@ def test_timm_files_load(name, randomise):
         "unknown.weight"
         in model.load_state_dict({"unknown.weight": torch.ones(1)}, strict=False).unexpected_keys
     )
+
+
+@pytest.mark.parametrize("name", ["test_convnext", "resnet18"])  # resnet18 numbers its stages apart
+@pytest.mark.parametrize("with_timm_s", [False, True])
+def test_a_family_that_timm_names_otherwise_leaves_files_alone(name, with_timm_s, monkeypatch):
+    official = KeyLayout("official", r"patch\.", lambda depths: [("stem.0", "patch")])
+    family = SimpleNamespace(layouts=(official, TIMM) if with_timm_s else (official,))
+    known = {name.partition("_")[0]: family}
+    monkeypatch.setattr("mmplugins.backbones.timm_backbone.families", lambda: known)
+    state = {"other.weight": torch.zeros(1), "patch.weight": torch.ones(1)}
+    known_here = with_timm_s and name == "test_convnext"
+    expected = {"other.weight", "body.stem_0.weight" if known_here else "patch.weight"}
+    assert build(name).convert_state_dict(state).keys() == expected
 
 
 def test_init_weights_keeps_what_timm_made():

@@ -11,6 +11,7 @@ from made_up import ROWS, SIZES, write_results
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.transforms import Bbox
 
+from mmplugins.backbones.catalog import families
 from mmplugins.benchmark.palette import FAMILIES, family_style, part_color
 from mmplugins.benchmark.plots import (
     Point,
@@ -170,6 +171,10 @@ def test_bars_show_the_spread():
     (across, up) = (c.get_segments()[0] for c in axes.containers[0][2])
     assert axes.get_xscale() == "log"
     assert across[:, 0] == pytest.approx([29.1, 33.0]) and up[:, 1] == pytest.approx([31.5, 32.0])
+
+
+def test_every_family_has_a_colour():
+    assert families() and set(families()) <= set(FAMILIES)
 
 
 def test_colours_are_steady_and_apart():
