@@ -352,7 +352,7 @@ def _report_pretrained(init_cfg: Any) -> Any:
 
 
 def _keep_resolution(stage: nn.Module, dilation: int) -> None:
-    """Take the stride from a stage, and dilate its convolutions, which then see as far as before."""
+    """Take the stride from a stage, and dilate its convolutions, so that they see as far still."""
     stage.downsample.keep_resolution(max(dilation // 2, 1))
     for layer in stage.blocks.modules():
         if isinstance(layer, nn.Conv2d) and max(layer.kernel_size) > 1:
