@@ -14,6 +14,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmplugins.engine.config.settings import package_of
 from mmplugins.utils import DataError
 
 from .data import check_files, sample_of_shapes
@@ -110,7 +111,7 @@ def preflight(
     scope = scope if isinstance(scope, str) else None
     with no_trace(scope), tempfile.TemporaryDirectory(prefix="mmplugins-check-") as folder:
         inspection = Inspection(
-            _copied(cfg), scope or _package(cfg), full, processes, folder=folder
+            _copied(cfg), scope or _scope_of(cfg), full, processes, folder=folder
         )
         with sample_of_shapes(inspection):
             for check in CHECKS:
@@ -120,11 +121,9 @@ def preflight(
     return inspection.results
 
 
-def _package(cfg: Mapping[str, Any]) -> str:
-    """The package of a model that is given as a class."""
-    model = cfg.get("model")
-    kind = model.get("type") if isinstance(model, Mapping) else None
-    package = getattr(kind, "__module__", "").partition(".")[0]
+def _scope_of(cfg: Mapping[str, Any]) -> str:
+    """The scope of a config that names none: that of its model."""
+    package = package_of(cfg)
     return package if package in SCOPES else "mmengine"
 
 

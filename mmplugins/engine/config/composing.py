@@ -354,7 +354,7 @@ def _ask_for_what_heads_take(part: ConfigDict, maps: Maps) -> Maps:
 
 def _use_own_layer_decay(cfg: Config) -> None:
     wrapper = ConfigDict() if cfg.get("optim_wrapper") is None else cfg.optim_wrapper
-    if str(wrapper.get("constructor")).rpartition(".")[2] in OFFICIAL_LAYER_DECAY:
+    if type_name({"type": wrapper.get("constructor")}) in OFFICIAL_LAYER_DECAY:
         settings = wrapper.paramwise_cfg
         rate = settings.get("decay_rate", settings.get("layer_decay_rate"))
         kind = settings.get("decay_type", "layer_wise")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | None = None) 
         )
     try:
         cfg = Config.fromfile(file)
+        _import_all(cfg)
     except Exception as error:  # a config is a program, and may fail like one
         raise SettingError(
             f"config {str(path)!r} cannot be read, {type(error).__name__}: {error}: correct it, "
@@ -60,6 +62,13 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | None = None) 
         ) from error
     merge_options(cfg, options)
     return cfg
+
+
+def _import_all(value: Any) -> None:
+    """Import what a config of the new style names, which mmengine does when it is asked for."""
+    if isinstance(value, Config | Mapping | list | tuple):
+        for inner in value if isinstance(value, list | tuple) else value.values():
+            _import_all(inner)
 
 
 def config_file(path: str | os.PathLike) -> Path:
@@ -118,8 +127,7 @@ def task_of(cfg: Config) -> str:
     Raises:
         SettingError: If neither the default scope nor the model's type says which it is.
     """
-    prefix = str(cfg.get("model", {}).get("type", "")).split(".")[0]
-    for scope in (cfg.get("default_scope"), prefix):
+    for scope in (cfg.get("default_scope"), package_of(cfg)):
         if scope in _SCOPES:
             return _SCOPES[scope]
     raise SettingError(
@@ -127,6 +135,14 @@ def task_of(cfg: Config) -> str:
         f"{cfg.get('model', {}).get('type')!r} do not tell the task: set default_scope to 'mmdet' "
         "or 'mmseg', for example by detection_runtime.py or segmentation_runtime.py in _base_"
     )
+
+
+def package_of(cfg: Mapping[str, Any]) -> str:
+    """The package that the model's type names, as a text (``'mmdet.RetinaNet'``) or a class."""
+    model = cfg.get("model")
+    kind = model.get("type") if isinstance(model, Mapping) else None
+    name = kind if isinstance(kind, str) else getattr(kind, "__module__", "")
+    return name.partition(".")[0]
 
 
 def set_work_dir(cfg: Config, work_dir: str | None, config_path: str | os.PathLike) -> None:
@@ -138,13 +154,14 @@ def use_amp(cfg: Config) -> None:
     """Train in mixed precision: float16 with loss scaling on a GPU, bfloat16 on a CPU.
 
     Raises:
-        SettingError: If the config has an optimiser wrapper of another kind.
+        SettingError: If the config has an optimiser wrapper of another kind, or several.
     """
-    kind = cfg.optim_wrapper.get("type", "OptimWrapper")
-    if kind not in ("OptimWrapper", "AmpOptimWrapper"):
+    kind = type_name({"type": "OptimWrapper", **cfg.optim_wrapper})
+    if kind not in ("OptimWrapper", "AmpOptimWrapper") or "optimizer" not in cfg.optim_wrapper:
+        found = f".type={kind!r}" if "optimizer" in cfg.optim_wrapper else " of several optimisers"
         raise SettingError(
-            f"--amp cannot change optim_wrapper.type={kind!r}: expected 'OptimWrapper'; set the "
-            "precision in the config instead"
+            f"--amp cannot change optim_wrapper{found}: expected 'OptimWrapper'; set the "
+            "precision in the config instead, type='AmpOptimWrapper'"
         )
     cfg.optim_wrapper.type = "AmpOptimWrapper"
     cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
@@ -156,7 +173,7 @@ def use_auto_scale_lr(cfg: Config) -> None:
     Raises:
         SettingError: If the config does not say for which batch size its rate is.
     """
-    if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
+    if not (cfg.get("auto_scale_lr") or {}).get("base_batch_size"):
         raise SettingError(
             "--auto-scale-lr needs the batch size that the learning rate belongs to: add "
             "auto_scale_lr=dict(enable=False, base_batch_size=16) to the config"
@@ -245,11 +262,18 @@ def use_tta(cfg: Config) -> None:
             if task == "detection"
             else dict(type="SegTTAModel")
         )
-    dataset = cfg.test_dataloader.dataset
-    while "dataset" in dataset:
-        dataset = dataset.dataset
-    dataset.pipeline = cfg.get("tta_pipeline") or _flipped_too(dataset.pipeline)
+    for dataset in _below(cfg.test_dataloader.dataset):
+        dataset.pipeline = cfg.get("tta_pipeline") or _flipped_too(dataset.pipeline)
     cfg.model = ConfigDict(cfg.tta_model, module=cfg.model)
+
+
+def _below(dataset: ConfigDict) -> Iterator[ConfigDict]:
+    """The data sets inside of wrappers, or the one that is none."""
+    inner = listed(dataset.get("datasets") or dataset.get("dataset"))
+    for one in inner:
+        yield from _below(one)
+    if not inner:
+        yield dataset
 
 
 def _flipped_too(pipeline: list[dict]) -> list[dict]:

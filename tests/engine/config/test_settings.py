@@ -91,6 +91,42 @@ def test_auto_scale_lr():
         settings.use_auto_scale_lr(detection_config())
 
 
+def test_no_auto_scale_lr():
+    cfg = detection_config(auto_scale_lr=None)
+    with pytest.raises(SettingError, match="base_batch_size=16"):
+        settings.use_auto_scale_lr(cfg)
+
+
+def test_amp_of_several_optimisers():
+    cfg = detection_config()
+    cfg.optim_wrapper = dict(constructor="Own", one=cfg.optim_wrapper, two=cfg.optim_wrapper)
+    with pytest.raises(SettingError, match="several optimisers: .*type='AmpOptimWrapper'"):
+        settings.use_amp(cfg)
+    assert "type" not in cfg.optim_wrapper
+
+
+NEW_STYLE = """
+from mmdet.models import RetinaNet
+from mmengine.optim import OptimWrapper
+from torch.optim import SGD
+
+model = dict(type=RetinaNet)
+optim_wrapper = dict(type=OptimWrapper, optimizer=dict(type=SGD, lr=0.1))
+"""
+
+
+def test_configs_of_the_new_style(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(f"from mmengine.config import read_base\n{NEW_STYLE}")
+    cfg = settings.load_config(path)
+    assert settings.task_of(cfg) == "detection"
+    settings.use_amp(cfg)
+    assert cfg.optim_wrapper.type == "AmpOptimWrapper"
+    path.write_text(path.read_text().replace("RetinaNet", "RetinaNett"))
+    with pytest.raises(SettingError, match="cannot be read, ImportError: .*RetinaNett"):
+        settings.load_config(path)
+
+
 def test_resume(tmp_path):
     cfg = detection_config(load_from="other.pth")
     settings.use_resume(cfg, "auto")
@@ -123,6 +159,17 @@ def test_tta_of_the_config_goes_first():
     settings.use_tta(cfg)
     assert cfg.test_dataloader.dataset.dataset.pipeline == [dict(type="Own")]
     assert cfg.model.type == "OwnTTA" and cfg.model.module.type == "RetinaNet"
+
+
+def test_tta_of_several_data_sets():
+    cfg = detection_config()
+    inner = cfg.test_dataloader.dataset
+    repeated = dict(type="RepeatDataset", times=2, dataset=inner)
+    cfg.test_dataloader.dataset = dict(type="ConcatDataset", datasets=[inner, repeated])
+    settings.use_tta(cfg)
+    first, second = cfg.test_dataloader.dataset.datasets
+    for dataset in (first, second.dataset):
+        assert dataset.pipeline[-1].type == "TestTimeAug"
 
 
 def test_draw_predictions(tmp_path):
