@@ -51,8 +51,8 @@ def check_entries(inspection: Inspection) -> str:
     cfg = inspection.cfg
     for key in cfg:
         near = difflib.get_close_matches(key, ENTRIES, 1, 0.8)
-        if key in ENTRIES or is_used(cfg, key):
-            continue
+        if key in ENTRIES or callable(cfg[key]) or is_used(cfg, key):
+            continue  # classes are what a config of the new style imports
         if key in _OF_MMCV_1 and not (key == "optimizer" and inspection.scope == "mmseg"):
             inspection.warn(
                 f"was read by OpenMMLab 1.x, and nobody reads it now: give {_OF_MMCV_1[key]}", key

@@ -9,6 +9,7 @@ import own_parts
 import pytest
 from breaking import changed, faults, point_at
 from mmengine.dataset import pseudo_collate
+from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS, Registry
 from mmseg.models import SegDataPreProcessor
 from PIL import Image
@@ -118,6 +119,7 @@ def test_configs_of_the_new_style(own):
     model = with_classes({k: v for k, v in cfg.model.to_dict().items() if k != "test_cfg"})
     cfg.model = dict(model, test_cfg=cfg.model.test_cfg)
     cfg.default_scope = None
+    cfg.OptimWrapper = OptimWrapper  # imported there, and replaced by a flag
     assert [str(r) for r in faults(cfg)] == []
     path = root / "images/training/train_00003.jpg"
     path.write_bytes(b"broken")
