@@ -186,7 +186,7 @@ def check_writable(folder: str | os.PathLike) -> None:
 
 @contextmanager
 def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
-    """End a program with one line, and no traceback, where the user can mend the error.
+    """End a program with one line, and no traceback, where the user can correct the error.
 
     The status is 1, with ``error: ...`` on stderr. After Ctrl-C it is 130, with ``stopped``. If
     nobody reads the output any more (``| head``) it is 141, without a word, as shells give it to a

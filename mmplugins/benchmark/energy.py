@@ -56,7 +56,7 @@ def _rapl() -> tuple[str, Callable[[], float]] | None:
 
 
 class _Counter:
-    """Microjoules in a file that start at zero again at times, as joules that do not."""
+    """Joules that only grow, from a file of microjoules that at times starts again at zero."""
 
     def __init__(self, file: Path, most: int):
         self.file, self.most = file, most

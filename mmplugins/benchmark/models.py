@@ -80,7 +80,7 @@ def fold(model: nn.Module) -> None:
 
 
 def build_mmpretrain(name: str) -> nn.Module:
-    """A backbone of mmpretrain, with its four maps and without output norms.
+    """A backbone of mmpretrain, with its four feature maps and without output norms.
 
     Args:
         name: Our name of it, for example ``'poolformer_s12'``.

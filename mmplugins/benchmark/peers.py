@@ -75,7 +75,7 @@ def peer_weights(row: Row, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def check_equal(subject: Subject, maps: tuple[Tensor, ...], images: Tensor) -> None:
-    """Check that a peer computes the same maps.
+    """Check that a peer computes the same feature maps.
 
     Raises:
         ValueError: If they differ by more than :data:`TOLERANCE` of the largest value.

@@ -130,7 +130,7 @@ class ResultFile:
     Args:
         path: The file, ``.jsonl`` by custom.
         environment: Machine and versions now.
-        settings: How is measured now.
+        settings: How it is measured now.
 
     Attributes:
         path: The file.

@@ -33,7 +33,7 @@ USUAL = MEASURES[:-2]
 
 @dataclass(frozen=True)
 class Settings:
-    """How is measured.
+    """How to measure.
 
     Attributes:
         sizes: Heights and widths of images.

@@ -17,7 +17,7 @@ from .structure import StructureError, check_instructions
 
 
 def refuse_shards(path: str | Path) -> None:
-    """Refuse a checkpoint in shards, a folder of several files or one of them, by a way to join it.
+    """Refuse a checkpoint in shards (a folder of files, or one of them), and say how to join it.
 
     Raises:
         CheckpointError: If it is one of torch, of mmengine's FSDP strategy, or of DeepSpeed.
@@ -26,7 +26,7 @@ def refuse_shards(path: str | Path) -> None:
     folder = path if path.is_dir() else path.parent
     try:
         names = {entry.name for entry in folder.iterdir()} if path.is_dir() else {path.name}
-    except OSError:  # not ours to read
+    except OSError:  # no right to read it
         return
     if ".metadata" in names or any(name.endswith(".distcp") for name in names):
         way = (

@@ -153,7 +153,10 @@ def _name_of(model: PyramidBackbone) -> str:
 
 
 def _family_of(model: PyramidBackbone) -> str | None:
-    """Its family; timm's MobileNets have the names of its EfficientNets' modules."""
+    """The family of a backbone.
+
+    A MobileNet is told by its name, because timm's has the module names of its EfficientNet.
+    """
     if getattr(model, "model_name", "").startswith("mobilenet"):
         return "MobileNet"
     own = type(model).__name__

@@ -90,9 +90,9 @@ def harmless_config(text: str, source: str) -> Config:
 
 
 def innermost(dataset: Any) -> Any:
-    """The settings of the data set in others, of several the first.
+    """The settings of the innermost of nested data sets; where one holds several, the first counts.
 
-    mmdet tells the outermost one only to leave its files alone, and only the inner one has files.
+    mmdet switches reading off for the outermost one only, but the files are those of the innermost.
     """
     while isinstance(dataset, Mapping):
         several = dataset.get("datasets")
@@ -126,7 +126,7 @@ def registered_only() -> Iterator[None]:
 
 
 def _import_library(name: str) -> ModuleType:
-    """Import for a registry, which takes what stands before a dot for a package."""
+    """Import a module for a registry, which takes the words before a dot for a package."""
     if name.partition(".")[0] not in _LIBRARIES:
         raise ImportError(f"{name} is not imported for a config of unknown origin")
     return import_module(name)
@@ -136,7 +136,7 @@ _PROGRAMS = ("pickle", "pkl", "yaml", "yml")
 
 
 class _Program:
-    """Stands for what would read a program, before it opens the file."""
+    """Stands for a reader of files that may hold code, and refuses before the file is opened."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise CheckpointError(

@@ -53,7 +53,7 @@ def load_weights(
     report, fitted = _meet(model, source, prefix, allow_unsafe)
     if strict:
         report.raise_if_wrong()
-    refuse_deployed(report.unexpected, "", report.model)  # its values mean something else
+    refuse_deployed(report.unexpected, "", report.model)  # it has the same names, but other values
     _backbone_of(model).load_state_dict(fitted, strict=False)
     return report
 

@@ -107,7 +107,7 @@ def sniff(path: Path) -> str:
     try:
         with path.open("rb") as file:
             head = file.read(512)
-    except OSError as error:  # not ours to read, or a disk that fails
+    except OSError as error:  # no right to read it, or a failing disk
         raise CheckpointError(f"{path} cannot be read ({error.strerror or error})") from error
     if not head:
         raise CheckpointError(f"{path} is empty: copy or download it again")

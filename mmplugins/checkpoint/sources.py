@@ -267,7 +267,8 @@ def _address(source: Source) -> str:
     return constants.ENDPOINT + source.url.removeprefix("https://huggingface.co")
 
 
-# mmengine has loaders for all but timm; ours also take safetensors, resume, and explain themselves.
+# mmengine has loaders for all but timm. Ours also read safetensors, continue downloads, and explain
+# what failed.
 @CheckpointLoader.register_scheme(prefixes=("timm://", "http://", "https://", ""), force=True)
 def load_from_anywhere(filename: str, map_location: Any = None) -> dict[str, Any]:
     """Loader of mmengine's for timm's weights, addresses and local files."""
@@ -287,7 +288,7 @@ def load_from_metaformer(filename: str, map_location: Any = None) -> dict[str, A
 
 
 def _checked(load: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """A loader of mmengine's that ends in a KeyError for an unknown name, and should not."""
+    """mmengine's loader, with a CheckpointError in place of its KeyError for an unknown name."""
 
     @functools.wraps(load)
     def checked(filename: str, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _blamed(error: Exception, unknown: list) -> tuple[Registry, str] | None:
-    """The name that was looked for in vain, if the error speaks of it, or of the None it became."""
+    """The name that no registry knew, if the error speaks of it or of the None that came of it."""
     if not unknown:
         return None
     text = str(error)

@@ -114,7 +114,7 @@ class Inspection:
                 return build()
         except unsure:
             return None
-        except Exception as error:  # constructors raise what they like
+        except Exception as error:  # constructors may raise anything
             if self.processes > 1 and "process group has not been init" in str(error):
                 raise NotRun(f"{where} needs the other processes to be there") from error
             place, said = explain(error, value, where, self.scope, owner)

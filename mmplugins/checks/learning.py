@@ -131,7 +131,7 @@ def _check_scheduler(
 def _oddities(
     scheduler: Mapping, begin: int, end: int | None, total: int, unit: str
 ) -> Iterator[str]:
-    """What of a scheduler does not belong to the length of the training."""
+    """What in a scheduler does not fit the length of the training."""
     if begin >= total:
         yield f"begins at {begin}, but training ends after {total} {unit}: give an earlier begin"
     elif end is not None and end > total:

@@ -16,7 +16,8 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.utils import ManagerMixin
 
-_LOGGER = "mmplugins.preflight"  # and message hub, the current ones as long as it lasts
+_LOGGER = "mmplugins.preflight"
+"""Name of the logger and of the message hub that are current while it lasts."""
 
 
 @contextmanager
@@ -25,8 +26,8 @@ def no_trace(scope: str | None) -> Iterator[None]:
 
     Put back are the random generators of Python, numpy and torch (GPUs included), the gradient
     mode, and the instances that OpenMMLab keeps by name: loggers, message hubs, visualizers and
-    default scopes. Memory of GPUs that is free again is given back. What the block prints or logs
-    is dropped; exceptions pass through.
+    default scopes. GPU memory that has become free is given back. What the block prints or logs is
+    dropped; exceptions pass through.
 
     Args:
         scope: Default scope of the block, for example ``'mmdet'``; None for none at all, as
@@ -46,7 +47,7 @@ def no_trace(scope: str | None) -> Iterator[None]:
             warnings.simplefilter("ignore")
             MMLogger.get_instance(_LOGGER, log_level="CRITICAL")
             MessageHub.get_instance(_LOGGER)
-            if scope is None:  # or that of an earlier runner would hold
+            if scope is None:  # else the scope of an earlier runner holds
                 DefaultScope._instance_dict = OrderedDict()
             with DefaultScope.overwrite_default_scope(scope):
                 yield

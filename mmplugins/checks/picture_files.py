@@ -80,7 +80,7 @@ def read_all(
             if pixels is None:
                 raise ValueError(f"{backend} makes nothing of it")
             return read(pixels)
-        except Exception as error:  # decoders raise what they like
+        except Exception as error:  # decoders may raise anything
             return error
 
     with ThreadPoolExecutor() as threads:
@@ -183,7 +183,7 @@ def _about(path: str, asked: Callable[[Image.Image], int]) -> int:
     try:
         with Image.open(path) as picture:
             return asked(picture)
-    except Exception:  # its readers raise what they like; the pipeline's decoder tells the user
+    except Exception:  # its readers may raise anything; the pipeline's decoder tells the user
         return 0
 
 

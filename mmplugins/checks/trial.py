@@ -131,7 +131,7 @@ def load_trial(inspection: Inspection, split: str) -> Trial:
     where = f"{split}_dataloader.dataset"
     try:
         trial = Trial(inspection, split)
-    except Exception as error:  # data sets and transforms raise what they like
+    except Exception as error:  # data sets and transforms may raise anything
         dataset = inspection.cfg[f"{split}_dataloader"].dataset
         if quoted := quoted_numbers(error, dataset, where):
             inspection.stop(quoted[1], quoted[0])
@@ -194,7 +194,7 @@ def _prepared(inspection: Inspection, batch: Any, sample: Mapping) -> Any:
     means = listed(prep.get("mean"))
     try:
         data = inspection.model.data_preprocessor(batch, training=True)
-    except Exception as error:  # preprocessors raise what they like
+    except Exception as error:  # preprocessors may raise anything
         if len(means) > 1 and len(means) != channels:
             turned = ", and bgr_to_rgb=False" if channels == 1 and prep.get("bgr_to_rgb") else ""
             inspection.stop(

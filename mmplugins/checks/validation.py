@@ -77,7 +77,7 @@ def _judge(
         evaluator.dataset_meta = metainfo
         evaluator.process(outputs, batch)
         return evaluator.evaluate(1)
-    except Exception as error:  # metrics raise what they like
+    except Exception as error:  # metrics may raise anything
         inspection.stop(
             _of_another_task(inspection, metric, error, outputs)
             or _of_another_size(error, batch)

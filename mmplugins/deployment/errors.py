@@ -1,4 +1,4 @@
-"""What goes wrong on the way out of PyTorch."""
+"""The error of an export, and of a package that is not installed."""
 
 import importlib.util
 

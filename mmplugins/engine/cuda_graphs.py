@@ -14,15 +14,15 @@ SIZES = 8
 
 
 def replay_by_size(backbone: nn.Module, sizes: int = SIZES) -> None:
-    """Have passes without gradient on a GPU recorded once for a size and then replayed, in place.
+    """Record a backbone's passes without gradient on a GPU, one for each size, and replay them.
 
-    A pass with gradient, in training mode, on another device, or while something else records runs
-    as before, and so do all passes once more sizes have come than are kept: that is said once.
-    Weights may change in place; those that move (``to``, ``load_state_dict(assign=True)``) are
-    noticed, and recorded anew.
+    Other passes run as before: with gradient, in training mode, on another device, or while
+    something else records. If more sizes come than are kept, one warning says so, and from then on
+    all passes run as before. Weights may change in place. If they move (``to``,
+    ``load_state_dict(assign=True)``), passes are recorded anew.
 
     Args:
-        backbone: Module from one map to a tuple of maps.
+        backbone: Module from images to a tuple of feature maps; changed in place.
         sizes: Sizes of which a graph is kept. Defaults to 8.
     """
     recorded = Recorded(backbone, sizes)

@@ -162,7 +162,7 @@ def trusted_config(text: str, source: str) -> Config:
     """A config of the user's trust: read, and what it imports imported, as mmengine does."""
     try:
         return Config.fromstring(text, ".py")
-    except Exception as error:  # it is a program, and may fail like one
+    except Exception as error:  # it is a program and may raise anything
         raise CheckpointError(
             f"the config in {source} cannot be read, {type(error).__name__}: {error}"
         ) from error

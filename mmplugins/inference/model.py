@@ -28,7 +28,7 @@ LOADERS = ("LoadImageFromFile", "LoadImageFromNDArray", "InferencerLoader")
 
 
 class Runtime(Protocol):
-    """What computes: takes pictures of one size after the test pipeline."""
+    """What runs the network: it takes pictures of one size after the test pipeline."""
 
     def __call__(self, batch: Sequence[Packed]) -> list[Prediction]:
         """Predict on a batch."""
@@ -76,7 +76,7 @@ class LoadedModel:
                 self._steps = Compose(kept)
             except CheckpointError:
                 raise
-            except Exception as error:  # a pipeline is anybody's code
+            except Exception as error:  # user code may raise anything
                 raise InputError(
                     f"the test pipeline of {self.name} cannot be built: {line_of(error)}"
                 ) from error
@@ -116,7 +116,7 @@ class LoadedModel:
         given = dict(img=pixels, img_path=name, img_id=0, img_shape=side, ori_shape=side)
         try:
             packed = self._steps(dict(given, height=side[0], width=side[1]))
-        except Exception as error:  # a pipeline is anybody's code
+        except Exception as error:  # user code may raise anything
             raise InputError(
                 f"{name} of {side[1]}x{side[0]} pixels does not pass the test pipeline, "
                 f"{type(error).__name__}: {line_of(error)}"

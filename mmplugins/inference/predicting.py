@@ -204,7 +204,7 @@ def _run(model: LoadedModel, batch: Sequence[Packed], name: str) -> list[Predict
         return model.run(batch)
     except InputError:
         raise
-    except Exception as error:  # a model is anybody's code
+    except Exception as error:  # user code may raise anything
         side = "x".join(str(n) for n in reversed(batch[0]["inputs"].shape[1:]))
         hint = ""
         if isinstance(error, MemoryError) or "memory" in str(error).lower():

@@ -55,7 +55,7 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | None = None) 
     try:
         cfg = Config.fromfile(file)
         _import_all(cfg)
-    except Exception as error:  # a config is a program, and may fail like one
+    except Exception as error:  # a config is a program and may raise anything
         raise SettingError(
             f"config {str(path)!r} cannot be read, {type(error).__name__}: {error}: correct it, "
             "or the file in _base_ or module in custom_imports that the message names"

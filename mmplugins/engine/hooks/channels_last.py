@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 @HOOKS.register_module()
 class ChannelsLastHook(Hook):
-    """Keeps the convolution weights, and so all maps, channels-last in memory.
+    """Keeps the convolution weights, and so all feature maps, channels-last in memory.
 
     Values stay the same up to rounding; pointwise convolutions and pooling get faster on CPUs and
     on GPUs with tensor cores. A convolution with channels-last weights puts out a channels-last
-    map whatever it is given, so the images themselves need no conversion. In a config::
+    feature map for any input, so the images need no conversion. In a config::
 
         custom_hooks = [dict(type="ChannelsLastHook")]
     """
@@ -32,8 +32,8 @@ class ChannelsLastHook(Hook):
 def to_channels_last(model: nn.Module) -> nn.Module:
     """Lay the weights of a model channels-last, in place.
 
-    In training, the logits of mmseg's heads (their ``conv_seg``) leave in PyTorch's default format:
-    over channels that lie last, PyTorch's log-softmax on a CPU copies the enlarged logits first.
+    In training, the logits of mmseg's heads (their ``conv_seg``) are put out in PyTorch's default
+    format: if channels lie last, PyTorch's log-softmax on a CPU first copies the enlarged logits.
     """
     model.to(memory_format=torch.channels_last)
     for head in model.modules():

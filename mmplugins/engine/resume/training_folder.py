@@ -150,7 +150,7 @@ def _named(work_dir: Path) -> str:
     try:
         with (work_dir / POINTER).open("rb") as file:
             text = file.read(4096).decode("utf-8", errors="replace")
-    except OSError:  # none, a folder, or not ours to read
+    except OSError:  # missing, a folder, or no right to read it
         return ""
     return text.strip("\0 \r\n").replace("\\", "/").rpartition("/")[2]
 

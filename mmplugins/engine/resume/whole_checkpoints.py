@@ -174,7 +174,7 @@ class WholeCheckpointHook(CheckpointHook):
         return f"{str(self.out_dir).rstrip('/')}/{Path(runner.work_dir).name}"
 
     def _own_files(self, runner: Runner, folder: str) -> list[str]:
-        """Bring what the checkpoint says about files down to names of this training's own.
+        """Reduce the paths in a checkpoint to names of files that this training wrote.
 
         Args:
             runner: Its message hub, as the checkpoint left it, is changed in place.
