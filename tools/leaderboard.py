@@ -246,12 +246,13 @@ def make(
             report = costs.measure(runs, shown)
     if args.show and not report and (out / "cost.jsonl").is_file():
         report = make_report(read_results(out / "cost.jsonl"))
-    protocol = None
+    protocol, missing = None, []
     if runs:
+        missing = [run.name for run in runs if not run.experiment().result.is_file()]
         results += read_runs(out / RUNS)
         protocol = read_settled(out)[0].plain()
     environment = describe_environment("cuda" if torch.cuda.is_available() else "cpu")
-    return make_board(results, environment, protocol, report, others), report
+    return make_board(results, environment, protocol, report, others, missing), report
 
 
 def hand_out(args: argparse.Namespace, runs: list[Run], out: Path) -> None:

@@ -25,6 +25,7 @@ NOTES = (
 )
 RATES = "The learning rate is the one that was best on validation; its scores are shown."
 NOT_ENOUGH = "Not enough runs to rank: {} ({} seeds or more are needed)."
+MISSING = "{} runs have no result yet: {}."
 FRONT = "On the front of score against latency, {}: {}."
 
 
@@ -140,6 +141,8 @@ def notes_of_board(board: Mapping[str, Any]) -> list[str]:
             front.sort(key=lambda row: row["cost"]["inference"]["median"])
             names = ", ".join(row["label"] for row in front)
             notes.append(FRONT.format(table_name(table), names))
+    if missing := board.get("missing"):
+        notes.append(MISSING.format(len(missing), few(missing, 3)))
     if protocol:
         notes += _notes_of_protocol(protocol, board["trained_on"])
     if cost and cost["size"]:

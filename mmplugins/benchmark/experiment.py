@@ -127,7 +127,7 @@ def checked_result(path: Path, about: Mapping[str, Any] | None = None) -> dict[s
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
         schema = result.get("schema")
-    except (json.JSONDecodeError, AttributeError) as error:
+    except (ValueError, AttributeError) as error:
         raise SettingError(
             f"{path} is no result ({error}): remove it, or give another --out"
         ) from error
@@ -136,8 +136,12 @@ def checked_result(path: Path, about: Mapping[str, Any] | None = None) -> dict[s
             f"{path} was written by another version of mmplugins (schema {schema}, this one reads "
             f"{SCHEMA}): give another --out"
         )
+    score = result.get("score")
+    if not result.get("failure") and not (isinstance(score, Real) and math.isfinite(score)):
+        raise SettingError(f"{path} is no result (its score is {score!r}): remove it")
     plain = json.loads(json.dumps(dict(about or {}), default=str))
-    other = [f"{k}: {result.get(k)}, now {v}" for k, v in plain.items() if result.get(k) != v]
+    # A result from before a key existed has no say in it.
+    other = [f"{k}: {result[k]}, now {v}" for k, v in plain.items() if result.get(k, v) != v]
     if other:
         raise SettingError(
             f"{path} is the result of something else ({'; '.join(other)}): give the backbone a "
@@ -160,12 +164,14 @@ def score_of(metrics: Mapping[str, Any], task: str) -> float:
     """The figure that counts, in percent.
 
     Raises:
-        ValueError: If an evaluator gave others only.
+        ValueError: If an evaluator gave others only, or had nothing to score.
     """
     wanted = TASKS[task]
-    values = {k: v for k, v in metrics.items() if k.rsplit("/", 1)[-1] == wanted.metric}
-    if values:
-        return float(next(iter(values.values()))) * wanted.scale
+    for name, value in metrics.items():
+        if name.rsplit("/", 1)[-1] == wanted.metric:
+            if not value >= 0:
+                raise ValueError(f"{name} is {value}: the pictures have nothing to be found")
+            return float(value) * wanted.scale
     if not metrics and task != "semantic":
         return 0.0  # mmdet's metric is silent where nothing at all was detected: AP is 0
     raise ValueError(f"no {wanted.metric} among the metrics {', '.join(metrics) or '(none)'}")

@@ -7,6 +7,7 @@
     trained_on     machines and versions of the trainings, each once
     protocol       of :meth:`.protocol.Protocol.plain`, or null
     cost           {environment, settings, size, batch} of the benchmark, or null
+    missing        names of the runs that have no result yet
     tables   one per start and set, and per start one over all its sets (set null); each has
              start, set, task, title, score, config, and
       rows   best first: label, backbone, family, lr, source ('trained' or work dirs), steps,
@@ -54,27 +55,36 @@ def read_runs(folder: str | Path) -> list[dict[str, Any]]:
     """Results of all runs in a folder of runs, also of a copy that other machines wrote to.
 
     Raises:
-        SettingError: If one is of another version, or two are of the same run.
+        SettingError: If one is of another version, two are of the same run, or two do not stand in
+            one table.
     """
     found: dict[tuple, Path] = {}
+    agreed: dict[str, tuple[Any, Path]] = {}
     results = []
     for path in sorted(Path(folder).rglob("result.json")):
         result = checked_result(path)
         about = {k: result.get(k) for k in ("protocol", "set", "label", "start", "lr", "seed")}
-        if (key := tuple(about.values())) in found:
+        if (other := found.setdefault(tuple(about.values()), path)) != path:
             what = ", ".join(f"{k} {v}" for k, v in about.items() if v is not None)
             raise SettingError(
-                f"{found[key]} and {path} are results of the same run ({what}): keep one of them"
+                f"{other} and {path} are results of the same run ({what}): keep one of them"
             )
-        found[key] = path
+        for name, value in (
+            ("the protocol", result["protocol"]),
+            (f"the backbone {result['label']}", result["backbone"]),
+            *result.get("settings", {}).items(),
+        ):
+            before, other = agreed.setdefault(name, (value, path))
+            if before != value:
+                raise SettingError(
+                    f"{other} and {path} do not stand in one table ({name}: {before} and {value}): "
+                    "give each a folder of its own"
+                )
         results.append(dict(result, source="trained"))
-    protocols = sorted({str(result.get("protocol")) for result in results})
-    if len(protocols) > 1:
-        raise SettingError(
-            f"{folder} has results of the protocols {' and '.join(protocols)}, which do not stand "
-            "in one table: give each a folder of its own"
-        )
-    return results
+    # Whatever machines, workers and folders they come from.
+    return sorted(
+        results, key=lambda r: (r["set"], r["label"], r["start"], r["lr"] or 0, r["seed"])
+    )
 
 
 def make_board(
@@ -83,6 +93,7 @@ def make_board(
     protocol: Mapping[str, Any] | None = None,
     report: Mapping[str, Any] | None = None,
     others: Mapping[str, Mapping[str, Any]] | None = None,
+    missing: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Put results together, see the module for the structure.
 
@@ -93,6 +104,7 @@ def make_board(
         report: A benchmark with rows ``CONFIG.py@BACKBONE`` or ``BACKBONE``, for the costs at its
             largest size.
         others: Further boards by name, whose orders are compared with this one's.
+        missing: Names of the runs that have no result yet.
     """
     results = _apart_by_steps(results)
     runs = pd.DataFrame([_line(i, result) for i, result in enumerate(results)])
@@ -117,6 +129,7 @@ def make_board(
         trained_on=_different(r["environment"] for r in results if r.get("environment")),
         protocol=dict(protocol) if protocol else None,
         cost=cost_of_report(report) if report else None,
+        missing=list(missing),
         tables=tables,
         agreement=_records(agreement(orders)),
     )

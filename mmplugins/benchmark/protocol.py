@@ -47,8 +47,17 @@ KINDS = dict(coco=("annotations", "images"), ade20k=("images", "labels"))
 """What a split names, by format."""
 
 
+_SCORED = ("learning_rates", "select", "validations", "report")
+"""Fields of a protocol that change what its scores are."""
+
+
 class ProtocolError(SettingError):
     """A protocol that cannot be read, contradicts itself or does not fit what is there."""
+
+
+def plain(one: Any) -> dict[str, Any]:
+    """A dataclass as plain data, as JSON has them."""
+    return json.loads(json.dumps(asdict(one), default=str))
 
 
 @dataclass(frozen=True)
@@ -197,7 +206,17 @@ class Protocol:
 
     def plain(self) -> dict[str, Any]:
         """As plain data."""
-        return json.loads(json.dumps(asdict(self), default=str))
+        return plain(self)
+
+    def settings(self, *sets: DataSet) -> dict[str, Any]:
+        """What changes scores of some sets, as plain data; data and recipes may lie anywhere."""
+        shared = {k: v for k, v in self.plain().items() if k in _SCORED} | plain(self.budget)
+        return shared | {
+            f"{one.name}.{key}": value
+            for one in sets
+            for key, value in plain(one).items()
+            if key not in ("name", "root", "recipe", "offered_at")
+        }
 
 
 def rate_name(rate: float | None) -> str:

@@ -70,6 +70,7 @@ class Run:
             protocol=self.protocol.name, set=self.set.name, config=Path(self.set.recipe).stem,
             backbone=self.backbone, label=self.label, start=self.start, lr=self.lr,
             seed=self.seed, family=family_of_backbone(self.backbone),
+            settings=self.protocol.settings(self.set),
         )  # fmt: skip
 
     def experiment(self, tracker: str | None = None) -> Experiment:

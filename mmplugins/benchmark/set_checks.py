@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from mmplugins.engine import SettingError
 from .budget import shapes_loaders
 from .protocol import DataSet, ProtocolError
 from .runs import Run, set_config
+from .splits import read_annotations, split_of
 
 
 def check_sets(runs: Sequence[Run]) -> list[str]:
@@ -41,7 +42,9 @@ def check_sets(runs: Sequence[Run]) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="mmplugins-check-") as folder:
         for name, run in first.items():
             try:
-                cfg = set_config(replace(run, out=Path(folder)))
+                run = replace(run, out=Path(folder))
+                cfg = set_config(run)
+                wrong += [f"{name}: {text}" for text in _without_objects(run)]
                 failed = checks.failures(checks.preflight(cfg, data=False))
                 wrong += [f"{name}: {failure.message}" for failure in failed]
                 if not failed and not shapes_loaders(cfg):  # those are drawn when they are used
@@ -61,3 +64,11 @@ def _absent(one: DataSet) -> str:
     more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
     offered = f"; it is offered at {one.offered_at}" if one.offered_at else ""
     return f"{one.name}: {missing[0]} is missing{more}{offered}"
+
+
+def _without_objects(run: Run) -> Iterator[str]:
+    for name in ("val", "test"):
+        if run.set.format == "coco" and getattr(run.set, name):
+            file = split_of(run.set, name, run.seed, run.out)["annotations"]
+            if not read_annotations(file)["annotations"]:
+                yield f"{file} has no objects: nothing can be scored"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ def settle(protocol: Protocol, backbones: Mapping[str, str], folder: str | Path)
                 f"{folder} has trainings of the protocol {old['name']!r}, and this is "
                 f"{now['name']!r}: two protocols do not share a folder; give another --out"
             )
-        if other := _changes(old, now):
+        if other := _changes(from_plain(old), protocol):
             raise ProtocolError(
                 f"{folder} has trainings by other settings ({'; '.join(other)}), and such scores "
                 "do not stand in one table: give another --out"
@@ -99,35 +98,11 @@ def from_plain(data: Mapping[str, Any]) -> Protocol:
     return Protocol(**{**data, "sets": sets, "budget": Budget(**data["budget"])})
 
 
-_FREE = ("sets", "starts", "seeds", "folder", "title", "source", "departures")
-"""What may differ between two calls for one folder; of sets see :func:`_changes`."""
-
-
-def _changes(old: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    found = [
-        f"{key}: {old[key]}, now {now[key]}"
-        for key in now
-        if key not in (*_FREE, "budget") and old[key] != now[key]
-    ]
-    # A folder from before a setting existed has its default.
-    budget = asdict(Budget()) | old["budget"]
-    found += [
-        f"{key}: {budget[key]}, now {value}"
-        for key, value in now["budget"].items()
-        if budget[key] != value
-    ]
-    sets = {one["name"]: one for one in old["sets"]}
-    for one in now["sets"]:
-        # Where data and recipes lie differs from machine to machine.
-        before = {
-            k: v for k, v in sets.get(one["name"], one).items() if k not in ("root", "recipe")
-        }
-        found += [
-            f"{one['name']}.{key}: {value}, now {one[key]}"
-            for key, value in before.items()
-            if one[key] != value
-        ]
-    return found
+def _changes(old: Protocol, now: Protocol) -> list[str]:
+    known = {one.name: one for one in old.sets}
+    before = old.settings(*(known.get(one.name, one) for one in now.sets))
+    after = now.settings(*now.sets)
+    return [f"{k}: {before[k]}, now {after[k]}" for k in after if before[k] != after[k]]
 
 
 def _union(old: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:

@@ -71,7 +71,7 @@ _NEEDED = dict(
 """What entries of an annotation file must have, by list."""
 
 
-def _read(annotations: str) -> dict[str, Any]:
+def read_annotations(annotations: str) -> dict[str, Any]:
     """An annotation file in COCO's format.
 
     Raises:
@@ -94,7 +94,7 @@ def _read(annotations: str) -> dict[str, Any]:
 
 
 def _coco(one: DataSet, paths: dict, held: int, validation: bool, shots: int, seed: int) -> str:
-    content = _read(paths["annotations"])
+    content = read_annotations(paths["annotations"])
     ids = [image["id"] for image in content["images"]]
     apart = _drawn(one, ids, held) if held else set()
     kept = apart if validation else set(ids) - apart
@@ -155,7 +155,7 @@ def _labelled(one: DataSet, paths: dict) -> list[str]:
 def pictures_in(one: DataSet, split: dict[str, Any]) -> int | None:
     """Number of pictures of a split of :func:`split_of`; None if the recipe alone knows it."""
     if one.format == "coco":
-        return len(_read(split["annotations"])["images"])
+        return len(read_annotations(split["annotations"])["images"])
     if "names" in split:
         return len(Path(split["names"]).read_text(encoding="utf-8").splitlines())
     if one.format == "ade20k":
@@ -178,4 +178,6 @@ def class_names(one: DataSet, split: dict[str, Any]) -> tuple[str, ...]:
         return found
     if one.classes or one.format != "coco":
         return tuple(one.classes)
-    return tuple(category["name"] for category in _read(split["annotations"])["categories"])
+    return tuple(
+        category["name"] for category in read_annotations(split["annotations"])["categories"]
+    )

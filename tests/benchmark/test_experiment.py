@@ -12,7 +12,7 @@ from mmengine.evaluator import Evaluator
 from mmseg.registry import MODELS
 
 from mmplugins.benchmark.budget import Budget
-from mmplugins.benchmark.experiment import run_experiment, score_of, task_name
+from mmplugins.benchmark.experiment import TASKS, run_experiment, score_of, task_name
 from mmplugins.benchmark.protocol import DataSet, Protocol
 from mmplugins.benchmark.protocol_files import find_recipe
 from mmplugins.benchmark.runs import name_backbones, plan, run_config
@@ -222,3 +222,7 @@ def test_tasks_and_scores():
     for metrics, task in (({}, "semantic"), ({"coco/bbox_mAP": 0.5}, "instance")):
         with pytest.raises(ValueError, match="among the metrics"):
             score_of(metrics, task)
+    # What mmseg and pycocotools say of a split without any pixel or object.
+    for value, task in ((float("nan"), "semantic"), (-1.0, "detection")):
+        with pytest.raises(ValueError, match="m(IoU|AP) is (nan|-1.0): the pictures have nothing"):
+            score_of({TASKS[task].metric: value}, task)

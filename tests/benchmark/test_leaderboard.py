@@ -169,21 +169,60 @@ def write_result(folder, **changes):
 
 
 def test_results_of_a_folder(tmp_path):
-    write_result(tmp_path / "a")
-    write_result(tmp_path / "b", seed=1)
-    assert [r["seed"] for r in read_runs(tmp_path)] == [0, 1]
+    write_result(tmp_path / "a", seed=1)
+    write_result(tmp_path / "b")
+    write_result(tmp_path / "b/c", lr=1e-3)
+    found = [(r["lr"], r["seed"]) for r in read_runs(tmp_path)]  # in an order of their own
+    assert found == [(None, 0), (None, 1), (1e-3, 0)]
     write_result(tmp_path / "c")
-    with pytest.raises(
-        SettingError, match=r"results of the same run \(protocol p, set net, label a"
+    with pytest.raises(SettingError, match=r"of the same run \(protocol p, set net, label a"):
+        read_runs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            dict(protocol="q"),
+            "one/result.json and .*one table .the protocol: p and q.: give",
+        ),
+        (dict(settings=dict(steps=9)), "in one table .steps: 8 and 9"),
+        (dict(backbone="b"), "in one table .the backbone a: a and b"),
+        (dict(score=None), "two/result.json is no result .its score is None.: remove"),
+        (dict(score=float("nan")), "no result .its score is nan"),
+        (dict(score="50"), "no result .its score is '50'"),
+        (dict(schema=None), "another version of mmplugins"),
+    ],
+)
+def test_results_that_do_not_stand_in_one_table(changes, message, tmp_path):
+    own = dict(settings=dict(steps=8), backbone="a")
+    write_result(tmp_path / "one", **own)
+    write_result(tmp_path / "other", seed=2, backbone="a")  # of before settings were noted
+    write_result(tmp_path / "two", seed=1, **own | changes)
+    with pytest.raises(SettingError, match=message):
+        read_runs(tmp_path)
+
+
+def test_the_same_board_from_one_folder_and_from_three(tmp_path):
+    """Of three workers' folders that were copied into one."""
+    for k, (label, lr, seed) in enumerate(
+        (label, lr, seed) for label in "cab" for lr in (1e-3, 2e-3) for seed in range(3)
     ):
-        read_runs(tmp_path)
-    write_result(tmp_path / "c/d", protocol="q", seed=2)
-    (tmp_path / "c/result.json").unlink()
-    with pytest.raises(SettingError, match="results of the protocols p and q"):
-        read_runs(tmp_path)
-    write_result(tmp_path / "e", schema=None)
-    with pytest.raises(SettingError, match="another version of mmplugins"):
-        read_runs(tmp_path)
+        own = dict(
+            label=label, backbone=label, lr=lr, seed=seed, score=50.0 + seed + (label == "b")
+        )
+        write_result(tmp_path / "one" / label / str(lr) / str(seed), **own)
+        write_result(tmp_path / f"three/{(7 * k) % 3}" / label / str(lr) / str(seed), **own)
+    one, three = (make_board(read_runs(tmp_path / k), MACHINE, PROTOCOL) for k in ("one", "three"))
+    assert one == three and len(one["tables"][0]["pairs"]) == 3
+
+
+def test_runs_without_a_result_are_said():
+    board = make_board([result("a", 0, 1.0)], MACHINE, PROTOCOL, missing=["net/a/random/seed1"])
+    assert any(
+        note == "1 runs have no result yet: net/a/random/seed1." for note in notes_of_board(board)
+    )
+    assert not any("no result" in n for n in notes_of_board(make_board([], MACHINE, PROTOCOL)))
 
 
 def test_cost_is_that_of_the_largest_size(board):

@@ -115,6 +115,10 @@ WRONG = {
         {}, lambda: annotations(lambda content: content["categories"].reverse()),
         "boxes: .*is in the order .* names would be swapped",
     ),
+    "no objects to score": (
+        {}, lambda: annotations(lambda content: content.update(annotations=[])),
+        "boxes: .*instances_val.json has no objects: nothing can be scored",
+    ),
     "no pictures": ({}, lambda: annotations(lambda content: content.update(images=[])), "boxes: "),
     "categories without names": (
         {}, lambda: Path("data/annotations/instances_train.json").write_text(

@@ -69,7 +69,7 @@ def test_own_data(own_data, tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "pool (1 of 3)" in said and "ms at 64x64" in said
     # Pictures of a given size are for the shapes, and data of one's own have theirs in the config.
-    assert tool.main([*command, "--image-size", "32", "--out", "other"]) == 2
+    assert tool.main([*command, "--image-size", "32", "--out", "other"]) == 1
     assert "image_size=32 is for the shapes data" in capsys.readouterr().out
 
 
