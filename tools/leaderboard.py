@@ -47,7 +47,7 @@ from mmplugins.benchmark.protocol_files import load_protocol, of_recipes, shippe
 from mmplugins.benchmark.publish import publish
 from mmplugins.benchmark.runs import RUNS, Run, name_backbones, plan
 from mmplugins.benchmark.set_checks import check_sets
-from mmplugins.benchmark.settled import read_settled, settle
+from mmplugins.benchmark.settled import agreed, read_settled, settle
 from mmplugins.benchmark.trackers import TRACKERS, check_tracker, prepare_tracker
 from mmplugins.benchmark.work_dirs import read_work_dir
 from mmplugins.console import Console
@@ -135,12 +135,13 @@ def settled(args: argparse.Namespace, out: Path) -> list[Run]:
     backbones = name_backbones(args.backbones)
     if backbones:
         protocol = protocol_of(args)
+        agreed(protocol, backbones, out)
         planned = plan(protocol, backbones, out)
         todo = [] if args.show else [r for r in planned if r.experiment().done() is None]
         for finding in check_sets(todo):
             say(f"warning: {finding}")
         settle(protocol, backbones, out)
-        return plan(protocol, backbones, out)
+        return planned
     if args.protocol or args.configs or (out / RUNS).exists():
         try:
             return plan(*read_settled(out), out)

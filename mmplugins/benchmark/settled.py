@@ -19,8 +19,6 @@ NOTED = "protocol.json"
 def settle(protocol: Protocol, backbones: Mapping[str, str], folder: str | Path) -> Protocol:
     """Note a protocol in its folder, or see that it is the one noted there.
 
-    Sets, starts and seeds may grow from call to call; what changes a score may not.
-
     Args:
         protocol: The protocol.
         backbones: What each label stands for.
@@ -28,6 +26,21 @@ def settle(protocol: Protocol, backbones: Mapping[str, str], folder: str | Path)
 
     Returns:
         The protocol with all sets, starts and seeds that the folder has.
+
+    Raises:
+        ProtocolError: As :func:`agreed`.
+    """
+    noted, path = agreed(protocol, backbones, folder), Path(folder) / NOTED
+    text = json.dumps(noted, indent=1) + "\n"
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_whole(path, text)
+    return from_plain(noted["protocol"])
+
+
+def agreed(protocol: Protocol, backbones: Mapping[str, str], folder: str | Path) -> dict[str, Any]:
+    """What :func:`settle` notes in a folder.
+
+    Sets, starts and seeds may grow from call to call; what changes a score may not.
 
     Raises:
         ProtocolError: If the folder has trainings of another protocol or budget.
@@ -62,10 +75,7 @@ def settle(protocol: Protocol, backbones: Mapping[str, str], folder: str | Path)
         backbones = {**noted["backbones"], **backbones}
     elif (folder / "runs").exists():
         raise ProtocolError(f"{path} is gone, and its trainings are there: give another --out")
-    text = json.dumps(dict(schema=1, protocol=now, backbones=dict(backbones)), indent=1) + "\n"
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        write_whole(path, text)
-    return from_plain(now)
+    return dict(schema=1, protocol=now, backbones=dict(backbones))
 
 
 def read_settled(folder: str | Path) -> tuple[Protocol, dict[str, str]]:
