@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import accumulate
 from typing import Any
 
 from mmengine.registry import MODELS
@@ -251,13 +250,11 @@ class ConvNeXt(PyramidBackbone):
     ):
         variant = resolve_variant(arch, VARIANTS, "ConvNeXt")
         depths, dims = variant.depths, variant.dims
-        drop_paths = drop_path_rates(drop_path_rate, sum(depths))
-        first = [0, *accumulate(depths)]
+        drop_paths = drop_path_rates(drop_path_rate, depths)
 
         def stage(i: int) -> Stage:
-            rates = drop_paths[first[i] : first[i + 1]]
             return Stage(
-                [ConvNeXtBlock(dims[i], layer_scale, rate) for rate in rates],
+                [ConvNeXtBlock(dims[i], layer_scale, rate) for rate in drop_paths[i]],
                 PatchConv(dims[i - 1], dims[i], 2, 2, pre_norm="LN") if i else None,
             )
 

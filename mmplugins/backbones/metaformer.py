@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from itertools import accumulate
+from itertools import islice
 from typing import Any, Literal
 
 import torch
@@ -197,15 +197,16 @@ class PositionEmbedding(nn.Module):
         return x + weight
 
 
-def drop_path_rates(last: float, blocks: int) -> list[float]:
-    """Drop probabilities of a backbone's blocks, linear from 0 to ``last``.
+def drop_path_rates(last: float, depths: Sequence[int]) -> list[list[float]]:
+    """Drop probabilities of the blocks of each stage, over all blocks linear from 0 to ``last``.
 
     Raises:
         ValueError: If ``last`` is no probability below 1.
     """
     if not 0 <= last < 1:
         raise ValueError(f"drop_path_rate={last}: expected a probability, 0 or more and below 1")
-    return torch.linspace(0, last, blocks, device="cpu").tolist()
+    rates = iter(torch.linspace(0, last, sum(depths), device="cpu").tolist())
+    return [list(islice(rates, depth)) for depth in depths]
 
 
 class Stage(nn.Module):
@@ -309,24 +310,15 @@ class MetaFormer(PyramidBackbone):
             ).items()
         }
         sides = per_stage(pos_embed, "pos_embed")
-        drop_paths = drop_path_rates(drop_path_rate, sum(depths))
-        first = [0, *accumulate(depths)]
+        drop_paths = drop_path_rates(drop_path_rate, depths)
         stem = dict(kernel_size=7, stride=4, padding=2) if stem is None else stem
         downsample = dict(kernel_size=3, stride=2, padding=1) if downsample is None else downsample
 
         def stage(i: int) -> Stage:
             settings = {name: values[i] for name, values in of_stages.items()}
+            settings |= dict(mlp_bias=mlp_bias, shortcut=shortcut)
             return Stage(
-                [
-                    MetaFormerBlock(
-                        dims[i],
-                        mlp_bias=mlp_bias,
-                        shortcut=shortcut,
-                        drop_path=drop_paths[first[i] + j],
-                        **settings,
-                    )
-                    for j in range(depths[i])
-                ],
+                [MetaFormerBlock(dims[i], drop_path=rate, **settings) for rate in drop_paths[i]],
                 PatchConv(dims[i - 1], dims[i], **downsample) if i else None,
                 PositionEmbedding(dims[i], sides[i]) if sides[i] else None,
             )
