@@ -3,7 +3,8 @@
 ``install`` puts both in force, early or late, any number of times. It runs when mmplugins is
 imported, and through the start-up hook (``hook/mmplugins_hook.py``) in every process that
 imports mmengine or mmcv. This package imports only the standard library until OpenMMLab
-itself is loaded, and knows nothing of the rest of mmplugins.
+itself is loaded. Of the rest of mmplugins it knows one name: the reader of configs in checkpoints,
+which it imports when an inferencer of mmengine is built.
 """
 
 from .finder import install

@@ -62,6 +62,21 @@ def test_the_table_names_what_a_room_imports(room):
     assert TABLE[room][1] == imported_rooms(room)
 
 
+def test_what_is_imported_by_name_is_told():
+    """``import_module("mmplugins.ROOM...")`` escapes the table, so the page names each."""
+    found = set()
+    for file in PACKAGE.rglob("*.py"):
+        calls = (
+            node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)
+        )
+        texts = (a.value for c in calls for a in c.args if isinstance(a, ast.Constant))
+        rooms = {m[1] for text in texts if (m := re.match(r"mmplugins\.(\w+)", str(text)))} & ROOMS
+        found |= {(file.relative_to(PACKAGE).parts[0], room) for room in rooms}
+    page = " ".join((ROOT / "docs" / "architecture.md").read_text().split())
+    upward = {pair for pair in found if TABLE[pair[1]][0] >= TABLE[pair[0]][0]}
+    assert upward == set(re.findall(r"`(\w+)` reaches up to `(\w+)`", page)) and len(upward) == 2
+
+
 def module_of(name: tuple[str, ...]) -> Path | None:
     """The file that an imported name comes from: a module, or the package or module around it."""
     for parts in (name, name[:-1]):

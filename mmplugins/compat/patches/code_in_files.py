@@ -16,7 +16,8 @@ def _read_as_data(text: str, file_format: str = ".py") -> Any:
 
 
 def _reader() -> ModuleType:
-    # By name and late: compat knows nothing of the rest, and this is needed with mmplugins only.
+    # By name and late: it belongs to a room above, and with it all of mmplugins is imported. The
+    # start-up hook must not do that before an inferencer is really built.
     return importlib.import_module("mmplugins.checkpoint.config_text")
 
 
