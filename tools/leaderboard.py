@@ -44,9 +44,9 @@ from mmplugins.benchmark.leaderboard import make_board, read_board, read_runs
 from mmplugins.benchmark.plots import save_plots
 from mmplugins.benchmark.protocol import STARTS, Protocol, ProtocolError, changed
 from mmplugins.benchmark.protocol_files import load_protocol, of_recipes, shipped
-from mmplugins.benchmark.publish import publish
+from mmplugins.benchmark.publish import check_target, publish
 from mmplugins.benchmark.runs import RUNS, Run, name_backbones, plan
-from mmplugins.benchmark.set_checks import check_sets
+from mmplugins.benchmark.set_checks import check_backbones, check_sets
 from mmplugins.benchmark.settled import agreed, read_settled, settle
 from mmplugins.benchmark.trackers import TRACKERS, check_tracker, prepare_tracker
 from mmplugins.benchmark.work_dirs import read_work_dir
@@ -138,7 +138,7 @@ def settled(args: argparse.Namespace, out: Path) -> list[Run]:
         agreed(protocol, backbones, out)
         planned = plan(protocol, backbones, out)
         todo = [] if args.show else [r for r in planned if r.experiment().done() is None]
-        for finding in check_sets(todo):
+        for finding in [*check_backbones(todo), *check_sets(todo)]:
             say(f"warning: {finding}")
         settle(protocol, backbones, out)
         return planned
@@ -283,6 +283,8 @@ def main(argv: list[str] | None = None) -> int:
             raise ValueError(f"--workers {args.workers}: expected 1 or more")
         if args.tracker:
             check_tracker(args.tracker)
+        if args.publish:
+            check_target(Path(args.publish))
         if args.run:
             return do_one(args)
         report = make_report(read_results(args.cost)) if args.cost else None

@@ -22,6 +22,18 @@ from .settled import NOTED
 from .text_tables import markdown_text
 
 
+def check_target(folder: Path) -> None:
+    """See that a folder to publish to is not there yet, or empty.
+
+    Raises:
+        SettingError: If it holds something.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SettingError(
+            f"--publish {folder} exists, and nothing is overwritten: give another folder"
+        )
+
+
 def publish(
     board: Mapping[str, Any],
     plots: Mapping[str, Figure],
@@ -43,12 +55,9 @@ def publish(
         folder: Where to; must not be there yet, or be empty.
 
     Raises:
-        SettingError: If the folder holds something.
+        SettingError: As :func:`check_target`.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise SettingError(
-            f"--publish {folder} exists, and nothing is overwritten: give another folder"
-        )
+    check_target(folder)
     write_board(board, folder)
     files = save_plots(plots, folder / "plot")
     pictures = "\n\n".join(f"![{f.stem}]({f.name})" for f in files if f.suffix == ".png")

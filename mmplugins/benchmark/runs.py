@@ -150,16 +150,26 @@ def run_config(run: Run, tracker: str | None = None) -> Config:
         SettingError: If the backbone does not fit, has no weights to start from, or recipe, data,
             budget and options do not fit each other.
     """
+    cfg = model_config(run)
+    _use_protocol(cfg, run)
+    cfg.experiment_name = re.sub(r"\W+", "_", f"{run.protocol.name}_{run.name}")
+    if tracker:
+        use_tracker(cfg, tracker, run.protocol.name, run.name, run.out)
+    settings.merge_options(cfg, _options(run))
+    return cfg
+
+
+def model_config(run: Run) -> Config:
+    """The recipe of a run around its backbone, which starts as the run has it.
+
+    Raises:
+        SettingError: If the backbone does not fit, or has no weights to start from.
+    """
     recipe = load_config(run.set.recipe)
     if run.start == "random":
         _forget_weights(recipe)  # or weights would be looked for, and missed, for the new backbone
     cfg = compose(recipe, run.backbone)
-    _use_protocol(cfg, run)
-    cfg.experiment_name = re.sub(r"\W+", "_", f"{run.protocol.name}_{run.name}")
     _use_start(cfg, run)
-    if tracker:
-        use_tracker(cfg, tracker, run.protocol.name, run.name, run.out)
-    settings.merge_options(cfg, _options(run))
     return cfg
 
 

@@ -1,8 +1,9 @@
-"""What can be known of the data of a protocol before its first training."""
+"""What can be known of the data and backbones of a protocol before its first training."""
 
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,8 @@ from mmplugins.engine import SettingError
 
 from .budget import shapes_loaders
 from .protocol import DataSet, ProtocolError
-from .runs import Run, set_config
+from .runs import Run, model_config, set_config
+from .speed import reason_of
 from .splits import read_annotations, split_of
 
 
@@ -72,3 +74,29 @@ def _without_objects(run: Run) -> Iterator[str]:
             file = split_of(run.set, name, run.seed, run.out)["annotations"]
             if not read_annotations(file)["annotations"]:
                 yield f"{file} has no objects: nothing can be scored"
+
+
+def check_backbones(runs: Sequence[Run]) -> list[str]:
+    """Put each backbone into each recipe, from each start.
+
+    Returns:
+        What cannot be trained, where others of the backbone's runs can.
+
+    Raises:
+        ProtocolError: If no run of a backbone can be trained. Names all such backbones.
+    """
+    first: dict[tuple[str, str, str], Run] = {}
+    for run in runs:
+        first.setdefault((run.label, run.set.recipe, run.start), run)
+    failed: dict[str, list[str]] = {}
+    for (label, recipe, start), run in first.items():
+        try:
+            model_config(run)
+        except Exception as error:  # whatever it is, the training would end by it
+            where = f"{label}, {Path(recipe).stem}, {start}"
+            failed.setdefault(label, []).append(f"{where}: {reason_of(error)}")
+    tried = Counter(label for label, _, _ in first)
+    lost = [texts[0] for label, texts in failed.items() if len(texts) == tried[label]]
+    if lost:
+        raise ProtocolError("backbones that cannot be trained:\n  " + "\n  ".join(lost))
+    return [text for texts in failed.values() for text in texts]

@@ -184,3 +184,27 @@ def test_data_of_what_is_done_may_be_gone(root, capsys):
     assert tool.main([*command, "--sets", "boxes", "--seeds", "1"]) == 0
     assert "plan.txt: 0 commands" in capsys.readouterr().out
     assert tool.main([*command, "--sets", "boxes", "--seeds", "2"]) == 1
+
+
+def test_backbones_are_tried_before_anything_is_trained(root, monkeypatch, capsys):
+    tool, path = load("tools/leaderboard.py"), written()
+    monkeypatch.setattr(tool, "run_experiment", lambda *_: pytest.fail("trained"))
+    starts = ["--starts", "random", "fine-tuned", "--protocol", path, "--plan"]
+    assert (
+        tool.main(
+            [BACKBONES[0], "poolfromer_s12", "bad=dict(type='PoolFormer', arch='s9')", *starts]
+        )
+        == 1
+    )
+    said = capsys.readouterr().out
+    assert said.startswith("error: backbones that cannot be trained:\n") and "pool," not in said
+    assert re.search(r"poolfromer_s12, retinanet_1x_coco, random: .*'poolformer_s12'", said)
+    assert "bad, retinanet_1x_coco, random: " in said and not Path("leaderboard").exists()
+    # One that can be trained from some starts is.
+    assert tool.main([BACKBONES[0], *starts]) == 0
+    said = capsys.readouterr().out
+    lines = [line for line in said.splitlines() if "no pretrained weights are known" in line]
+    assert [line.split(":")[1] for line in lines] == [
+        f" pool, {Path(one['recipe']).stem}, fine-tuned" for one in (BOXES, MAPS)
+    ]
+    assert lines[0].startswith("warning: ") and "plan.txt: 12 commands" in said

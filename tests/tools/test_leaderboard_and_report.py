@@ -6,26 +6,28 @@ import json
 from pathlib import Path
 
 import pytest
-from leaderboard_commands import BACKBONES, COMMON
+from leaderboard_commands import ARCH, BACKBONES, COMMON
 from programs import load
+
+LOST = f"lost=dict(type='PoolFormer', {ARCH}, in_channels=4)"
 
 
 def test_from_backbones_to_a_report(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     tool, out = load("tools/leaderboard.py"), tmp_path / "leaderboard"
-    assert tool.main([*BACKBONES, "no_such_backbone", *COMMON]) == 2
+    assert tool.main([*BACKBONES, LOST, *COMMON]) == 2
     said = capsys.readouterr().out
-    assert "3/3" in said and "Unknown backbone 'no_such_backbone'" in said
+    assert "3/3" in said and "4 channels" in said
     board = json.loads((out / "leaderboard.json").read_text())
     rows = {row["label"]: row for row in board["tables"][0]["rows"]}
-    assert set(rows) == {"pool", "conv", "no_such_backbone"}
+    assert set(rows) == {"pool", "conv", "lost"}
     for label in ("pool", "conv"):
         (score,) = rows[label]["runs"]
         cost = rows[label]["cost"]
         assert score["score"] == rows[label]["mean"] and score["seconds"] > 0
         assert cost["whole"] and cost["parameters"] > cost["backbone_parameters"] > 0
         assert cost["macs"] > cost["backbone_macs"] > 0 and cost["inference"]["rounds"] == 1
-    assert "Unknown backbone" in rows["no_such_backbone"]["failures"][0]["reason"]
+    assert "4 channels" in rows["lost"]["failures"][0]["reason"]
     names = {path.suffix for path in out.glob("leaderboard*")}
     assert names == {".json", ".md", ".csv", ".html", ".png", ".svg"}
 
@@ -56,9 +58,7 @@ def test_from_backbones_to_a_report(tmp_path, monkeypatch, capsys):
     files = [str(out / "cost.jsonl"), str(out / "leaderboard.json")]
     assert report.main([*files, "--out", "all.html", "--plots", "plots/all"]) == 0
     page = Path("all.html").read_text()
-    assert "no_such_backbone" in page and page.count("<img ") == len(
-        list(Path("plots").glob("*.svg"))
-    )
+    assert "lost" in page and page.count("<img ") == len(list(Path("plots").glob("*.svg")))
     assert report.main([files[0], "--out", files[0]]) == 1  # never over results
     assert report.main(["missing.jsonl"]) == 1
     files.append(str(Path("elsewhere/cost.jsonl")))
@@ -72,6 +72,7 @@ def test_from_backbones_to_a_report(tmp_path, monkeypatch, capsys):
         (["--rounds", "0"], "rounds=0"),
         (["--seeds", "0"], "seeds=0: expected a whole number of 1 or more"),
         (["--device", "abacus"], "abacus"),
+        (["--publish", "."], "nothing is overwritten"),
         ([], "cost.jsonl was measured otherwise"),
     ],
 )
