@@ -57,7 +57,7 @@ def split_of(one: DataSet, name: str, seed: int, folder: Path) -> dict[str, Any]
 
 
 def _drawn(one: DataSet, names: list, count: int) -> set:
-    """So many of the names; the same ones whoever asks."""
+    """That many of the names; the same ones at each call."""
     if not 0 <= count < len(names):
         raise ProtocolError(
             f"holdout: {count} of {len(names)} training pictures leaves none: give fewer"

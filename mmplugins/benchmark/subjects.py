@@ -102,8 +102,8 @@ class Subject:
     def loss(self, images: Tensor) -> Tensor:
         """Forward pass of training: a detector's losses, or a backbone's mean squares.
 
-        As a neck's, their gradients differ from place to place. That of a plain mean is one number
-        everywhere, which a compiler that sees the whole backbone writes into its code.
+        The gradients of mean squares differ from place to place, as a neck's do. The gradient of a
+        plain mean is one number, which a compiler that sees the whole backbone makes a constant.
         """
         with self._autocast(True):
             if self.row.whole:
