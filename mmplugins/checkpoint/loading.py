@@ -50,7 +50,7 @@ def load_weights(
         ValueError: If they are in deployed form and the model is not, even without ``strict``.
         CheckpointError: If the file cannot be read, or holds no such weights.
     """
-    report, fitted = _meet(model, source, prefix, allow_unsafe)
+    report, fitted = fetch_and_fit(model, source, prefix, allow_unsafe)
     if strict:
         report.raise_if_wrong()
     refuse_deployed(report.unexpected, "", report.model)  # it has the same names, but other values
@@ -70,13 +70,19 @@ def check_weights(
     Arguments and errors are those of :func:`load_weights`; a misfit is in the report only. The
     model may be on the meta device.
     """
-    return _meet(model, source, prefix, allow_unsafe)[0]
+    return fetch_and_fit(model, source, prefix, allow_unsafe)[0]
 
 
-def _meet(
+def fetch_and_fit(
     model: nn.Module, source: str | Path, prefix: str | None, allow_unsafe: bool
 ) -> tuple[MatchReport, dict[str, Tensor]]:
-    """The way of every weight file: how it meets the backbone of a model, and what fits."""
+    """Take a weight file the whole way to the backbone of a model, and load nothing.
+
+    Arguments and errors are those of :func:`load_weights`.
+
+    Returns:
+        The report, and the tensors that fit, by the names and in the shapes of the backbone.
+    """
     backbone = _backbone_of(model)
     content = load_source(source, allow_unsafe)  # fetches the file, and reads it safely
     weights = find_weights(content, source)  # the state dict in what it holds

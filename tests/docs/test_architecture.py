@@ -77,6 +77,23 @@ def test_what_is_imported_by_name_is_told():
     assert upward == set(re.findall(r"`(\w+)` reaches up to `(\w+)`", page)) and len(upward) == 2
 
 
+WAYS = (ROOT / "docs" / "architecture.md").read_text().split("\n## ")[1:]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.partition("\n")[0])
+def test_the_ways_name_what_is_there(way):
+    """Files, and functions, classes and arguments, wherever the package has them."""
+    files = {file.name for file in PACKAGE.rglob("*.*")}
+    source = "\n".join(file.read_text() for file in PACKAGE.rglob("*.py"))
+    told = re.findall(r"`([\w.]+)(?:\(\))?`", way)
+    assert told
+    for name in told:
+        if "." in name:
+            assert name in files
+        else:
+            assert re.search(rf"^\s*(def|class) {name}\b|^\s+{name}: ", source, re.M), name
+
+
 def module_of(name: tuple[str, ...]) -> Path | None:
     """The file that an imported name comes from: a module, or the package or module around it."""
     for parts in (name, name[:-1]):
