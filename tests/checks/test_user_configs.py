@@ -119,7 +119,7 @@ def test_configs_of_the_new_style(own):
     model = with_classes({k: v for k, v in cfg.model.to_dict().items() if k != "test_cfg"})
     cfg.model = dict(model, test_cfg=cfg.model.test_cfg)
     cfg.default_scope = None
-    cfg.OptimWrapper = OptimWrapper  # imported there, and replaced by a flag
+    cfg.OptimWrapper, cfg.optim_wrapper.type = OptimWrapper, "OptimWrapper"  # a flag replaced it
     assert [str(r) for r in faults(cfg)] == []
     path = root / "images/training/train_00003.jpg"
     path.write_bytes(b"broken")
