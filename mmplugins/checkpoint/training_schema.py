@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
@@ -78,6 +79,13 @@ _patience = _that(
         )
     ),
 )
+
+
+def _score(value: Any) -> str:
+    plain = isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta
+    if plain and value.is_floating_point() and value.numel() == 1:  # of metrics that give these
+        value = value.item()
+    return _finite(value)
 
 
 def _tensors(value: Any) -> str:
@@ -164,7 +172,7 @@ TRAINING: dict[str, Check] = {
     "message_hub": _texts,
     "message_hub.log_scalars": _histories,
     "message_hub.runtime_info": _texts,
-    "message_hub.runtime_info.best_score*": _finite,
+    "message_hub.runtime_info.best_score*": _score,
     "message_hub.runtime_info.keep_ckpt_ids": _ids,
     "message_hub.runtime_info.epoch": _whole(0),
     "message_hub.runtime_info.iter": _whole(0),

@@ -11,7 +11,10 @@ CASES = {  # a place in the table: what may stand there, and what may not
     "meta.cfg": (["a = 1"], [5, None]),
     "meta.dataset_meta": ([{}, None], [5]),
     "state_dict": ([{"a": torch.ones(1)}, {"b.extra_state": 3}], [{"a": 1}, {1: torch.ones(1)}]),
-    "message_hub.runtime_info.best_score*": ([0.5, 1], [float("nan"), "1", True]),
+    "message_hub.runtime_info.best_score*": (
+        [0.5, 1, torch.tensor(0.5)],
+        [float("nan"), "1", True, torch.ones(2), torch.ones(1, device="meta"), torch.tensor(True)],
+    ),
     "message_hub.runtime_info.keep_ckpt_ids": ([[], [3]], [[-1], 3]),
     "message_hub.resumed_keys": ([{"a": True}], [{"a": 1}, {1: True}]),
     "exact_resume.validated": ([False], [0]),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 from mmengine.utils import get_installed_path
 
@@ -211,11 +212,14 @@ def use_own_hooks(cfg: Config) -> None:
     """Progress, load report and results, whatever the config inherits.
 
     A hook of the same type, or a ``default_hooks`` entry of that name (None switches it off), stays
-    as the config has it.
+    as the config has it; but mmengine's own checkpoint hook, given as a class, becomes ours.
     """
     cfg.default_hooks = cfg.get("default_hooks") or {}
     hooks = cfg.default_hooks
     there = {type_name(one) for one in (*hooks.values(), *(cfg.get("custom_hooks") or ())) if one}
+    for hook in hooks.values():  # its name stands for the safe one that takes its place
+        if isinstance(hook, Mapping) and hook.get("type") is CheckpointHook:
+            hook["type"] = "CheckpointHook"
     for name, kind in OWN_HOOKS.items():
         if kind not in there and name not in hooks:
             hooks[name] = dict(type=kind)

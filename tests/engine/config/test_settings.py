@@ -6,8 +6,10 @@ import re
 
 import pytest
 from mmengine.config import Config
+from mmengine.hooks import CheckpointHook
+from mmengine.registry import HOOKS
 
-from mmplugins.engine import LoadReportHook, SettingError
+from mmplugins.engine import LoadReportHook, SettingError, WholeCheckpointHook
 from mmplugins.engine.config import settings
 
 LOAD = dict(type="LoadImageFromFile")
@@ -198,6 +200,14 @@ def test_own_hooks_come_into_any_config():
     cfg = Config(dict(default_hooks=hooks, custom_hooks=[dict(type=LoadReportHook)]))
     settings.use_own_hooks(cfg)
     assert dict(cfg.default_hooks) == hooks, "what the config has stays"
+
+
+def test_the_safe_checkpoint_hook_also_where_the_config_has_a_class():
+    cfg = detection_config()
+    cfg.default_hooks.checkpoint = dict(type=CheckpointHook, interval=2)
+    settings.use_own_hooks(cfg)
+    hook = HOOKS.build(cfg.default_hooks.checkpoint)
+    assert type(hook) is WholeCheckpointHook and hook.interval == 2
 
 
 def test_dump_predictions(tmp_path):
