@@ -127,7 +127,10 @@ def _check_annotations(data: DataSet, path: str, content: dict) -> None:
     wanted = {c["id"]: c["name"] for c in content["categories"] if c["name"] in data.classes}
     annotations = [ann for ann in content["annotations"] if ann["category_id"] in wanted]
     if data.train and not annotations:
-        data.fail(f"{path} has no annotation of {few(data.classes)}: nothing to train on")
+        data.fail(
+            f"{path} has no annotation of {few(data.classes)}, so there is nothing to train on: "
+            "give the file of the training, or export it again"
+        )
     sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
     empty, outside, corners = [], [], 0
     for ann in annotations:

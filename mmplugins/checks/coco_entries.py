@@ -56,7 +56,10 @@ _OPTIONAL = dict(iscrowd=(lambda v: v in (0, 1), "0 or 1 (else it would be left 
 
 
 def check_entries(data: DataSet, path: str, content: dict) -> None:
-    """Every entry has what mmdet reads, ids are unique, and references lead somewhere."""
+    """Every entry has what mmdet reads, ids are unique, and references lead somewhere.
+
+    Annotations of pictures or categories that are not there, which nobody reads, are taken out.
+    """
     for part, keys in _REQUIRED.items():
         entries = content.get(part)
         if not isinstance(entries, list):
@@ -72,15 +75,22 @@ def check_entries(data: DataSet, path: str, content: dict) -> None:
     if not content["images"]:
         data.fail(f"{path} lists no images: export it again")
     for key, part in (("image_id", "images"), ("category_id", "categories")):
-        known = {entry["id"] for entry in content[part]}
-        for ann in content["annotations"]:
-            if ann[key] not in known:
-                other = next((k for k in known if str(k) == str(ann[key])), None)
-                near = "" if other is None else f", where {other!r} is, a {type(other).__name__}"
+        known = {str(entry["id"]): entry["id"] for entry in content[part]}
+        ids = {*known.values()}
+        lost = [ann for ann in content["annotations"] if ann[key] not in ids]
+        for ann in lost:
+            if (other := known.get(str(ann[key]))) is not None:
                 data.fail(
                     f"{path}: annotation {ann['id']} has {key} {ann[key]!r}, which is not in "
-                    f"{part}{near}: remove the annotation, or add the entry"
+                    f"{part}, where {other!r} is, a {type(other).__name__}: write both alike"
                 )
+        if lost:
+            content["annotations"] = [ann for ann in content["annotations"] if ann[key] in ids]
+            say = data.warn if content["annotations"] else data.fail
+            say(
+                f"{len(lost)} annotations of {path} are left out, as {part} lacks their {key}: "
+                f"{few(list(dict.fromkeys(a[key] for a in lost)))}: remove them, or add the entries"
+            )
 
 
 def _check_entry(data: DataSet, place: str, entry: Any, keys: Mapping) -> None:

@@ -198,6 +198,8 @@ def build_model(
     from mmengine.model import revert_sync_batchnorm
 
     kind = dict(cfg.model)
+    if beside := cfg.get("data_preprocessor"):  # as mmengine's runner
+        kind.setdefault("data_preprocessor", beside)
     if "backbone" not in kind:
         raise SettingError(
             f"model.type={kind.get('type')!r} has no backbone of its own: expected a detector or "

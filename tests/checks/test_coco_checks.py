@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from breaking import JSON, LOAD, PICTURES, coco, edit
+from mmengine.registry import DATASETS, DefaultScope
 
 from mmplugins.checks import DataError, check_data
 from mmplugins.datasets import METAINFO
@@ -112,9 +113,7 @@ def boxes_in_shares(data):
         (put("annotations", "iscrowd", None), "iscrowd None, expected 0 or 1"),
         (put("annotations", "iscrowd", "no"), "annotation 1, has iscrowd 'no', expected 0 or 1"),
         (put("annotations", "image_id", {}), "image_id {}, expected"),
-        (put("annotations", "image_id", 99), "image_id 99, which is not in images: remove"),
         (put("annotations", "image_id", "1"), "'1', which is not in images, where 1 is, a int"),
-        (put("annotations", "category_id", 0), "category_id 0, which is not in categories: remove"),
         (put("annotations", "category_id", "2"), "'2', which is not in categories, where 2 is"),
         (put("annotations", None, None), r"annotations\[0\] is None: expected a dict with id"),
     ],
@@ -122,6 +121,25 @@ def boxes_in_shares(data):
 def test_faulty_entries(shapes_copy, change, message):
     edit(shapes_copy, change)
     with pytest.raises(DataError, match=message):
+        check_data(coco(shapes_copy))
+
+
+@pytest.mark.parametrize(("key", "part"), [("image_id", "images"), ("category_id", "categories")])
+def test_annotations_of_what_is_not_there_are_left_out(shapes_copy, key, part):
+    def loaded():
+        with DefaultScope.overwrite_default_scope("mmdet"):
+            data = DATASETS.build(dict(coco(shapes_copy)["train_dataloader"]["dataset"]))
+        return sum(len(data.get_data_info(k)["instances"]) for k in range(len(data)))
+
+    before = loaded()
+    edit(shapes_copy, lambda d: d["annotations"].append(d["annotations"][0] | {"id": 999, key: 77}))
+    assert loaded() == before
+    (finding,) = check_data(coco(shapes_copy))
+    assert f"1 annotations of {shapes_copy / JSON} are left out" in str(finding)
+    said = f"as {part} lacks their {key}: 77: remove them"
+    assert said in str(finding)
+    edit(shapes_copy, lambda d: [ann.update({key: 77}) for ann in d["annotations"]])
+    with pytest.raises(DataError, match=said):
         check_data(coco(shapes_copy))
 
 

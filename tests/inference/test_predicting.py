@@ -63,6 +63,20 @@ def test_a_batch_gives_what_single_pictures_give(recipe, trained, pictures):
         np.testing.assert_array_equal(one.label_map, there.label_map)
 
 
+def test_the_preprocessor_may_stand_beside_the_model(trained, pictures, tmp_path):
+    """mmengine's runner hands a top-level ``data_preprocessor`` to a model without its own."""
+    config, checkpoint = trained("semantic_fpn")
+    cfg = Config.fromfile(config)
+    beside = tmp_path / "beside.py"
+    cfg.data_preprocessor = cfg.model.pop("data_preprocessor")
+    cfg.dump(beside)
+    same = mmplugins.load_model(config, checkpoint), mmplugins.load_model(beside, checkpoint)
+    first, second = (mmplugins.predict(model, pictures[0])[0].label_map for model in same)
+    np.testing.assert_array_equal(first, second)
+    means = [model.runtime.model.data_preprocessor.mean for model in same]
+    assert torch.equal(*means)
+
+
 def test_a_checkpoint_alone_knows_its_config_and_classes(trained, pictures):
     config, checkpoint = trained("retinanet")
     model = mmplugins.load_model(checkpoint)
