@@ -218,7 +218,7 @@ def use_own_hooks(cfg: Config) -> None:
     hooks = cfg.default_hooks
     there = {type_name(one) for one in (*hooks.values(), *(cfg.get("custom_hooks") or ())) if one}
     for hook in hooks.values():  # its name stands for the safe one that takes its place
-        if isinstance(hook, Mapping) and hook.get("type") is CheckpointHook:
+        if isinstance(hook, dict) and hook.get("type") is CheckpointHook:
             hook["type"] = "CheckpointHook"
     for name, kind in OWN_HOOKS.items():
         if kind not in there and name not in hooks:
