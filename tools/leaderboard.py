@@ -40,7 +40,7 @@ from mmplugins.benchmark.energy import find_meter
 from mmplugins.benchmark.experiment import run_experiment
 from mmplugins.benchmark.html_report import benchmark_section, write_html
 from mmplugins.benchmark.jobs import command_of, run_workers, submit, write_plan
-from mmplugins.benchmark.leaderboard import make_board, read_board, read_runs
+from mmplugins.benchmark.leaderboard import make_board, read_board, read_runs, run_key
 from mmplugins.benchmark.plots import save_plots
 from mmplugins.benchmark.protocol import STARTS, Protocol, ProtocolError, changed
 from mmplugins.benchmark.protocol_files import load_protocol, of_recipes, shipped
@@ -249,8 +249,10 @@ def make(
         report = make_report(read_results(out / "cost.jsonl"))
     protocol, missing = None, []
     if runs:
-        missing = [run.name for run in runs if not run.experiment().result.is_file()]
-        results += read_runs(out / RUNS)
+        trained = read_runs(out / RUNS)
+        there = set(map(run_key, trained))
+        missing = [run.name for run in runs if run_key(run.about) not in there]
+        results += trained
         protocol = read_settled(out)[0].plain()
     environment = describe_environment("cuda" if torch.cuda.is_available() else "cpu")
     return make_board(results, environment, protocol, report, others, missing), report

@@ -49,6 +49,7 @@ from .significance import (
 )
 
 SCHEMA = 2
+RUN_KEYS = ("set", "label", "start", "lr", "seed")
 
 
 def read_runs(folder: str | Path) -> list[dict[str, Any]]:
@@ -63,11 +64,9 @@ def read_runs(folder: str | Path) -> list[dict[str, Any]]:
     results = []
     for path in sorted(Path(folder).rglob("result.json")):
         result = checked_result(path)
-        about = {k: result.get(k) for k in ("protocol", "set", "label", "start", "lr", "seed")}
-        if (other := found.setdefault(tuple(about.values()), path)) != path:
-            what = ", ".join(f"{k} {v}" for k, v in about.items() if v is not None)
+        if lacking := [key for key in ("protocol", "backbone", *RUN_KEYS) if key not in result]:
             raise SettingError(
-                f"{other} and {path} are results of the same run ({what}): keep one of them"
+                f"{path} is no result of a protocol, {lacking[0]} is missing: remove it"
             )
         for name, value in (
             ("the protocol", result["protocol"]),
@@ -80,11 +79,19 @@ def read_runs(folder: str | Path) -> list[dict[str, Any]]:
                     f"{other} and {path} do not stand in one table ({name}: {before} and {value}): "
                     "give each a folder of its own"
                 )
+        if (other := found.setdefault(run_key(result), path)) != path:
+            what = ", ".join(str(part) for part in run_key(result) if part is not None)
+            raise SettingError(
+                f"{other} and {path} are results of the same run ({what}): keep one of them"
+            )
         results.append(dict(result, source="trained"))
     # Whatever machines, workers and folders they come from.
-    return sorted(
-        results, key=lambda r: (r["set"], r["label"], r["start"], r["lr"] or 0, r["seed"])
-    )
+    return sorted(results, key=lambda result: [part or 0 for part in run_key(result)])
+
+
+def run_key(about: Mapping[str, Any]) -> tuple:
+    """What tells a run from the others of its protocol."""
+    return tuple(about[key] for key in RUN_KEYS)
 
 
 def make_board(
@@ -187,12 +194,10 @@ def _table(
         row = _row(label, lines, good, results, report if name or len(sets) == 1 else None)
         if name is not None:
             row |= summarize(by_set.get(name, []))
-        elif len(by_set) == len(sets):
-            row |= summarize_sets(by_set)
-            row["sets"] = {s: sum(v) / len(v) for s, v in by_set.items()}
         else:
-            row |= dict(mean=None, low=None, high=None, count=0)
             row["sets"] = {s: sum(v) / len(v) for s, v in by_set.items()}
+            whole = len(by_set) == len(sets)
+            row |= summarize_sets(by_set) if whole else summarize([])
         rows.append(row)
         scores[label] = {s: apart[apart["set"] == s]["score"].tolist() for s in by_set}
     found = rank_rows({k: v for k, v in scores.items() if v}) if scores else {}

@@ -47,8 +47,8 @@ KINDS = dict(coco=("annotations", "images"), ade20k=("images", "labels"))
 """What a split names, by format."""
 
 
-_SCORED = ("learning_rates", "select", "validations", "report")
-"""Fields of a protocol that change what its scores are."""
+_SCORED = ("select", "validations", "report")
+"""Fields of a protocol, beside rates, budget and sets, that change what its scores are."""
 
 
 class ProtocolError(SettingError):
@@ -210,7 +210,8 @@ class Protocol:
 
     def settings(self, *sets: DataSet) -> dict[str, Any]:
         """What changes scores of some sets, as plain data; data and recipes may lie anywhere."""
-        shared = {k: v for k, v in self.plain().items() if k in _SCORED} | plain(self.budget)
+        shared = {name: getattr(self, name) for name in _SCORED}
+        shared |= dict(learning_rates=list(self.learning_rates)) | plain(self.budget)
         return shared | {
             f"{one.name}.{key}": value
             for one in sets

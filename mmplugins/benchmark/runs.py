@@ -88,12 +88,10 @@ def name_backbone(text: str) -> tuple[str, str]:
     Raises:
         SettingError: If a dict cannot be read.
     """
-    named = re.match(r"\s*([\w.-]+)\s*=\s*(?=dict\(|\{)", text)
-    backbone = text[named.end() :] if named else text
-    if named:
-        return named[1], backbone.strip()
-    written = backbone.strip().startswith(("{", "dict("))
-    return (short_name(backbone) if written else backbone.strip()), backbone.strip()
+    text = text.strip()
+    if named := re.match(r"([\w.-]+)\s*=\s*(?=dict\(|\{)", text):
+        return named[1], text[named.end() :]
+    return (short_name(text) if text.startswith(("{", "dict(")) else text), text
 
 
 def name_backbones(texts: Sequence[str]) -> dict[str, str]:

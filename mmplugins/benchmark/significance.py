@@ -38,14 +38,11 @@ def choose_rates(runs: pd.DataFrame) -> pd.DataFrame:
     Rates that fewer seeds have been trained with come after those with more.
     """
     group = ["set", "start", "label"]
-    kept = []
-    for _, lines in runs.groupby(group, dropna=False, sort=False):
-        by_rate = lines.assign(rate=lines["lr"].astype(float).fillna(-1.0)).groupby("rate")
-        found = by_rate["chosen"].agg(["count", "mean"]).fillna(-np.inf)
-        # Of equal ones the smallest, so that the choice never depends on the order of lines.
-        best = found.sort_values(["count", "mean"], ascending=False, kind="stable").index[0]
-        kept.append(lines[lines["lr"].astype(float).fillna(-1.0) == best])
-    return pd.concat(kept) if kept else runs
+    runs = runs.assign(rate=runs["lr"].astype(float).fillna(-1.0))
+    found = runs.groupby([*group, "rate"])["chosen"].agg(["count", "mean"]).reset_index()
+    # Of equal ones the smallest, so that the choice never depends on the order of lines.
+    found = found.sort_values(["count", "mean", "rate"], ascending=[False, False, True])
+    return runs.merge(found.drop_duplicates(group)[[*group, "rate"]])
 
 
 def summarize(values: Sequence[float]) -> dict[str, float | int | None]:
@@ -58,9 +55,8 @@ def summarize(values: Sequence[float]) -> dict[str, float | int | None]:
     found: dict[str, float | int | None] = dict(mean=mean, deviation=None, low=None, high=None)
     found |= dict(lowest=float(x.min()), highest=float(x.max()), count=len(x))
     if len(x) > 1:
-        deviation = float(x.std(ddof=1))
-        half = float(stats.t.ppf((1 + LEVEL) / 2, len(x) - 1)) * deviation / len(x) ** 0.5
-        found |= dict(deviation=deviation, low=mean - half, high=mean + half)
+        half = _t_half([x.var(ddof=1) / len(x)], [len(x) - 1])
+        found |= dict(deviation=float(x.std(ddof=1)), low=mean - half, high=mean + half)
     return found
 
 
@@ -78,23 +74,25 @@ def summarize_sets(scores: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     found: dict[str, Any] = dict(mean=mean, count=count, low=None, high=None)
     found |= dict(sets_low=None, sets_high=None)
     if count > 1:
-        terms = np.array([cell.var(ddof=1) / len(cell) for cell in cells]) / len(cells) ** 2
-        freedom = [len(cell) - 1 for cell in cells]
-        half = _t_half(terms, freedom)
+        terms = [cell.var(ddof=1) / len(cell) / len(cells) ** 2 for cell in cells]
+        half = _t_half(terms, [len(cell) - 1 for cell in cells])
         found |= dict(low=mean - half, high=mean + half)
     if len(cells) >= 3:
-        half = _t_half(np.array([means.var(ddof=1) / len(means)]), [len(means) - 1])
+        half = _t_half([means.var(ddof=1) / len(means)], [len(means) - 1])
         found |= dict(sets_low=mean - half, sets_high=mean + half)
     return found
 
 
-def _t_half(terms: np.ndarray, freedom: Sequence[int]) -> float:
+def _t_half(terms: Sequence[float], freedom: Sequence[int]) -> float:
     """Half an interval, of a sum of variances with so many degrees of freedom each."""
-    total = terms.sum()
-    if not total:
-        return 0.0
-    degrees = total**2 / (terms**2 / np.asarray(freedom)).sum()
-    return float(stats.t.ppf((1 + LEVEL) / 2, degrees) * total**0.5)
+    total = sum(terms)
+    return float(stats.t.ppf((1 + LEVEL) / 2, _degrees(terms, freedom)) * total**0.5)
+
+
+def _degrees(terms: Sequence[float], freedom: Sequence[int]) -> float:
+    """Degrees of freedom of a sum of variances (Welch-Satterthwaite)."""
+    parts = sum(term**2 / degrees for term, degrees in zip(terms, freedom, strict=True))
+    return sum(terms) ** 2 / parts if parts else np.inf
 
 
 def compare_rows(rows: Mapping[str, Mapping[str, Sequence[float]]]) -> pd.DataFrame:
@@ -120,12 +118,7 @@ def compare_rows(rows: Mapping[str, Mapping[str, Sequence[float]]]) -> pd.DataFr
         freedom[s] = sum(len(cell[s]) - 1 for cell in cells.values())
         squares = sum(cell[s].var(ddof=1) * (len(cell[s]) - 1) for cell in cells.values())
         pooled[s] = squares / freedom[s]
-    shares = np.array([pooled[s] for s in sets])
-    degrees = (
-        shares.sum() ** 2 / (shares**2 / np.array([freedom[s] for s in sets])).sum()
-        if shares.sum()
-        else np.inf
-    )
+    degrees = _degrees([pooled[s] for s in sets], [freedom[s] for s in sets])
     variance = {
         row: sum(max(cell[s].var(ddof=1), pooled[s]) / len(cell[s]) for s in sets) / len(sets) ** 2
         for row, cell in cells.items()

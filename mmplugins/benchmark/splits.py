@@ -36,12 +36,12 @@ def split_of(one: DataSet, name: str, seed: int, folder: Path) -> dict[str, Any]
         ProtocolError: If there are fewer pictures than asked for.
     """
     split = getattr(one, name)
-    held = int(one.val.get("holdout", 0))
+    held = one.val.get("holdout", 0)
     source = one.train if "holdout" in split else split
     root = Path(one.root).resolve()
     kinds = ("images", "annotations" if one.format == "coco" else "labels")
     found = {kind: str(root / source[kind]) for kind in kinds}
-    shots = int(split.get("shots", 0))
+    shots = split.get("shots", 0)
     if name == "test" or not (held or shots):
         return found
     ending = "json" if one.format == "coco" else "txt"

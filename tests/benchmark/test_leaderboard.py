@@ -175,7 +175,7 @@ def test_results_of_a_folder(tmp_path):
     found = [(r["lr"], r["seed"]) for r in read_runs(tmp_path)]  # in an order of their own
     assert found == [(None, 0), (None, 1), (1e-3, 0)]
     write_result(tmp_path / "c")
-    with pytest.raises(SettingError, match=r"of the same run \(protocol p, set net, label a"):
+    with pytest.raises(SettingError, match=r"of the same run \(net, a, random, 0"):
         read_runs(tmp_path)
 
 
