@@ -38,6 +38,7 @@ from mmplugins.benchmark.board_tables import board_tables, notes_of_board, write
 from mmplugins.benchmark.display import Display, display
 from mmplugins.benchmark.energy import find_meter
 from mmplugins.benchmark.experiment import run_experiment
+from mmplugins.benchmark.fields import check_count
 from mmplugins.benchmark.html_report import benchmark_section, write_html
 from mmplugins.benchmark.jobs import command_of, run_workers, submit, write_plan
 from mmplugins.benchmark.leaderboard import make_board, read_board, read_runs, run_key
@@ -281,8 +282,7 @@ def main(argv: list[str] | None = None) -> int:
     out = Path(args.out)
     CONSOLE.file = sys.stdout  # also while trainings are kept quiet
     try:
-        if args.workers < 1:
-            raise ValueError(f"--workers {args.workers}: expected 1 or more")
+        check_count("--workers", args.workers)
         if args.tracker:
             check_tracker(args.tracker)
         if args.publish:

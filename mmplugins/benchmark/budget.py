@@ -10,6 +10,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from mmplugins.datasets.shapes import ShapesSpec
 from mmplugins.engine import SettingError
 from mmplugins.engine.config import settings
 
@@ -160,9 +161,13 @@ def use_shapes(cfg: Config, data: Path, side: int | None = None) -> None:
         cfg: The recipe, changed in place.
         data: Folder for the pictures.
         side: Their side in pixels. Defaults to the recipe's own.
+
+    Raises:
+        ValueError: If pictures of that side cannot be drawn.
     """
     loaders = shapes_loaders(cfg)
     side = side or loaders[0].dataset.generate.get("image_size", SHAPES_SIDE)
+    ShapesSpec(side)  # or they would be refused when the first training draws them
     for loader in loaders:
         dataset = loader.dataset
         dataset.data_root = f"{data}/"

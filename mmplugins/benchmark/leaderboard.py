@@ -303,9 +303,14 @@ def read_board(path: str | Path) -> dict[str, Any]:
     """Read a board that :func:`.board_tables.write_board` wrote.
 
     Raises:
-        ValueError: If the file is something else, or of an earlier version.
+        ValueError: If there is no such file, or it is something else or of an earlier version.
     """
-    board = json.loads(Path(path).read_text(encoding="utf-8"))
+    try:
+        board = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such file: expected a leaderboard.json") from error
+    except ValueError:  # neither JSON nor UTF-8
+        board = None
     if not isinstance(board, dict) or board.get("kind") != "leaderboard":
         raise ValueError(f"{path}: no leaderboard (a benchmark is read from its .jsonl)")
     if board.get("schema") != SCHEMA:

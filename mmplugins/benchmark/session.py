@@ -67,6 +67,8 @@ class Settings:
                 raise ValueError(f"{measure!r}: expected some of {', '.join(MEASURES)}")
         if self.rounds < 1 or min(self.batches) < 1:
             raise ValueError(f"rounds={self.rounds}, batches={self.batches}: expected 1 or more")
+        if any(side < 1 for size in self.sizes for side in size):
+            raise ValueError(f"sizes={self.sizes}: expected 1 or more for height and width")
 
     def fixed(self) -> dict[str, Any]:
         """The settings that all times of one file share, as plain data; and the rounds."""

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmplugins import checks
-from mmplugins.engine import SettingError
 
 from .budget import shapes_loaders
 from .protocol import DataSet, ProtocolError
@@ -51,7 +50,7 @@ def check_sets(runs: Sequence[Run]) -> list[str]:
                 wrong += [f"{name}: {failure.message}" for failure in failed]
                 if not failed and not shapes_loaders(cfg):  # those are drawn when they are used
                     found += [f"{name}: {finding}" for finding in checks.check_data(cfg)]
-            except (checks.DataError, SettingError) as error:
+            except (checks.DataError, ValueError) as error:
                 wrong.append(f"{name}: {error}")
     if wrong:
         raise ProtocolError(

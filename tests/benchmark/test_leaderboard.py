@@ -316,9 +316,12 @@ def test_what_is_written_is_read_again(board, tmp_path):
     (tmp_path / "old.json").write_text('{"kind": "leaderboard"}')
     with pytest.raises(ValueError, match="another version of mmplugins"):
         read_board(tmp_path / "old.json")
-    (tmp_path / "other.json").write_text("[]")
-    with pytest.raises(ValueError, match="no leaderboard"):
-        read_board(tmp_path / "other.json")
+    for content in (b"[]", b"{", b"\xff"):
+        (tmp_path / "other.json").write_bytes(content)
+        with pytest.raises(ValueError, match="other.json: no leaderboard"):
+            read_board(tmp_path / "other.json")
+    with pytest.raises(ValueError, match="absent.json: no such file: expected a leaderboard.json"):
+        read_board(tmp_path / "absent.json")
 
 
 def test_plot_shows_rows_with_score_and_cost(board):

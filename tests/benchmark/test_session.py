@@ -194,6 +194,7 @@ def test_what_does_not_apply_is_left_out_without_a_failure(run, monkeypatch):
         (dict(measures=("latency",)), "'latency': expected some of inference"),
         (dict(rounds=0), "rounds=0"),
         (dict(batches=(0,)), "expected 1 or more"),
+        (dict(sizes=((64, 64), (64, 0))), r"\(64, 0\)\): expected 1 or more for height"),
     ],
 )
 def test_settings_are_checked(settings, message):

@@ -107,6 +107,11 @@ WRONG = {
         dict(budget=dict(options={"modle.neck": 3})), None, "maps: .*no entry 'modle'",
     ),
     "image size": (dict(budget=dict(image_size=64)), None, "image_size=64 is for the shapes data"),
+    "side of drawn pictures": (
+        dict(sets=dict(a=dict(recipe="retinanet/retinanet_shapes.py", format="shapes")),
+             report="val", budget=dict(image_size=32)), None,
+        "a: shapes data: image_size=32, expected a whole number of at least 64",
+    ),
     "epochs": (
         dict(sets=dict(a=dict(recipe=BOXES["recipe"])), budget=dict(epochs=2), report="val"), None,
         "a: epochs: the number of pictures of this set is not known",

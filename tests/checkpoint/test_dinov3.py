@@ -148,7 +148,7 @@ def test_published_under_their_licence():
     "norms", [(None, None, None), ("LN", None, None, None, None)], ids=["three", "five"]
 )
 def test_a_list_of_output_norms_has_one_for_each_stage(norms):
-    with pytest.raises(ValueError, match="a list of 4, one for each stage"):
+    with pytest.raises(ValueError, match=r"one value, or a list of one per stage \(4\)"):
         small("ConvNeXt", out_norm=norms)
 
 

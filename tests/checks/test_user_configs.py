@@ -14,7 +14,7 @@ from mmengine.registry import MODELS, Registry
 from mmseg.models import SegDataPreProcessor
 from PIL import Image
 
-from mmplugins.checks import check_data
+from mmplugins.checks import DataError, check_data
 from mmplugins.datasets import METAINFO
 
 
@@ -296,9 +296,12 @@ def test_another_form_of_file_is_not_checked_as_coco(own, kind):
 def test_models_that_read_texts_may_be_tested_on_other_classes(own):
     _, config = own
     cfg = config("retinanet", {})
-    cfg.model.language_model = dict(type="BertModel")
     cfg.val_dataloader.dataset.metainfo = dict(classes=METAINFO["classes"][:3])
-    check_data(cfg)
+    with pytest.raises(DataError, match="classes"):
+        check_data(cfg)
+    cfg.model.language_model = dict(type="BertModel")
+    (finding,) = check_data(cfg)
+    assert "are left out, their categories are not in metainfo.classes" in finding.message
 
 
 # What once passed without a word.

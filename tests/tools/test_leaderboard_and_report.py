@@ -70,6 +70,9 @@ def test_from_backbones_to_a_report(tmp_path, monkeypatch, capsys):
     ("options", "message"),
     [
         (["--rounds", "0"], "rounds=0"),
+        (["--cost-size", "0", "64"], "sizes=((0, 64),): expected 1 or more"),
+        (["--workers", "0"], "--workers=0: expected a whole number of 1 or more"),
+        (["--compare", "lost.json"], "lost.json: no such file"),
         (["--seeds", "0"], "seeds=0: expected a whole number of 1 or more"),
         (["--device", "abacus"], "abacus"),
         (["--publish", "."], "nothing is overwritten"),
