@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import numpy as np
+from mmcv.transforms import BaseTransform
 from mmengine.registry import DATASETS
+from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
-from .explain import walk
-from .inspection import Inspection
+from .explain import in_words, quoted_numbers, walk
+from .inspection import Inspection, Stopped
 from .parts import with_setting
 
 MAX_PIXELS = 320 * 320
@@ -34,7 +38,7 @@ class Trial:
 
     Attributes:
         dataset: The data set, at full sizes.
-        collate: What makes a batch of samples; :func:`.trial.load_trial` sets it.
+        collate: What makes a batch of samples; :func:`load_trial` sets it.
         samples: What the pipeline made of some pictures, at full sizes.
         pixels: Pixels of the largest of them.
         factor: By which sizes are multiplied in :meth:`batch`, at most 1.
@@ -60,6 +64,44 @@ class Trial:
             samples = [dataset[k] for k in self.chosen]
         samples = sorted(samples, key=lambda sample: not has_objects(sample))[:count]
         return self.collate(samples)
+
+
+def load_trial(inspection: Inspection, split: str) -> Trial:
+    """Some pictures of a split; a failure names the step of the pipeline."""
+    where = f"{split}_dataloader.dataset"
+    try:
+        trial = Trial(inspection, split)
+    except Exception as error:  # data sets and transforms may raise anything
+        dataset = inspection.cfg[f"{split}_dataloader"].dataset
+        if quoted := quoted_numbers(error, dataset, where):
+            inspection.stop(quoted[1], quoted[0])
+        step = _step_of(error)
+        inspection.stop(
+            f"loading pictures failed{f' in {step}' if step else ''} with {in_words(error)}; "
+            "correct the pipeline step or the data it names",
+            where,
+        )
+    if len(trial.dataset) == 0:
+        inspection.stop(
+            "has no pictures, or filter_cfg leaves none: expected at least 1, check ann_file, "
+            "metainfo and filter_cfg",
+            where,
+        )
+    # Some samplers look into the data, which are there only now.
+    loader = dict(trial.loader, dataset=trial.dataset)
+    build = partial(Runner.build_dataloader, loader)
+    built = inspection.attempt(build, f"{split}_dataloader", trial.loader, (), DataLoader)
+    if built is None:
+        raise Stopped
+    trial.collate = built.collate_fn
+    return trial
+
+
+def _step_of(error: Exception) -> str:
+    """The innermost transform that an error went through."""
+    owners = [f.f_locals.get("self") for f, _ in traceback.walk_tb(error.__traceback__)]
+    steps = [type(o).__name__ for o in owners if isinstance(o, BaseTransform)]
+    return steps[-1] if steps else ""
 
 
 def build_dataset(cfg: Mapping) -> Dataset:

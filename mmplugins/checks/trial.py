@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
@@ -11,19 +10,16 @@ from functools import partial
 from typing import Any, NoReturn
 
 import torch
-from mmcv.transforms import BaseTransform
 from mmengine.device import get_device
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from mmengine.optim import AmpOptimWrapper, build_optim_wrapper
-from mmengine.runner import Runner
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from mmplugins.utils import did_you_mean, few, listed, type_name
 
-from .batches import Trial, smaller, tensors
-from .explain import in_words, quoted_numbers, walk
+from .batches import Trial, load_trial, smaller, tensors
+from .explain import in_words, walk
 from .inspection import Inspection, Stopped
 from .learning import check_saving, length, schedulers
 from .samples import annotated, check_samples
@@ -124,44 +120,6 @@ def _check_clipping(inspection: Inspection, wrapper: Any) -> None:
             inspection.attempt(inner._clip_grad, where, given, (), inner.clip_func)
     if "optim_wrapper" in inspection.broken:
         raise Stopped
-
-
-def load_trial(inspection: Inspection, split: str) -> Trial:
-    """Some pictures of a split; a failure names the step of the pipeline."""
-    where = f"{split}_dataloader.dataset"
-    try:
-        trial = Trial(inspection, split)
-    except Exception as error:  # data sets and transforms may raise anything
-        dataset = inspection.cfg[f"{split}_dataloader"].dataset
-        if quoted := quoted_numbers(error, dataset, where):
-            inspection.stop(quoted[1], quoted[0])
-        step = _step_of(error)
-        inspection.stop(
-            f"loading pictures failed{f' in {step}' if step else ''} with {in_words(error)}; "
-            "correct the pipeline step or the data it names",
-            where,
-        )
-    if len(trial.dataset) == 0:
-        inspection.stop(
-            "has no pictures, or filter_cfg leaves none: expected at least 1, check ann_file, "
-            "metainfo and filter_cfg",
-            where,
-        )
-    # Some samplers look into the data, which are there only now.
-    loader = dict(trial.loader, dataset=trial.dataset)
-    build = partial(Runner.build_dataloader, loader)
-    built = inspection.attempt(build, f"{split}_dataloader", trial.loader, (), DataLoader)
-    if built is None:
-        raise Stopped
-    trial.collate = built.collate_fn
-    return trial
-
-
-def _step_of(error: Exception) -> str:
-    """The innermost transform that an error went through."""
-    owners = [f.f_locals.get("self") for f, _ in traceback.walk_tb(error.__traceback__)]
-    steps = [type(o).__name__ for o in owners if isinstance(o, BaseTransform)]
-    return steps[-1] if steps else ""
 
 
 def without_cfg(inspection: Inspection, name: str) -> str:

@@ -13,11 +13,11 @@ from torch import nn
 
 from mmplugins.utils import did_you_mean, few
 
-from .batches import Trial
+from .batches import Trial, load_trial
 from .explain import in_words, place_of, shown, walk
 from .inspection import Inspection, NotRun, metrics_of
 from .learning import watched_metrics
-from .trial import load_trial, without_cfg
+from .trial import without_cfg
 
 META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "flip")
 """What predictions and metrics read of a picture beside its pixels."""
