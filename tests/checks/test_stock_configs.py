@@ -7,6 +7,7 @@ or because the file is broken, may be, and are built here again without any chec
 from __future__ import annotations
 
 from copy import deepcopy
+from importlib.util import find_spec
 from pathlib import Path
 
 import mmdet
@@ -93,6 +94,8 @@ def builds(cfg, entry):
             given = cfg[entry]
             given = given.get("metrics", given) if isinstance(given, dict) else given
             return all(is_built(METRICS, one) for one in listed(given))
+    if entry == "visualizer":  # which imports the package of a logger when the training starts
+        return "Wandb" not in str(cfg.visualizer) or find_spec("wandb") is not None
     return True
 
 
