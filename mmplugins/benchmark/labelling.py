@@ -49,7 +49,7 @@ def label_points(
             adjust_text(
                 texts, *map(list, zip(*zip(xs, ys, strict=True), *obstacles, strict=True)),
                 target_x=list(xs), target_y=list(ys), ax=axes, expand=(1.1, 1.3),
-                force_text=(0.3, 0.5), force_static=(0.2, 0.4), iter_lim=1000,
+                force_text=(0.3, 1.0), force_static=(0.2, 0.4), iter_lim=1000,
                 arrowprops=dict(arrowstyle="-", color="#888888", linewidth=0.6),
             )  # fmt: skip
     finally:

@@ -42,7 +42,8 @@ class Point:
 
     Attributes:
         label: What stands beside it.
-        family: Gives colour and marker; points of a family are joined in the order of latency.
+        family: Gives colour and marker; points of a family are joined if their score rises with
+            latency, as it does for the sizes of one network.
         latency: Seconds, as (10th percentile, median, 90th percentile).
         score: As (lowest, mean, highest) of the seeds; three times the same for one value.
         front: Whether no other point is better in both; such points are joined by steps.
@@ -90,7 +91,8 @@ def accuracy_against_latency(
             _arms([[1e3 * v for v in p.latency] for p in group]),
             _arms([p.score for p in group]),
         )
-        axes.plot(xs, ys, color=color, alpha=0.35, linewidth=1.2, zorder=2)
+        if ys == sorted(ys):  # else they are no series of sizes
+            axes.plot(xs, ys, color=color, alpha=0.35, linewidth=1.2, zorder=2)
         axes.errorbar(
             xs, ys, along, across, fmt=marker, color=color, markersize=6.5, markeredgecolor="white",
             markeredgewidth=0.7, elinewidth=1, capsize=2.5, zorder=3, label=family,

@@ -130,6 +130,34 @@ def test_labels_of_nearly_one_spot_part():
         assert not a.overlaps(b)
 
 
+def test_long_labels_beside_wide_bars_part():
+    rows = [
+        ("convformer_s18", (370.0, 385.5, 407.5), (47.8, 55.3, 62.8)),
+        ("identityformer_s12", (213.8, 222.4, 234.7), (53.3, 53.7, 54.2)),
+        ("caformer_s18", (461.5, 478.0, 495.6), (49.7, 53.2, 56.8)),
+        ("smlpnet_t", (520.4, 563.4, 592.5), (37.2, 48.5, 59.8)),
+        ("convnext_tiny", (399.3, 410.7, 428.1), (40.6, 47.9, 55.3)),
+        ("randformer_s12", (234.6, 245.7, 262.7), (33.9, 41.2, 48.5)),
+        ("poolformer_s12_identity", (227.2, 235.1, 248.4), (37.8, 39.7, 41.6)),
+        ("riformer_s12", (230.2, 246.9, 258.9), (32.8, 38.5, 44.3)),
+        ("poolformer_s12_ppff", (256.1, 270.8, 284.4), (25.7, 32.6, 39.5)),
+        ("poolformer_s12_pppf", (252.2, 268.9, 278.1), (29.6, 32.9, 36.2)),
+        ("poolformer_s12", (251.0, 269.8, 281.1), (27.7, 32.8, 37.9)),
+        ("poolformerv2_s12", (220.4, 225.6, 239.6), (31.3, 32.0, 32.7)),
+        ("poolformer_s12_pppa", (244.1, 254.3, 268.9), (10.8, 11.8, 12.8)),
+        ("poolformer_s12_ppaa", (338.4, 356.9, 378.9), (7.9, 10.5, 13.1)),
+    ]
+    points = [
+        Point(label, label.partition("_")[0], tuple(ms / 1000 for ms in times), score)
+        for label, times, score in rows
+    ]
+    figure = accuracy_against_latency(points, "mIoU in %", "A title")
+    for a, b in combinations(extents(figure).values(), 2):
+        assert not a.overlaps(b)
+    joined = [line for line in figure.axes[0].lines if line.get_alpha() == 0.35]
+    assert all(len(line.get_xdata()) == 1 for line in joined)  # PoolFormer's are no series of sizes
+
+
 def crowd():
     """Three dense heaps of points with wide bars."""
     found = []
