@@ -25,7 +25,7 @@ NOTES = (
 )
 RATES = "The learning rate is the one that was best on validation; its scores are shown."
 NOT_ENOUGH = "Not enough runs to rank: {} ({} seeds or more are needed)."
-MISSING = "{} runs have no result yet: {}."
+MISSING = "Without a result yet: {} of the runs ({})."
 FRONT = "On the front of score against latency, {}: {}."
 
 

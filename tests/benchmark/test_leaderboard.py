@@ -220,9 +220,9 @@ def test_the_same_board_from_one_folder_and_from_three(tmp_path):
 def test_runs_without_a_result_are_said():
     board = make_board([result("a", 0, 1.0)], MACHINE, PROTOCOL, missing=["net/a/random/seed1"])
     assert any(
-        note == "1 runs have no result yet: net/a/random/seed1." for note in notes_of_board(board)
+        note == "Without a result yet: 1 of the runs (net/a/random/seed1)." for note in notes_of_board(board)
     )
-    assert not any("no result" in n for n in notes_of_board(make_board([], MACHINE, PROTOCOL)))
+    assert not any("result yet" in n for n in notes_of_board(make_board([], MACHINE, PROTOCOL)))
 
 
 def test_cost_is_that_of_the_largest_size(board):
