@@ -70,7 +70,8 @@ class DataSet:
         format: Of :data:`FORMATS`.
         root: Folder that the paths of the splits start from.
         train: Paths by ``annotations`` and ``images`` (coco), ``labels`` and ``images`` (ade20k);
-            ``shots: N`` keeps about N objects per class, drawn by the seed.
+            ``shots: N`` keeps about N objects per class (coco) or N pictures (ade20k), drawn by
+            the seed.
         val: Likewise, or ``holdout: N``, so many pictures taken out of training.
         test: Likewise.
         classes: Names, or a file below the root with one name per line. Defaults to those of the

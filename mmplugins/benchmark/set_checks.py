@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmplugins import checks
+from mmplugins.utils import few
 
 from .budget import shapes_loaders
 from .protocol import DataSet, ProtocolError
 from .runs import Run, model_config, set_config
 from .speed import reason_of
-from .splits import read_annotations, split_of
+from .splits import fewer_shots, read_annotations, split_of
 
 
 def check_sets(runs: Sequence[Run]) -> list[str]:
@@ -48,6 +49,7 @@ def check_sets(runs: Sequence[Run]) -> list[str]:
                 wrong += [f"{name}: {text}" for text in _without_objects(run)]
                 failed = checks.failures(checks.preflight(cfg, data=False))
                 wrong += [f"{name}: {failure.message}" for failure in failed]
+                found += _few_shots(run)
                 if not failed and not shapes_loaders(cfg):  # those are drawn when they are used
                     found += [f"{name}: {finding}" for finding in checks.check_data(cfg)]
             except (checks.DataError, ValueError) as error:
@@ -65,6 +67,13 @@ def _absent(one: DataSet) -> str:
     more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
     offered = f"; it is offered at {one.offered_at}" if one.offered_at else ""
     return f"{one.name}: {missing[0]} is missing{more}{offered}"
+
+
+def _few_shots(run: Run) -> list[str]:
+    if not (shots := run.set.train.get("shots")):
+        return []
+    lacking = fewer_shots(run.set, split_of(run.set, "train", run.seed, run.out))
+    return [f"{run.set.name}: {shots} shots, and there are {few(lacking)}"] if lacking else []
 
 
 def _without_objects(run: Run) -> Iterator[str]:

@@ -152,6 +152,21 @@ def _labelled(one: DataSet, paths: dict) -> list[str]:
     return [name.removesuffix(suffix) for name in maps]
 
 
+def fewer_shots(one: DataSet, split: dict[str, Any]) -> list[str]:
+    """What a training split of :func:`split_of` has fewer of than its shots, in words.
+
+    A class without any object is not meant: exports list such classes.
+    """
+    shots = one.train["shots"]
+    if one.format != "coco":
+        count = pictures_in(one, split) or 0
+        return [f"{count} pictures"] if count < shots else []
+    content = read_annotations(split["annotations"])
+    have = Counter(a["category_id"] for a in content["annotations"] if not a.get("iscrowd"))
+    counts = {category["name"]: have[category["id"]] for category in content["categories"]}
+    return [f"{count} of {name!r}" for name, count in counts.items() if 0 < count < shots]
+
+
 def pictures_in(one: DataSet, split: dict[str, Any]) -> int | None:
     """Number of pictures of a split of :func:`split_of`; None if the recipe alone knows it."""
     if one.format == "coco":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -176,6 +177,24 @@ def test_what_is_suspicious_is_said(root, capsys):
     assert tool.main(command) == 0
     said = capsys.readouterr().out
     assert "warning: boxes: train_dataloader.dataset: 1 boxes of " in said and "6 commands" in said
+
+
+def test_fewer_shots_than_asked_for_are_said(root, capsys):
+    content = json.loads((root / "annotations/instances_train.json").read_text())
+    counts = Counter(each["category_id"] for each in content["annotations"])
+    names = {each["id"]: each["name"] for each in content["categories"]}
+    most = max(counts.values())
+    path = written(
+        boxes=dict(train=BOXES["train"] | dict(shots=most)),
+        maps=dict(train=MAPS["train"] | dict(shots=7)),
+    )
+    assert load("tools/leaderboard.py").main([BACKBONES[0], "--protocol", path, "--plan"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    lacking = [names[k] for k, count in sorted(counts.items()) if count < most]
+    assert lacking and all(f" of '{name}'" in said for name in lacking)
+    assert f"warning: boxes: {most} shots, and there are " in said
+    assert "warning: maps: 7 shots, and there are 6 pictures" in said
+    assert f" of '{names[max(counts, key=counts.get)]}'" not in said
 
 
 def test_data_of_what_is_done_may_be_gone(root, capsys):
