@@ -139,7 +139,9 @@ def settled(args: argparse.Namespace, out: Path) -> list[Run]:
         agreed(protocol, backbones, out)
         planned = plan(protocol, backbones, out)
         todo = [] if args.show else [r for r in planned if r.experiment().done() is None]
-        for finding in [*check_backbones(todo), *check_sets(todo)]:
+        with CONSOLE.status("checking backbones and data"):  # a minute or two for all of COCO
+            found = [*check_backbones(todo), *check_sets(todo)]
+        for finding in found:
             say(f"warning: {finding}")
         settle(protocol, backbones, out)
         return planned
