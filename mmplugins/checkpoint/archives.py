@@ -96,7 +96,7 @@ def check_zip(path: Path) -> None:
     try:  # torch 2.4 would read beyond the end of a record
         with zipfile.ZipFile(path) as archive, archive.open(pickles[0]) as file:
             _check_elements(path, file)
-    except (zipfile.BadZipFile, RuntimeError) as error:  # the latter if encrypted
+    except (zipfile.BadZipFile, UnicodeDecodeError, RuntimeError) as error:  # the last: encrypted
         raise CheckpointError(
             f"{path} is damaged or no file of torch.save ({error}). Copy or download it again"
         ) from error

@@ -47,7 +47,7 @@ def short_and_long():
         yield pytest.param(case, id=str(case), marks=[] if short else [pytest.mark.slow])
 
 
-@pytest.mark.parametrize("case", short_and_long())
+@pytest.mark.parametrize("case", list(short_and_long()))
 def test_on_a_cpu(case):
     assert_agrees(case, "cpu")
 

@@ -155,6 +155,13 @@ def zip_with_garbled_pickle(path):
     rewritten(path, lambda data: data[:20] + b"\xff\xfe" + data[22:])
 
 
+def zip_with_garbled_name(path):
+    torch.save(STATE, path)
+    data = path.read_bytes()
+    place = data.index(b"data.pkl")  # of the record itself; the directory at the end has it again
+    path.write_bytes(data[:place] + b"\x82" + data[place + 1 :])
+
+
 def torchscript(path):
     import warnings
 
@@ -200,6 +207,7 @@ BROKEN = {  # what the file holds, or a function that writes it, and what is sai
         "declares tensors of 1,879,048,192",
     ),
     "zip with garbled pickle": (zip_with_garbled_pickle, "damaged|pickled in a way"),
+    "zip with garbled name": (zip_with_garbled_name, "is damaged or no file of torch.save"),
     "torchscript": (torchscript, "TorchScript"),
     "one tensor": (lambda path: torch.save(torch.ones(3), path), "holds one Tensor.*state_dict"),
     "a list": (lambda path: torch.save([torch.ones(3)], path), "holds one list"),

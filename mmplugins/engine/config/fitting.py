@@ -17,6 +17,9 @@ from .settings import SettingError
 PYRAMID_NECKS = ("FPN", "PAFPN", "FPN_CARAFE", "NASFPN")
 """Necks of mmdet and mmseg with ``start_level``, ``end_level`` and ``num_outs``."""
 
+MOST_LEVELS = 32
+"""Levels of a neck; the stride doubles with each, and no image has 2**32 pixels on a side."""
+
 JOINT_NECK = "JPU"
 """mmseg's neck of FastFCN: levels as above, and all but the last map are put out as they came."""
 
@@ -119,6 +122,10 @@ def _neck_maps(neck: Mapping[str, Any], maps: Maps, path: str) -> Maps:
     """What an FPN puts out: its levels, then further ones of twice the stride each."""
     strides = list(maps[used_levels(neck, len(maps.strides))].strides)
     count = neck.get("num_outs", len(strides))
+    if type(count) is not int or count > MOST_LEVELS:
+        raise SettingError(
+            f"{path}: num_outs={count!r}: expected a whole number of at most {MOST_LEVELS}"
+        )
     if not strides or count < len(strides):
         raise SettingError(
             f"{path}: num_outs={count}, start_level={neck.get('start_level', 0)} and "
@@ -127,7 +134,8 @@ def _neck_maps(neck: Mapping[str, Any], maps: Maps, path: str) -> Maps:
         )
     while len(strides) < count:
         strides.append(2 * strides[-1])
-    return Maps((neck.get("out_channels"),) * count, tuple(strides))
+    channels: Any = neck.get("out_channels")
+    return Maps((channels,) * count, tuple(strides))
 
 
 def _check_head(head: Mapping[str, Any], maps: Maps, taker: str, giver: str) -> None:

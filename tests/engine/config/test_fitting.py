@@ -28,6 +28,10 @@ from mmplugins.engine import SettingError, check_fit
             r"anchor_generator\.strides is \[8, 16, 32, 64, 128\]",
         ),
         ("mmdet_mask_rcnn", "neck.num_outs", 3, "num_outs=3.*all that are used must be put out"),
+        # Each level doubles the stride: to count up to such a number fills the memory.
+        ("mmdet_mask_rcnn", "neck.num_outs", 1e308, r"num_outs=1e\+308: expected a whole number"),
+        ("mmdet_mask_rcnn", "neck.num_outs", 10**12, "num_outs=10{12}: .* of at most 32"),
+        ("mmdet_mask_rcnn", "neck.num_outs", None, "num_outs=None: expected a whole number"),
         (
             "mask_rcnn",
             "roi_head.mask_roi_extractor.featmap_strides",

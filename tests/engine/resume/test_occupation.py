@@ -143,8 +143,10 @@ def test_processes_end_with_their_launcher(tmp_path):
             assert time.monotonic() - begin < 60
             time.sleep(0.2)
         cfg = toy(work_dir, resume=True)
-        cfg.train_cfg.max_iters = 60
+        # How far they came depends on how busy the machine is.
+        last = 10 + max(int(path.stem[5:]) for path in work_dir.glob("iter_*.pth"))
+        cfg.train_cfg.max_iters = last
         train(cfg)
     finally:
         os.killpg(launcher.pid, signal.SIGKILL) if launcher.poll() is None else None
-    assert torch.load(work_dir / "iter_60.pth", weights_only=False)["meta"]["iter"] == 60
+    assert torch.load(work_dir / f"iter_{last}.pth", weights_only=False)["meta"]["iter"] == last
