@@ -83,7 +83,8 @@ def check_spoilt(family, data):
     state = dict(small(family).state_dict())
     key = draw(st.sampled_from(sorted(k for k in state if k.startswith("stages"))))
     if how == "tensor":
-        odd = [None, "x", torch.ones(()), state[key][None][..., None], torch.full((3,), torch.nan)]
+        other = torch.ones(() if state[key].ndim else 2)
+        odd = [None, "x", other, state[key][None][..., None], torch.full((3,), torch.nan)]
         state[key] = draw(st.sampled_from(odd))
     elif how == "lose":
         del state[key]
