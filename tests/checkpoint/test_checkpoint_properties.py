@@ -85,15 +85,10 @@ def check_spoilt(family, data):
     weights = [k for k in state if k.startswith("stages") and not k.endswith("_tracked")]
     key = draw(st.sampled_from(sorted(weights)))
     if how == "tensor":
-        # Shapes that differ by ones, as of a pointwise convolution, are the same weights.
-        shape = state[key].shape
-        odd = [
-            None,
-            "x",
-            torch.ones(2, *shape),
-            torch.ones(*shape, 3),
-            torch.full(shape, torch.nan),
-        ]
+        value = state[key]
+        odd = [None, "x", torch.ones(2, *value.shape), torch.full(value.shape, torch.nan)]
+        if value.numel() > 1:  # one number is the same weight whatever ones its shape has
+            odd += [torch.ones(()), value[None][..., None]]
         state[key] = draw(st.sampled_from(odd))
     elif how == "lose":
         del state[key]
